@@ -1,0 +1,17 @@
+"""Collect real episodes into RUN/episodes."""
+
+from worldmodels.config import begin, one_line_errors
+from worldmodels.stages.collect import collect
+
+
+def main() -> None:
+    config, run = begin(
+        "Collect real episodes into RUN/episodes.", show=["seed", "env", "workers", "collect"]
+    )
+    collect(run, config.env, config.collect, config.workers, config.seed)
+    print(f"next: python scripts/train_vae.py --run {run.folder}")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,15 @@
+"""All stages and rounds: from nothing to a tested agent and its film."""
+
+from worldmodels.config import begin, one_line_errors
+from worldmodels.pipeline import pipeline
+
+
+def main() -> None:
+    config, run = begin("All stages and rounds, to a tested agent and its film.")
+    pipeline(run, config)
+    print(f"next: python scripts/play.py {run.folder}")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

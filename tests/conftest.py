@@ -1,0 +1,122 @@
+"""Every shape annotation of the package is checked; every test has a folder of its own."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+ROOT = Path(__file__).resolve().parents[1]
+
+install_import_hook("worldmodels", "beartype.beartype")
+
+os.environ["SDL_VIDEODRIVER"] = "dummy"
+os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are compared: one kind of machine
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+sys.path.insert(0, str(ROOT))
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ViZDoom writes to the working directory, and two games that start in one race."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def tmp_run(tmp_path: Path):
+    """An empty run."""
+    from worldmodels.run import Run
+
+    return Run(tmp_path / "run")
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path):
+    """Writes a tiny untrained bundle of a world; returns its folder."""
+    import torch
+
+    from worldmodels.bundle import Bundle, controller_for
+    from worldmodels.data.starts import Starts
+    from worldmodels.models.action import Actions
+    from worldmodels.models.controller import ControllerConfig
+    from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+    from worldmodels.models.vae import VAE, VAEConfig
+    from worldmodels.seeding import torch_generator
+
+    def make(world, name="bundle", **dream):
+        generator = torch_generator(0, "tiny bundle")
+        size = Actions.from_dict(world.action).size
+        config = MDNRNNConfig(hidden_size=8, reward_head="world", termination_head="world")
+        vae = VAE(VAEConfig(latent_size=4, width=2))
+        mdnrnn = MDNRNN(config, 4, size, Heads.of(config, world))
+        for parameter in (*vae.parameters(), *mdnrnn.parameters()):
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.2, generator=generator)
+        controller = controller_for(ControllerConfig(), vae, mdnrnn)
+        parameters = torch.randn(controller.num_parameters, generator=generator)
+        mu = torch.randn(6, 5, 4, generator=generator)
+        starts = Starts(mu, torch.zeros(6, 5, size), torch.zeros(6))
+        dream = {"temperature": 1.0, "horizon": 50, **dream}
+        bundle = Bundle(world, vae, mdnrnn, controller, parameters, starts, dream)
+        bundle.save(tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def tiny_bundle(make_bundle):
+    """The folder of a tiny untrained bundle of CarRacing."""
+    from worldmodels.world import EnvConfig, World
+
+    config = EnvConfig(
+        id="worldmodels/CarRacing-v3",
+        crop=(0, 84, 0, 96),
+        action_repeat=4,
+        action_clip=(2,),
+        reward="count",
+        count_attribute="tile_visited_count",
+        reward_per_count=1000 / 300,
+        reward_per_frame=-0.1,
+        terminates=False,
+    )
+    low, high = (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    action = {"kind": "box", "low": low, "high": high, "clip": (2,), "counts": ()}
+    return make_bundle(World(config, action, 50.0, {}))
+
+
+@pytest.fixture
+def linear_mdnrnn():
+    """An M set by hand: z' = decay z + gain a + (one of `offsets`) + std noise, a known world.
+
+    It ends an episode where threshold < ends · (z, a).
+    """
+    import torch
+
+    from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+
+    def make(decay=0.8, gain=0.5, offsets=(0.0,), weights=(1.0,), std=0.1, ends=None, threshold=0.0):
+        K, small = len(offsets), 1e-3  # tanh is linear there
+        config = MDNRNNConfig(hidden_size=2, num_mixtures=K)
+        mdnrnn = MDNRNN(config, 1, 1, Heads(termination=ends is not None)).requires_grad_(False)
+        for parameter in mdnrnn.parameters():
+            parameter.zero_()
+        # gates: input open, forget shut, candidate small (z, a), output open; so h = small (z, a)
+        mdnrnn.lstm.bias_ih_l0.copy_(torch.tensor([20.0, 20, -20, -20, 0, 0, 20, 20]))
+        mdnrnn.lstm.weight_ih_l0[4:6] = small * torch.eye(2)
+        mdnrnn.head.weight[K : 2 * K] = torch.tensor([decay, gain]) / small
+        parts = torch.tensor(weights).log(), torch.tensor(offsets), torch.tensor([std] * K).log()
+        mdnrnn.head.bias[: 3 * K] = torch.cat(parts)
+        if ends is not None:
+            mdnrnn.head.weight[-1] = torch.tensor(ends) / small
+            mdnrnn.head.bias[-1] = -threshold
+        return mdnrnn
+
+    return make

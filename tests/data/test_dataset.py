@@ -1,0 +1,140 @@
+"""Batches: the same from any start, and in step with the episodes that they come from."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodels.data.dataset import EpisodeSource, collate, frame_batches, sequence_batches
+from worldmodels.data.episode import Episode, LatentEpisode
+
+LENGTHS = (30, 4, 17, 9)
+LAST_FRAME = (True, True, False, False)
+LENGTH = 6
+
+
+def latent_episode(number):
+    """mu[t] is 100 number + t, and everything else says the same t in its own unit."""
+    steps = LENGTHS[number]
+    frames = steps + LAST_FRAME[number]
+    code = 100 * number + np.arange(frames)
+    t = code[:steps].astype(np.float32)
+    mu = np.stack([code, -code], 1).astype(np.float16)
+    ends = np.arange(steps) == steps - 1
+    return LatentEpisode(mu, mu / 4, t[:, None] + 0.5, 2 * t, 3 * t, ends, np.zeros(steps, bool))
+
+
+@pytest.fixture
+def latents(tmp_path):
+    paths = [tmp_path / f"{number}.npz" for number in range(len(LENGTHS))]
+    for number, path in enumerate(paths):
+        latent_episode(number).save(path)
+    return EpisodeSource(paths)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Every pixel of episode n's frame t is 16 n + t."""
+    paths = [tmp_path / f"pictures{number}.npz" for number in range(4)]
+    for number, path in enumerate(paths):
+        frames = (
+            np.full((6, 64, 64, 3), 16 * number, np.uint8)
+            + np.arange(6, dtype=np.uint8)[:, None, None, None]
+        )
+        zeros, flags = np.zeros(5, np.float32), np.zeros(5, bool)
+        Episode(frames, zeros[:, None], zeros, zeros, flags, flags).save(path)
+    return EpisodeSource(paths)
+
+
+def sequences(source, start=0, **options):
+    sizes = {"batch_size": 8, "sequence_length": LENGTH, "chunk_episodes": 3}
+    settings = {**sizes, "batches_per_chunk": 3, **options}
+    return sequence_batches(source, seed=5, start=start, **settings)
+
+
+@pytest.mark.parametrize("start", [1, 3, 7])
+def test_a_stream_from_any_step_is_the_stream_from_zero(latents, pictures, start):
+    for whole, later in (
+        (sequences(latents), sequences(latents, start)),
+        (frames_of(pictures), frames_of(pictures, start)),
+    ):
+        for expected, got in zip(islice(whole, start, start + 4), later, strict=False):
+            tensors = [expected], [got]
+            if not isinstance(got, torch.Tensor):
+                tensors = vars(expected).values(), vars(got).values()
+            assert all(torch.equal(a, b) for a, b in zip(*tensors, strict=True))
+
+
+def frames_of(source, start=0):
+    sizes = {"batch_size": 5, "chunk_episodes": 2, "batches_per_chunk": 2}
+    return frame_batches(source, seed=5, start=start, **sizes)
+
+
+def test_windows_are_in_step_with_their_episode(latents):
+    for batch in islice(sequences(latents), 12):
+        for row in range(8):
+            steps = int(batch.valid[row].sum())
+            assert batch.valid[row, :steps].all()  # the padding is at the end
+            t = batch.mu[row, :steps, 0]
+            number = int(t[0]) // 100
+            assert torch.equal(t, t[0] + torch.arange(steps))
+            assert torch.equal(batch.logvar[row, :steps, 0], t / 4)
+            assert torch.equal(batch.actions[row, :steps, 0], t + 0.5)
+            assert torch.equal(batch.rewards[row, :steps], 2 * t)
+            assert torch.equal(batch.counts[row, :steps], 3 * t)
+            last = 100 * number + LENGTHS[number] - 1
+            assert torch.equal(batch.terminated[row, :steps], (t == last).float())
+            assert torch.equal(batch.first[row, :steps], (t == 100 * number).float())
+            known = (t < last) | LAST_FRAME[number]
+            assert torch.equal(batch.next_known[row, :steps], known)
+            following = batch.mu[row, 1 : steps + 1, 0]
+            assert torch.equal(following[known], t[known] + 1)
+            for padded in (batch.actions, batch.rewards, batch.counts, batch.terminated):
+                assert not padded[row, steps:].any()
+            assert not batch.next_known[row, steps:].any()
+            assert not batch.first[row, max(steps, 1) :].any()
+
+
+def test_every_step_is_drawn_about_equally_often(tmp_path):
+    path = tmp_path / "0.npz"
+    latent_episode(0).save(path)
+    seen = np.zeros(LENGTHS[0])
+    for batch in islice(sequences(EpisodeSource([path]), batches_per_chunk=50), 250):
+        steps = batch.mu[:, :-1, 0][batch.valid].int().numpy()
+        seen += np.bincount(steps, minlength=len(seen))
+    assert seen.min() > 0.4 * seen.mean()
+    assert seen.max() < 1.6 * seen.mean()
+
+
+def test_frames_come_from_the_chunks_episodes(pictures):
+    values = [batch[:, 0, 0, 0] for batch in islice(frames_of(pictures), 40)]
+    assert all(v.dtype == torch.uint8 for v in values)
+    # a chunk of two batches holds two episodes; all 24 frames turn up in the end
+    for chunk in range(20):
+        assert len({int(v) // 16 for v in torch.cat(values[2 * chunk : 2 * chunk + 2])}) <= 2
+    assert len(set(torch.cat(values).tolist())) == 24
+
+
+def test_each_turn_takes_every_episode_once(latents):
+    turns = [path for i in range(4) for path in latents.chunk(1, "a", i, 3)]
+    for turn in range(3):
+        assert sorted(turns[4 * turn : 4 * turn + 4]) == sorted(latents.new)
+    assert turns != [path for i in range(4) for path in latents.chunk(2, "a", i, 3)]
+
+
+@pytest.mark.parametrize(("share", "fresh"), [(0.0, 1), (0.5, 2), (0.75, 3), (1.0, 3)])
+def test_old_rounds_are_mixed_in(latents, share, fresh):
+    new, old = latents.new[:2], latents.new[2:]
+    chosen = EpisodeSource(new, old, share).chunk(0, "a", 3, 4)
+    assert len(chosen) == 4
+    assert sum(path in set(new) for path in chosen) == fresh
+
+
+def test_one_window_by_hand():
+    batch = collate([(latent_episode(3), 4, 9)], LENGTH)
+    assert batch.mu[0, :, 0].tolist() == [304, 305, 306, 307, 308, 0, 0]
+    assert batch.valid[0].tolist() == [True] * 5 + [False]
+    assert batch.next_known[0].tolist() == [True] * 4 + [False] * 2  # no picture after the end
+    assert batch.terminated[0].tolist() == [0, 0, 0, 0, 1, 0]
+    assert not batch.first.any()

@@ -1,0 +1,78 @@
+"""Where dreams begin: windows cut from the data, and what happened after them."""
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodels.data.dataset import EpisodeSource
+from worldmodels.data.episode import LatentEpisode
+from worldmodels.data.starts import draw_replays, draw_starts
+from worldmodels.errors import InputError
+
+
+def source(folder, *lengths, terminated=True):
+    """In episode n mu[t] = action[t] = reward[t] = 100 n + t, and count[t] three times that."""
+    paths = [folder / f"{n}.npz" for n in range(len(lengths))]
+    for n, (path, steps) in enumerate(zip(paths, lengths, strict=True)):
+        code = 100 * n + np.arange(steps + 1, dtype=np.float32)
+        t, ends = code[:-1], np.arange(steps) == steps - 1
+        mu = code[:, None].astype(np.float16)
+        flags = (ends, ~ends) if terminated else (0 * ends > 0, ends)
+        LatentEpisode(mu, mu, t[:, None], t, 3 * t, *flags).save(path)
+    return EpisodeSource(paths)
+
+
+def test_windows_are_consecutive_and_know_their_beginning(tmp_path):
+    starts = draw_starts(source(tmp_path, 9, 5, 30), count=60, window=4, seed=0)
+    assert starts.mu.shape == (60, 4, 1)
+    begin = starts.mu[:, 0, 0]
+    assert torch.equal(starts.mu[:, :, 0], begin[:, None] + torch.arange(4))
+    assert torch.equal(starts.actions, starts.mu)
+    assert torch.equal(starts.first, (begin % 100 == 0).float())
+    assert {int(b) // 100 for b in begin} == {0, 1, 2}
+    assert {int(b) for b in begin if b >= 100 and b < 200} == {100, 101}  # 5 steps hold 2 windows
+
+
+def test_one_frame_means_first_frames(tmp_path):
+    starts = draw_starts(source(tmp_path, 9, 5), count=8, window=1, seed=0)
+    assert set(starts.mu.flatten().tolist()) == {0, 100}
+    assert starts.first.all()
+
+
+def test_draws_follow_the_seed(tmp_path):
+    data = source(tmp_path, 40)
+    first, again, other = (draw_starts(data, count=9, window=4, seed=s).mu for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_short_episodes_are_left_out(tmp_path):
+    starts = draw_starts(source(tmp_path, 3, 8), count=10, window=4, seed=0)
+    assert len(starts) == 10
+    assert (starts.mu >= 100).all()
+    with pytest.raises(InputError, match=r"no episode has 20 steps.*dream\.warmup"):
+        draw_starts(source(tmp_path, 3, 8), count=10, window=20, seed=0)
+
+
+def test_replays_go_on_where_their_window_ends(tmp_path):
+    replays = draw_replays(source(tmp_path, 12, 20), count=40, window=3, horizon=6, seed=0)
+    lengths = set()
+    for i in range(40):
+        now = float(replays.starts.mu[i, -1, 0])
+        left = (12 if now < 100 else 20) - int(now) % 100
+        steps = min(left, 6)
+        assert replays.lengths[i] == steps
+        expected = np.r_[now + np.arange(steps), np.zeros(6 - steps)]
+        np.testing.assert_array_equal(replays.actions[i, :, 0], expected)
+        np.testing.assert_array_equal(replays.rewards[i], expected)
+        np.testing.assert_array_equal(replays.counts[i], 3 * expected)
+        lengths.add(steps)
+    assert {1, 6} <= lengths
+
+
+def test_an_episode_that_was_only_cut_must_last_the_horizon(tmp_path):
+    data = source(tmp_path, 9, terminated=False)
+    replays = draw_replays(data, count=20, window=3, horizon=6, seed=0)
+    assert set(replays.lengths) == {6}
+    assert set(replays.starts.mu[:, 0, 0].tolist()) == {0, 1}
+    assert draw_replays(data, count=20, window=3, horizon=8, seed=0) is None

@@ -1,0 +1,97 @@
+"""TakeCover: the paper's game, started beside others and leaving nothing behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("vizdoom")
+
+from worldmodels.envs.take_cover import make_doom, make_take_cover
+
+START = """
+import os, sys
+from worldmodels.envs.take_cover import make_take_cover
+here = os.getcwd()
+env = make_take_cover()
+sys.stdin.readline()
+env.reset(seed=int(sys.argv[1]))
+total = sum(env.step(0)[1] for _ in range(20))
+env.close()
+assert os.getcwd() == here
+print("steps", int(total))
+"""
+
+
+def play(env, seed, steps):
+    observation, _ = env.reset(seed=seed)
+    screens = [observation["screen"]]
+    for step in range(steps):
+        observation, reward, terminated, truncated, _ = env.step(step // 5 % 3)
+        assert reward == 1
+        screens.append(observation["screen"])
+        if terminated or truncated:
+            break
+    return np.array(screens), terminated, truncated
+
+
+def test_the_papers_game_and_a_clean_end(tmp_path):
+    env = make_take_cover()
+    game = env.unwrapped.game
+    assert game.get_doom_skill() == 4
+    assert game.get_episode_start_time() == 14
+    assert game.get_episode_timeout() == 2100
+    assert env.action_space.n == 3
+    screens, terminated, truncated = play(env, seed=1, steps=2200)
+    assert screens.shape[1:] == (240, 320, 3)
+    assert (terminated, truncated) == (True, False)
+    assert not screens[-1].any()  # ViZDoom has no last picture
+    again, *_ = play(env, seed=1, steps=2200)
+    assert (again == screens).all()
+    assert Path.cwd() == tmp_path
+    assert list(tmp_path.iterdir()) == []
+    folder = Path(env.folder)
+    assert folder.is_dir()
+    env.close()
+    assert not folder.exists()
+
+
+def test_a_time_out_is_no_death():
+    env = make_doom("VizdoomTakeCover-v1", episode_start_time=14, episode_timeout=40)
+    screens, terminated, truncated = play(env, seed=1, steps=100)
+    assert (terminated, truncated) == (False, True)
+    assert len(screens) - 1 == 40
+    env.close()
+
+
+def test_a_killed_game_starts_again_in_its_folder(tmp_path):
+    env = make_take_cover(episode_timeout=40)
+    env.reset(seed=1)
+    env.unwrapped.game.close()
+    env.reset(seed=1)
+    assert env.step(0)[1] == 1
+    env.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_games_starting_at_once_in_one_folder(tmp_path):
+    starting = [
+        subprocess.Popen(
+            [sys.executable, "-c", START, str(seed)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        for seed in range(3)
+    ]
+    for process in starting:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in starting:
+        output, _ = process.communicate(timeout=60)
+        assert "steps 20" in output
+        assert process.returncode == 0
+    assert list(tmp_path.iterdir()) == []

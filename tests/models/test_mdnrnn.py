@@ -1,0 +1,154 @@
+"""M: the paper's sizes, one LSTM whether in one pass or step by step, heads by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.distributions import Poisson
+from torch.nn.functional import softplus
+
+from worldmodels.errors import InputError
+from worldmodels.models.mdnrnn import (
+    MDNRNN,
+    Heads,
+    MDNRNNConfig,
+    masked_mean,
+    reward_nll,
+    symexp,
+    symlog,
+    termination_loss,
+)
+from worldmodels.world import EnvConfig, World
+
+TINY = MDNRNNConfig(hidden_size=6, num_mixtures=2)
+
+
+def trainable(model):
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_parameter_counts_are_the_papers():
+    assert trainable(MDNRNN(MDNRNNConfig(), 32, 3, Heads())) == 422_368
+    doom = MDNRNNConfig(hidden_size=512, restart_input=True)
+    assert trainable(MDNRNN(doom, 64, 1, Heads(termination=True))) == 1_678_785
+
+
+def test_the_second_bias_stays_zero():
+    mdnrnn = MDNRNN(TINY, 3, 1, Heads())
+    assert not mdnrnn.lstm.bias_hh_l0.any()
+    assert not mdnrnn.lstm.bias_hh_l0.requires_grad
+
+
+@pytest.mark.parametrize("restart_input", [False, True])
+@pytest.mark.parametrize("mixture", ["per_dimension", "joint"])
+def test_a_sequence_is_its_steps(restart_input, mixture):
+    config = replace(TINY, restart_input=restart_input, mixture=mixture)
+    mdnrnn = MDNRNN(config, 3, 2, Heads("count", 1.0, True))
+    z, actions = torch.randn(4, 7, 3), torch.randn(4, 7, 2)
+    first = torch.zeros(4, 7)
+    first[:, 0] = 1
+    for state in (None, (torch.rand(4, 6), torch.randn(4, 6))):
+        predictions, last = mdnrnn(z, actions, first, state)
+        now = state or mdnrnn.initial_state(4)
+        given = [part.clone() for part in now]
+        for t in range(7):
+            before, now = now, mdnrnn.step(z[:, t], actions[:, t], first[:, t], now)
+            single = mdnrnn.predict(now[0])
+            torch.testing.assert_close(single.mixture.means, predictions.mixture.means[:, t])
+            torch.testing.assert_close(single.mixture.logits, predictions.mixture.logits[:, t])
+            torch.testing.assert_close(single.reward, predictions.reward[:, t])
+            torch.testing.assert_close(single.termination, predictions.termination[:, t])
+            if t == 0:  # a step leaves the state that it was given alone
+                assert all(torch.equal(a, b) for a, b in zip(before, given, strict=True))
+        for stepped, whole in zip(now, last, strict=True):
+            torch.testing.assert_close(stepped, whole)
+
+
+def test_the_restart_flag_is_seen_only_if_asked_for():
+    z, actions, flag = torch.randn(1, 3), torch.randn(1, 1), torch.ones(1)
+    for restart_input in (False, True):
+        mdnrnn = MDNRNN(replace(TINY, restart_input=restart_input), 3, 1, Heads())
+        h, _ = mdnrnn.step(z, actions, flag, mdnrnn.initial_state(1))
+        other, _ = mdnrnn.step(z, actions, 0 * flag, mdnrnn.initial_state(1))
+        assert torch.equal(h, other) is not restart_input
+
+
+@pytest.mark.parametrize(
+    ("heads", "extra"),
+    [
+        (Heads(), []),
+        (Heads("count"), ["reward"]),
+        (Heads(termination=True), ["termination"]),
+        (Heads("real", 1.0, True), ["reward", "termination"]),
+    ],
+)
+def test_heads_are_the_last_outputs(heads, extra):
+    mdnrnn = MDNRNN(TINY, 3, 1, heads)
+    assert mdnrnn.head.out_features == 2 * 3 * 3 + len(extra)
+    with torch.no_grad():
+        mdnrnn.head.weight.zero_()
+        mdnrnn.head.bias.copy_(torch.arange(18.0 + len(extra)) / 10)
+    prediction = mdnrnn.predict(torch.randn(5, 6))
+    assert prediction.mixture.logits[0, 1, 2].item() == pytest.approx(0.5)
+    assert prediction.mixture.means[0, 1, 2].item() == pytest.approx(1.1)
+    assert prediction.mixture.log_stds[0, 1, 2].item() == pytest.approx(1.7)
+    for name in ("reward", "termination"):
+        value = getattr(prediction, name)
+        assert (value is None) is (name not in extra)
+        if name in extra:
+            assert value.tolist() == pytest.approx([1.8 + 0.1 * extra.index(name)] * 5)
+
+
+def test_heads_follow_config_and_world():
+    count = EnvConfig(reward="count", count_attribute="n", count_limit=2.0, action_repeat=3)
+    world = World(count, {}, 30.0, {})
+    both = MDNRNNConfig(reward_head="world", termination_head="world")
+    assert Heads.of(both, world) == Heads("count", 6.0, True)
+    assert Heads.of(MDNRNNConfig(), world) == Heads("none", 6.0, False)
+    endless = replace(world, config=EnvConfig(reward="constant", terminates=False))
+    assert Heads.of(both, endless) == Heads("none", 1.0, False)
+
+
+def test_expected_rewards():
+    raw = torch.tensor([0.0, 100.0])
+    counts = MDNRNN(TINY, 3, 1, Heads("count", 3.0)).expected_reward(raw)
+    assert counts.tolist() == pytest.approx([1.5, 3.0])
+    real = MDNRNN(TINY, 3, 1, Heads("real")).expected_reward(torch.tensor([-math.log(3.0), 0.0]))
+    assert real.tolist() == pytest.approx([-2.0, 0.0])
+
+
+def test_symexp_inverts_symlog():
+    x = torch.tensor([-1000.0, -1.0, -1e-3, 0.0, 0.5, 300.0])
+    assert symlog(x)[1].item() == pytest.approx(-math.log(2))
+    torch.testing.assert_close(symexp(symlog(x)), x)
+
+
+def test_count_nll_is_poissons_up_to_the_factorial():
+    heads, raw, counts = Heads("count", 4.0), torch.randn(6), torch.arange(6.0)
+    rate = 4.0 * torch.sigmoid(raw)
+    expected = -Poisson(rate).log_prob(counts) - torch.lgamma(counts + 1)
+    torch.testing.assert_close(reward_nll(heads, raw, counts), expected)
+
+
+def test_real_nll_by_hand():
+    nll = reward_nll(Heads("real"), torch.tensor([0.0, 1.0]), torch.tensor([math.e - 1, 0.0]))
+    assert nll.tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_termination_loss_weighs_ends():
+    logits, target = torch.tensor([0.7, 0.7]), torch.tensor([1.0, 0.0])
+    loss = termination_loss(logits, target, 10.0)
+    torch.testing.assert_close(loss, torch.stack([10 * softplus(-logits[0]), softplus(logits[1])]))
+
+
+def test_masked_mean():
+    values = torch.tensor([[1.0, 2.0], [3.0, 100.0]])
+    mask = torch.tensor([[True, True], [True, False]])
+    assert masked_mean(values, mask).item() == pytest.approx(2.0)
+    assert masked_mean(values, torch.zeros(2, 2, dtype=torch.bool)).item() == 0.0
+
+
+def test_sizes_must_be_positive():
+    with pytest.raises(InputError, match=r"mdnrnn\.hidden_size"):
+        MDNRNNConfig(hidden_size=0)

@@ -1,0 +1,75 @@
+"""V: the paper's sizes, its loss by hand, and the one border between uint8 and float."""
+
+import pytest
+import torch
+from torch.distributions import Normal
+from torch.distributions import kl_divergence as torch_kl
+
+from worldmodels.errors import InputError
+from worldmodels.models.vae import VAE, VAEConfig, frames_of, images_of, kl_divergence, vae_loss
+
+
+@pytest.mark.parametrize(("latent_size", "parameters"), [(32, 4_348_547), (64, 4_446_915)])
+def test_parameter_counts_are_the_papers(latent_size, parameters):
+    vae = VAE(VAEConfig(latent_size=latent_size))
+    assert sum(p.numel() for p in vae.parameters()) == parameters
+
+
+def test_encodes_and_decodes_with_the_noise_given():
+    vae = VAE(VAEConfig(latent_size=3, width=1))
+    images, noise = torch.rand(2, 3, 64, 64), torch.randn(2, 3)
+    reconstruction, mu, logvar = vae(images, noise)
+    assert mu.shape == logvar.shape == (2, 3)
+    torch.testing.assert_close(reconstruction, vae.decode(mu + (0.5 * logvar).exp() * noise))
+    assert reconstruction.min() > 0
+    assert reconstruction.max() < 1
+
+
+def test_kl_is_torchs():
+    mu, logvar = torch.randn(5, 4), torch.randn(5, 4)
+    expected = torch_kl(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0))
+    torch.testing.assert_close(kl_divergence(mu, logvar), expected)
+
+
+def test_the_loss_by_hand():
+    images = torch.zeros(2, 3, 64, 64)
+    reconstruction = torch.zeros(2, 3, 64, 64)
+    reconstruction[0, :, :2, :2] = 0.5  # 12 squares of 1/4: 3, and 0 for the other image
+    mu = torch.tensor([[2.0, 0.0], [0.0, 0.0]])  # KL 2 and 0
+    logvar = torch.zeros(2, 2)
+    loss, parts = vae_loss(images, reconstruction, mu, logvar, free_nats=0.0)
+    assert loss.item() == pytest.approx(1.5 + 1.0)
+    assert parts["reconstruction"].item() == pytest.approx(1.5)
+    assert parts["kl"].item() == pytest.approx(1.0)
+    # the floor of 0.5 nats a latent holds image by image: max(2, 1) and max(0, 1)
+    loss, _ = vae_loss(images, reconstruction, mu, logvar, free_nats=0.5)
+    assert loss.item() == pytest.approx(1.5 + 1.5)
+
+
+def test_below_the_floor_the_kl_has_no_gradient():
+    mu = torch.full((1, 2), 0.1, requires_grad=True)
+    picture = torch.zeros(1, 3, 64, 64)
+    vae_loss(picture, picture, mu, torch.zeros(1, 2), free_nats=0.5)[0].backward()
+    assert not mu.grad.any()
+
+
+def test_frames_survive_the_way_to_images_and_back():
+    frames = torch.arange(256, dtype=torch.uint8).repeat(48).view(1, 64, 64, 3)
+    images = images_of(frames)
+    assert images.is_contiguous()
+    assert (images.min(), images.max()) == (0.0, 1.0)
+    assert images[0, 2, 5, 7] == frames[0, 5, 7, 2] / 255
+    back = frames_of(images)
+    assert back.is_contiguous()
+    assert torch.equal(back, frames)
+
+
+def test_frames_are_rounded_and_clamped():
+    values = torch.tensor([-0.1, 0.4 / 255, 0.6 / 255, 1.2])
+    images = values.repeat(3072).view(1, 3, 64, 64)
+    assert frames_of(images)[0, 0, :4, 0].tolist() == [0, 0, 1, 255]
+
+
+def test_sizes_must_be_positive():
+    with pytest.raises(InputError, match=r"vae\.latent_size"):
+        VAEConfig(latent_size=0)

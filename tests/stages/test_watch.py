@@ -1,0 +1,108 @@
+"""The film keeps its rhythm: dream on reality, alone, put back; its files are whole and small."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from worldmodels.bundle import Bundle
+from worldmodels.errors import InputError
+from worldmodels.models.action import Actions
+from worldmodels.models.vae import frames_of, images_of
+from worldmodels.stages.watch import WatchConfig, moments, watch
+from worldmodels.world import EnvConfig, World
+
+SHORT = WatchConfig(seconds=2.0, lead=0.24, resync=0.8, scale=2)
+"""25 steps of CarRacing at 12.5 a second: 3 in step with reality, then put back every 10."""
+
+
+def frame_count(path):
+    film, frames = cv2.VideoCapture(str(path)), 0
+    while film.read()[0]:
+        frames += 1
+    return frames
+
+
+def test_the_dream_is_put_back_onto_reality(tiny_bundle):
+    bundle = Bundle.load(tiny_bundle)
+    film = moments(bundle, SHORT, seed=0)
+    assert len(film) == 25
+    together = [i for i, m in enumerate(film) if np.array_equal(m.dream, m.reconstruction)]
+    assert together == [0, 1, 2, 3, 13, 23]
+    assert [i for i, m in enumerate(film) if m.alone == 0] == together
+    assert film[12].alone == pytest.approx(9 * 0.08)
+    first = film[0].reality
+    import torch
+
+    seen = bundle.vae.decode(bundle.vae.encode(images_of(torch.from_numpy(first[None])))[0])
+    assert np.array_equal(frames_of(seen)[0].numpy(), film[0].reconstruction)
+
+
+def test_the_same_seed_films_the_same(tiny_bundle):
+    bundle = Bundle.load(tiny_bundle)
+    short = replace(SHORT, seconds=1.0)
+    one, two, other = (moments(bundle, short, seed=seed) for seed in (0, 0, 1))
+    assert all(np.array_equal(a.dream, b.dream) for a, b in zip(one, two, strict=True))
+    assert not all(np.array_equal(a.dream, b.dream) for a, b in zip(one, other, strict=True))
+    assert all(np.array_equal(a.reality, b.reality) for a, b in zip(one, other, strict=True))
+
+
+def test_films_lie_in_the_run(tiny_bundle, tmp_run, capsys):
+    tmp_run.folder.mkdir()
+    tiny_bundle.rename(tmp_run.bundle)
+    watch(tmp_run, SHORT, seed=0)
+    webm, gif = tmp_run.videos / "dream.webm", tmp_run.videos / "dream.gif"
+    assert sorted(tmp_run.videos.iterdir()) == [gif, webm]
+    assert frame_count(webm) == frame_count(gif) == 25
+    assert "dream.webm shows 2 s" in capsys.readouterr().out
+    ends = [json.loads(line) for line in tmp_run.metrics.read_text().splitlines()]
+    assert ends[-1]["stage"] == "watch"
+
+    whole = gif.stat().st_size
+    watch(tmp_run, replace(SHORT, gif_megabytes=whole / 2e6), seed=0)
+    assert 0.2 * whole < gif.stat().st_size <= whole / 2
+    assert frame_count(webm) == 25
+
+
+def cart_pole(last_frame):
+    """Falls within some ten steps, whatever an untrained agent does."""
+    config = EnvConfig(id="CartPole-v1", last_frame=last_frame, reward="constant")
+    return World(config, Actions("discrete", counts=(2,)).to_dict(), 50.0, {})
+
+
+@pytest.mark.parametrize("last_frame", [True, False])
+def test_one_episode_follows_the_other(make_bundle, last_frame):
+    bundle = Bundle.load(make_bundle(cart_pole(last_frame)))
+    film = moments(bundle, WatchConfig(seconds=3.0, lead=0.0, resync=0.1), seed=0)
+    assert len(film) == 150
+    ends = [i for i in range(1, 149) if film[i].over and not film[i - 1].over]
+    assert ends
+    for end in ends:
+        assert all(film[i].over for i in range(end, min(end + 50, 150)))
+        same = np.array_equal(film[end].reality, film[end - 1].reality)
+        assert same is not last_frame  # a last picture that isn't real is not shown
+    begin = ends[0] + 50
+    assert not film[begin].over
+    assert np.array_equal(film[begin].dream, film[begin].reconstruction)
+
+
+def test_a_dream_that_ends_is_woken(make_bundle):
+    import torch
+
+    bundle = Bundle.load(make_bundle(cart_pole(True)))
+    with torch.no_grad():
+        bundle.mdnrnn.head.bias[-1] = 50.0  # foretells the end at once
+    film = moments(bundle, WatchConfig(seconds=0.12, lead=0.0, resync=0.08), seed=0)
+    assert [m.woken for m in film] == [False, True, True, True, False, True]
+    assert film[0].picture(3).shape == film[1].picture(3).shape
+
+
+def test_mistakes_are_named(tmp_run):
+    with pytest.raises(InputError, match=r"bundle.json is missing: run `scripts/evaluate.py`"):
+        watch(tmp_run, WatchConfig(), seed=0)
+    wrong = {"seconds": 0.0, "resync": -1.0, "lead": -1.0, "gif_fps": 0.0, "scale": 0}
+    for field, value in wrong.items():
+        with pytest.raises(InputError, match=f"watch.{field}"):
+            WatchConfig(**{field: value})

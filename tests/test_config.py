@@ -1,0 +1,140 @@
+import dataclasses
+
+import pytest
+import yaml
+
+from worldmodels.config import keep, one_line_errors, parse, read
+from worldmodels.errors import InputError
+from worldmodels.run import Run
+from worldmodels.world import EnvConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A toy stage."""
+
+    learning_rate: float = 1e-3
+    """Adam's step."""
+    kind: str | None = None
+    sizes: tuple[int, ...] = (1, 2)
+    mode: str = "a"
+
+    def __post_init__(self):
+        if self.learning_rate <= 0:
+            raise InputError(f"train.learning_rate is {self.learning_rate}: it must be positive")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyConfig:
+    """Sections of the tests."""
+
+    seed: int = 0
+    """The one seed."""
+    env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_defaults_then_file_then_flags(tmp_path):
+    file = write(tmp_path / "a.yaml", "train: {learning_rate: 2e-3, sizes: [3], kind: x}\nseed: 1")
+    argv = [
+        "--config",
+        file,
+        "--run",
+        "runs/a",
+        "--train.kind",
+        "null",
+        "--env.crop",
+        "[0,84,0,96]",
+    ]
+    config, run = parse(ToyConfig, "Test.", argv)
+    assert config.train == TrainConfig(learning_rate=2e-3, sizes=(3,))
+    assert config.env == EnvConfig(crop=(0, 84, 0, 96))
+    assert config.seed == 1
+    assert str(run.folder) == "runs/a"
+
+
+def test_a_file_of_comments_means_the_defaults(tmp_path):
+    file = write(tmp_path / "a.yaml", "# the paper's values\n")
+    assert parse(ToyConfig, "Test.", [f"--config={file}"])[0] == ToyConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {learning: 1}", r"bad.yaml: train.learning is unknown: did you mean train.lear"),
+        ("trein: {kind: x}", r"bad.yaml: trein.kind is unknown: did you mean train.kind"),
+        ("train: {learning_rate: x}", r"bad.yaml: train.learning_rate: .*float.*x"),
+        ("train: {learning_rate: -1}", r"bad.yaml: train.learning_rate is -1.0: .*positive"),
+        ("env: {action: fifths}", r"bad.yaml: env.action: .*'thirds'.*fifths"),
+        ("env: {crop: [1, 2]}", r"bad.yaml: env.crop: Expected one of .*\[1, 2\]"),
+        ("train: 5", r"bad.yaml: train is a section"),
+        ("seed: {a: 1}", r"bad.yaml: seed: "),
+        ("train: [", r"bad.yaml is no YAML"),
+        ("- train", r"bad.yaml must hold sections"),
+    ],
+)
+def test_mistakes_in_the_file(tmp_path, text, message):
+    file = write(tmp_path / "bad.yaml", text)
+    with pytest.raises(InputError, match=message) as caught:
+        parse(ToyConfig, "Test.", ["--config", file])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--train.learning", "1"], r"^train.learning is unknown: did you mean"),
+        (["--train.learning_rate", "x"], r"^train.learning_rate: .*x"),
+        (["--train.learning_rate", "0"], r"^train.learning_rate is 0.0"),
+        (["--seed", "x"], r"^seed: "),
+        (["--seed"], r"--seed"),
+        (["--config"], r"--config is empty"),
+        (["--config", "none.yaml"], r"none.yaml can't be read"),
+        (["extra"], r"extra"),
+    ],
+)
+def test_mistakes_on_the_command_line(argv, message):
+    with pytest.raises(InputError, match=message) as caught:
+        parse(ToyConfig, "Test.", argv)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_run_keeps_its_config(tmp_path):
+    config = ToyConfig(seed=3, env=EnvConfig(kwargs={"a": [1, None], "b": "x"}))
+    run = Run(tmp_path / "run")
+    keep(config, run)
+    assert read(ToyConfig, run.config_file) == config
+    assert parse(ToyConfig, "Test.", ["--run", str(run.folder)])[0] == config
+    assert yaml.safe_load(run.config_file.read_text())["seed"] == 3
+    keep(config, run)
+    with pytest.raises(InputError, match=r"^train.mode is 'b', but .*config.yaml says 'a'"):
+        keep(dataclasses.replace(config, train=TrainConfig(mode="b")), run)
+    free = dataclasses.replace(config, train=TrainConfig(mode="b"))
+    keep(free, run, free=["train.mode"])
+    assert read(ToyConfig, run.config_file) == free
+
+
+def test_a_class_path_in_a_dictionary_is_not_executed(tmp_path):
+    file = write(tmp_path / "a.yaml", "env: {kwargs: {p: {class_path: collections.Counter}}}")
+    config, _ = parse(ToyConfig, "Test.", ["--config", file])
+    assert config.env.kwargs == {"p": {"class_path": "collections.Counter"}}
+
+
+def test_help_shows_docstrings_of_the_chosen_sections(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse(ToyConfig, "Test.", ["--help"], show=["train"])
+    out = capsys.readouterr().out
+    assert "Adam's step." in out
+    assert "The one seed." in out
+    assert "--env.id" not in out
+
+
+def test_one_line_errors_exit_with_two(capsys):
+    with pytest.raises(SystemExit, match="2"), one_line_errors():
+        raise InputError("seed is bad: give a number")
+    assert capsys.readouterr().err == "error: seed is bad: give a number\n"

@@ -1,0 +1,254 @@
+"""The mixture against torch.distributions, scipy and numbers worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from worldmodels.mixture import (
+    Mixture,
+    MixtureHead,
+    MixtureKind,
+    mixture_loss,
+    mixture_size,
+    split_mixture,
+)
+
+KINDS: tuple[MixtureKind, ...] = ("per_dimension", "joint")
+
+
+def random_mixture(kind: MixtureKind, *batch: int, latent_size: int = 4) -> Mixture:
+    generator = torch.Generator().manual_seed(3)
+    size = mixture_size(latent_size, 5, kind)
+    parameters = torch.randn(*batch, size, generator=generator, dtype=torch.float64)
+    return split_mixture(parameters, latent_size, 5, kind)
+
+
+def repeated(mixture: Mixture, times: int) -> Mixture:
+    parts = (mixture.logits, mixture.means, mixture.log_stds)
+    return Mixture(*(part.expand(times, *part.shape) for part in parts))
+
+
+def oracle(mixture: Mixture) -> MixtureSameFamily:
+    means, stds = mixture.means, mixture.log_stds.exp()
+    if mixture.joint:
+        weights = Categorical(logits=mixture.logits.squeeze(-1))
+        return MixtureSameFamily(weights, Independent(Normal(means, stds), 1))
+    weights = Categorical(logits=mixture.logits.transpose(-1, -2))
+    return MixtureSameFamily(weights, Normal(means.transpose(-1, -2), stds.transpose(-1, -2)))
+
+
+def two_by_hand(joint: bool) -> Mixture:
+    """Weights 1/4 and 3/4, means 0 and 2, standard deviations 1 and 1/2, in two dimensions."""
+    weights = torch.tensor([[0.25], [0.75]]).log()
+    means = torch.tensor([[0.0, 0.0], [2.0, 2.0]])
+    log_stds = torch.tensor([[1.0, 1.0], [0.5, 0.5]]).log()
+    return Mixture(weights if joint else weights.expand(2, 2), means, log_stds)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_density_and_moments_are_those_of_torch_distributions(kind: MixtureKind) -> None:
+    mixture = random_mixture(kind, 3, 7)
+    value = torch.randn(3, 7, 4, dtype=torch.float64)
+    expected = oracle(mixture)
+    log_prob = mixture.log_prob(value)
+    assert log_prob.shape == ((3, 7) if kind == "joint" else (3, 7, 4))
+    torch.testing.assert_close(log_prob, expected.log_prob(value))
+    torch.testing.assert_close(mixture.mean, expected.mean)
+    torch.testing.assert_close(mixture.variance, expected.variance)
+
+
+def test_density_by_hand() -> None:
+    at_two = 0.25 * math.exp(-2) / math.sqrt(2 * math.pi) + 0.75 * 2 / math.sqrt(2 * math.pi)
+    both = 0.25 * math.exp(-4) / (2 * math.pi) + 0.75 * 4 / (2 * math.pi)
+    value = torch.tensor([2.0, 2.0])
+    single, joint = two_by_hand(joint=False), two_by_hand(joint=True)
+    torch.testing.assert_close(single.log_prob(value), torch.tensor([math.log(at_two)] * 2))
+    torch.testing.assert_close(joint.log_prob(value), torch.tensor(math.log(both)))
+    torch.testing.assert_close(single.nll(value), torch.tensor(-math.log(at_two)))
+    torch.testing.assert_close(joint.nll(value), torch.tensor(-math.log(both) / 2))
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_moments_and_mode_by_hand(joint: bool) -> None:
+    mixture = two_by_hand(joint)
+    torch.testing.assert_close(mixture.mean, torch.tensor([1.5, 1.5]))
+    variance = 0.25 * (1 + 1.5**2) + 0.75 * (0.25 + 0.5**2)
+    torch.testing.assert_close(mixture.variance, torch.tensor([variance] * 2))
+    torch.testing.assert_close(mixture.mode, torch.tensor([2.0, 2.0]))
+
+
+def test_mode_prefers_density_to_weight() -> None:
+    logits = torch.tensor([0.6, 0.4]).log().reshape(2, 1)
+    log_stds = torch.tensor([1.0, 0.1]).log().reshape(2, 1)
+    mixture = Mixture(logits, torch.tensor([[0.0], [5.0]]), log_stds)
+    assert mixture.mode.item() == 5.0
+
+
+def test_one_standard_normal_has_the_baseline_nll() -> None:
+    mixture = Mixture(torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 3))
+    value = torch.randn(200_000, 3, generator=torch.Generator().manual_seed(0))
+    assert mixture_loss(mixture, value).item() == pytest.approx(1.419, abs=0.01)
+
+
+def test_joint_with_one_component_is_the_per_dimension_law() -> None:
+    means, log_stds = torch.randn(1, 6), torch.randn(1, 6)
+    single = Mixture(torch.zeros(1, 6), means, log_stds)
+    joint = Mixture(torch.zeros(1, 1), means, log_stds)
+    value = torch.randn(6)
+    assert joint.joint
+    assert not single.joint
+    torch.testing.assert_close(single.log_prob(value).sum(), joint.log_prob(value))
+    torch.testing.assert_close(single.nll(value), joint.nll(value))
+
+
+def test_one_dimension_is_one_law_under_both_names() -> None:
+    parameters, value = torch.randn(9, 15), torch.randn(9, 1)
+    single, joint = (split_mixture(parameters, 1, 5, kind) for kind in KINDS)
+    torch.testing.assert_close(single.log_prob(value), joint.log_prob(value))
+    assert joint.log_prob(value).shape == (9, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cdf_is_that_of_scipy(kind: MixtureKind) -> None:
+    mixture = random_mixture(kind)
+    value = torch.randn(4, dtype=torch.float64)
+    weights = mixture.logits.softmax(-2).expand(5, 4).numpy()
+    each = scipy.stats.norm.cdf(value.numpy(), mixture.means, mixture.log_stds.exp())
+    np.testing.assert_allclose(mixture.cdf(value), (weights * each).sum(0), rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pit_of_samples_is_uniform(kind: MixtureKind) -> None:
+    mixture = repeated(random_mixture(kind), 20_000)
+    pit = mixture.pit(mixture.sample(generator=torch.Generator().manual_seed(1)))
+    for dimension in pit.T:
+        assert scipy.stats.kstest(dimension.numpy(), "uniform").pvalue > 1e-3
+
+
+def tempered(mixture: Mixture, temperature: float) -> Mixture:
+    """The law that sampling at a temperature draws from."""
+    log_stds = mixture.log_stds + 0.5 * math.log(temperature)
+    return Mixture(mixture.logits / temperature, mixture.means, log_stds)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 1.3])
+def test_temperature_divides_logits_and_scales_variance(
+    kind: MixtureKind, temperature: float
+) -> None:
+    mixture, times = random_mixture(kind), 40_000
+    generator = torch.Generator().manual_seed(5)
+    samples = repeated(mixture, times).sample(temperature, generator)
+    law = tempered(mixture, temperature)
+    spread = (law.variance / times).sqrt()
+    assert ((samples.mean(0) - law.mean).abs() < 5 * spread).all()
+    torch.testing.assert_close(samples.var(0), law.variance, rtol=0.05, atol=0.0)
+
+
+def test_joint_samples_never_mix_modes() -> None:
+    samples = repeated(two_by_hand(joint=True), 2_000)
+    narrow = Mixture(samples.logits, samples.means, torch.full_like(samples.means, -7))
+    drawn = narrow.sample(generator=torch.Generator().manual_seed(2))
+    assert ((drawn[:, 0] > 1) == (drawn[:, 1] > 1)).all()
+    assert (drawn[:, 0] > 1).double().mean().item() == pytest.approx(0.75, abs=0.04)
+
+
+def test_uniforms_choose_by_the_running_sum() -> None:
+    logits = torch.tensor([0.2, 0.5, 0.3]).log().reshape(3, 1) + 11
+    mixture = Mixture(logits, torch.tensor([[10.0], [20.0], [30.0]]), torch.zeros(3, 1))
+    uniforms = torch.tensor([0.0, 0.199, 0.201, 0.699, 0.701, 1 - 2**-24]).reshape(6, 1)
+    chosen = repeated(mixture, 6).sample_from_noise(uniforms, torch.zeros(6, 1))
+    assert chosen.flatten().tolist() == [10, 10, 20, 20, 30, 30]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sampling_is_repeated_by_its_generator(kind: MixtureKind) -> None:
+    mixture = random_mixture(kind, 6)
+    first, again, other = (
+        mixture.sample(generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_of_the_rollouts_serves_every_candidate(kind: MixtureKind) -> None:
+    mixture = random_mixture(kind, 3, 2)
+    uniforms = torch.rand(2, 1 if kind == "joint" else 4, dtype=torch.float64)
+    normals = torch.randn(2, 4, dtype=torch.float64)
+    shared = mixture.sample_from_noise(uniforms, normals, 1.15)
+    own = mixture.sample_from_noise(
+        uniforms.expand(3, *uniforms.shape), normals.expand(3, *normals.shape), 1.15
+    )
+    assert shared.shape == (3, 2, 4)
+    assert torch.equal(shared, own)
+
+
+def test_tiny_temperatures_take_the_heaviest_component() -> None:
+    mixture = random_mixture("per_dimension", 50)
+    heaviest = mixture.means.gather(-2, mixture.logits.argmax(-2, keepdim=True)).squeeze(-2)
+    sample = mixture.sample(1e-8, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sample, heaviest, atol=0.02, rtol=0.0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_a_temperature_must_be_positive(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        random_mixture("joint").sample(temperature)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
+def test_loss_and_gradients_stay_finite(kind: MixtureKind, scale: float) -> None:
+    parameters = (torch.randn(8, mixture_size(4, 5, kind)) * scale).requires_grad_()
+    loss = mixture_loss(split_mixture(parameters, 4, 5, kind), torch.randn(8, 4) * scale)
+    loss.backward()
+    assert loss.isfinite()
+    assert parameters.grad is not None
+    assert parameters.grad.isfinite().all()
+
+
+def test_gradients_are_right() -> None:
+    def loss(parameters: Tensor) -> Tensor:
+        return mixture_loss(split_mixture(parameters, 2, 3), torch.ones(2, 2).double())
+
+    assert torch.autograd.gradcheck(loss, torch.randn(2, 18).double().requires_grad_())
+
+
+def test_no_epsilon_caps_the_likelihood() -> None:
+    mixture = Mixture(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
+    assert mixture.nll(torch.tensor([1e4])).item() == pytest.approx(5e7)
+
+
+def test_masked_places_do_not_count() -> None:
+    mixture, value = random_mixture("joint", 4), torch.zeros(4, 4, dtype=torch.float64)
+    mask = torch.tensor([True, False, True, False])
+    torch.testing.assert_close(
+        mixture_loss(mixture, value, mask), mixture.nll(value)[[0, 2]].mean()
+    )
+    assert mixture_loss(mixture, value, torch.zeros(4, dtype=torch.bool)).item() == 0
+
+
+def test_head_clamps_and_counts_its_parameters() -> None:
+    head = MixtureHead(256, 32, 5, min_log_std=-1.0, max_log_std=0.5)
+    log_stds = head(100 * torch.randn(10, 256)).log_stds
+    assert (log_stds.min().item(), log_stds.max().item()) == (-1.0, 0.5)
+    assert head.linear.out_features == mixture_size(32, 5) == 480
+    assert mixture_size(32, 5, "joint") == 5 * 65
+    assert MixtureHead(8, 4, 2, "joint")(torch.randn(3, 8)).joint
+
+
+def test_wrong_shapes_are_refused() -> None:
+    good = torch.zeros(5, 4)
+    with pytest.raises(ValueError, match="differ in shape"):
+        Mixture(good, good, torch.zeros(5, 3))
+    for weights in (torch.zeros(5, 2), torch.zeros(4, 4), torch.zeros(2, 5, 4)):
+        with pytest.raises(ValueError, match="log_weights"):
+            Mixture(weights, good, good)
+    with pytest.raises(ValueError, match="has 60"):
+        split_mixture(torch.zeros(61), 4, 5)

@@ -1,0 +1,39 @@
+"""World models: learn a world from its frames, dream in it, act in the real one.
+
+Importing registers the environments by name and loads neither PyTorch nor an environment.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+from worldmodels.errors import InputError
+
+if TYPE_CHECKING:
+    from worldmodels.agent import load
+
+__all__ = ["InputError", "__version__", "load"]
+__version__ = "0.1.0"
+
+gymnasium.register(
+    id="worldmodels/CarRacing-v3",
+    entry_point="worldmodels.envs.car_racing:CarRacing",
+    max_episode_steps=1000,
+)
+gymnasium.register(
+    id="worldmodels/Dream-v0",
+    entry_point="worldmodels.envs.dream:SingleDream",
+    vector_entry_point="worldmodels.envs.dream:make_dream",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from worldmodels.agent import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,229 @@
+"""The bundle: V, M, C and their world in one folder that rebuilds itself; and the run's own models.
+
+    bundle.json  weights.safetensors (float16)  starts.safetensors (float16)  README.md
+
+Loading reads numbers and names only; nothing is executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from worldmodels.data.starts import Starts
+from worldmodels.errors import InputError
+from worldmodels.models.action import Actions
+from worldmodels.models.controller import Controller, ControllerConfig
+from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.vae import VAE, VAEConfig
+from worldmodels.run import (
+    Run,
+    file_hash,
+    load_json,
+    load_tensors,
+    save_json,
+    save_tensors,
+    save_text,
+)
+from worldmodels.world import World
+
+FORMAT = 1
+"""Version of the bundle's layout."""
+SHIPPED = Path(__file__).parent / "bundles"
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An agent and the dream it was evolved in."""
+
+    world: World
+    vae: VAE
+    mdnrnn: MDNRNN
+    controller: Controller
+    parameters: Tensor
+    """C's parameter vector (N,)."""
+    starts: Starts
+    """Windows from which dreams begin."""
+    dream: dict[str, Any]
+    """Temperature and horizon that C was evolved at."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """How it was made: seed, command, scores."""
+
+    @property
+    def actions(self) -> Actions:
+        return Actions.from_dict(self.world.action)
+
+    def save(self, folder: Path) -> None:
+        """Writes the folder; bundle.json last, so that a folder that has it is whole."""
+        weights = {
+            **_prefixed("vae", self.vae.state_dict()),
+            **_prefixed("mdnrnn", self.mdnrnn.state_dict()),
+            "controller": self.parameters,
+        }
+        save_tensors(folder / "weights.safetensors", _half(weights), None)
+        save_tensors(folder / "starts.safetensors", _half(self.starts.tensors()), None)
+        save_text(folder / "README.md", self._card())
+        save_json(folder / "bundle.json", self._description())
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "world": self.world.to_dict(),
+            "vae": asdict(self.vae.config),
+            "mdnrnn": asdict(self.mdnrnn.config),
+            "controller": asdict(self.controller.config),
+            "dream": self.dream,
+            "about": self.about,
+        }
+
+    def _card(self) -> str:
+        lines = "\n".join(f"- {name}: {value}" for name, value in self.about.items())
+        return (
+            f"# A world model of {self.world.config.id}\n\n"
+            f"V with {self.vae.config.latent_size} latents, M with "
+            f"{self.mdnrnn.config.hidden_size} hidden units, C with {self.parameters.numel()} "
+            f'parameters. Use it with `worldmodels.load("this folder")`.\n\n{lines}\n'
+        )
+
+    @classmethod
+    def load(cls, name: str | Path) -> Bundle:
+        """Reads a folder, a run folder that has a bundle, or a shipped bundle by its name.
+
+        Raises:
+            InputError: there is no such bundle, or it is truncated or foreign.
+        """
+        folder = bundle_folder(name)
+        description = load_json(folder / "bundle.json")
+        if description.get("format") != FORMAT:
+            raise InputError(f"{folder}/bundle.json: format must be {FORMAT}: make it again")
+        weights = _single(load_tensors(folder / "weights.safetensors")[0])
+        starts = _single(load_tensors(folder / "starts.safetensors")[0])
+        world = World.from_dict(description["world"], folder / "bundle.json")
+        vae = VAE(_section(VAEConfig, description, "vae", folder))
+        config = _section(MDNRNNConfig, description, "mdnrnn", folder)
+        action_size = Actions.from_dict(world.action).size
+        mdnrnn = MDNRNN(config, vae.config.latent_size, action_size, Heads.of(config, world))
+        _fill(vae, "vae", weights, folder)
+        _fill(mdnrnn, "mdnrnn", weights, folder)
+        settings = _section(ControllerConfig, description, "controller", folder)
+        controller = controller_for(settings, vae, mdnrnn)
+        if weights.get("controller", torch.empty(0)).shape != (controller.num_parameters,):
+            raise InputError(f"{folder}/weights.safetensors holds no controller that fits")
+        rest = Starts(**starts), description["dream"], description["about"]
+        return cls(world, vae, mdnrnn, controller, weights["controller"], *rest)
+
+
+def bundle_folder(name: str | Path) -> Path:
+    """Where a bundle lies: shipped under that name, in that folder, or in that run's `bundle`."""
+    for folder in (SHIPPED / str(name), Path(name), Path(name) / "bundle"):
+        if (folder / "bundle.json").is_file():
+            return folder
+    shipped = sorted(p.name for p in SHIPPED.glob("*") if (p / "bundle.json").is_file())
+    known = f"shipped are {', '.join(shipped)}" if shipped else "none is shipped"
+    raise InputError(f"{name} is no bundle (no bundle.json; {known}): run `scripts/evaluate.py`")
+
+
+def controller_for(config: ControllerConfig, vae: VAE, mdnrnn: MDNRNN) -> Controller:
+    """The controller that fits V and M."""
+    sizes = vae.config.latent_size, mdnrnn.config.hidden_size
+    return Controller(config, *sizes, mdnrnn.action_size)
+
+
+def save_model(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None:
+    """A run's own checkpoint: weights, and as metadata the config that rebuilds the model."""
+    metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
+    save_tensors(path, model.state_dict(), metadata)
+
+
+def load_vae(path: Path) -> VAE:
+    """V from its checkpoint, ready to encode.
+
+    Raises:
+        InputError: the file is missing, truncated or foreign.
+    """
+    tensors, about = _checkpoint(path, "vae")
+    vae = VAE(VAEConfig(**about["vae"]))
+    _fill(vae, "", tensors, path)
+    return vae.eval()
+
+
+def load_mdnrnn(path: Path) -> MDNRNN:
+    """M from its checkpoint, ready to dream.
+
+    Raises:
+        InputError: the file is missing, truncated or foreign.
+    """
+    tensors, about = _checkpoint(path, "mdnrnn")
+    config, heads = MDNRNNConfig(**about["mdnrnn"]), Heads(**about["heads"])
+    mdnrnn = MDNRNN(config, about["latent_size"], about["action_size"], heads)
+    _fill(mdnrnn, "", tensors, path)
+    return mdnrnn.eval()
+
+
+def load_world(run: Run) -> World:
+    """world.json of a run.
+
+    Raises:
+        InputError: nothing was collected yet.
+    """
+    path = run.need(run.world_file, "scripts/collect.py")
+    return World.from_dict(load_json(path), path)
+
+
+def check_latents(run: Run) -> str:
+    """The hash of the run's latents, once they are known to come from the run's V.
+
+    Raises:
+        InputError: they are missing or were made by another V.
+    """
+    index = load_json(run.need(run.latents / "index.json", "scripts/encode.py"))
+    if index["vae"] != file_hash(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py")):
+        raise InputError(f"{run.latents} was made by another V: run `scripts/encode.py` again")
+    return str(index["hash"])
+
+
+def _checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, metadata = load_tensors(path)
+    if key not in metadata:
+        raise InputError(
+            f"{path} is no {key} checkpoint of ours: train it with scripts/train_{key}.py"
+        )
+    return tensors, {name: json.loads(value) for name, value in metadata.items()}
+
+
+def _fill(model: nn.Module, prefix: str, tensors: Mapping[str, Tensor], source: Path) -> None:
+    start = f"{prefix}." if prefix else ""
+    chosen = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+    try:
+        model.load_state_dict(chosen)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{source}: the weights don't fit the config ({reason})") from error
+    model.requires_grad_(False)
+
+
+def _section(kind: type[Section], data: Mapping[str, Any], name: str, folder: Path) -> Section:
+    try:
+        return kind(**data[name])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder}/bundle.json: section {name} is wrong ({error})") from error
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.half() for name, tensor in tensors.items()}
+
+
+def _single(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.float() for name, tensor in tensors.items()}

@@ -1,0 +1,272 @@
+"""One config of many sections: defaults, then the YAML file, then the command line."""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import json
+import re
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_type_hints
+
+import docstring_parser
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings
+
+from worldmodels.envs.dream import DreamConfig
+from worldmodels.errors import InputError
+from worldmodels.evolution import CMAConfig
+from worldmodels.models.controller import ControllerConfig
+from worldmodels.models.mdnrnn import MDNRNNConfig
+from worldmodels.models.vae import VAEConfig
+from worldmodels.run import Run, save_text
+from worldmodels.stages.collect import CollectConfig
+from worldmodels.stages.encode import EncodeConfig
+from worldmodels.stages.evaluate import EvaluateConfig
+from worldmodels.stages.evolve import EvolveConfig
+from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig
+from worldmodels.stages.train_vae import TrainVAEConfig
+from worldmodels.stages.watch import WatchConfig
+from worldmodels.workers import WorkersConfig
+from worldmodels.world import EnvConfig
+
+C = TypeVar("C")
+
+WORDINGS = (
+    (r"^Group '(\S+)' does not accept option '(?:\1\.)?(\S+)'.*", r"\1.\2 is unknown"),
+    (r"^Option '(\S+)' is not accepted.*", r"\1 is unknown"),
+    (r"^unrecognized arguments: --([^\s=]+).*", r"\1 is unknown"),
+    (r"^Parser key \"(\S+)\":", r"\1:"),
+    (r"<class '(\w+)'>", r"\1"),
+    (r"typing\.", ""),
+    (r"\bNoneType\b", "null"),
+    (
+        r"Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors: .*"
+        r"Given value: (.*)",
+        r"Expected one of \1. Got value: \2",
+    ),
+)
+"""jsonargparse's wordings, and ours."""
+
+# field docstrings become --help; a class_path inside a dictionary stays data, nothing is executed
+set_parsing_settings(
+    docstring_parse_attribute_docstrings=True, instantiate_subclass_spec_in_any=False
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """All sections of an experiment, each from the module that it configures."""
+
+    seed: int = 0
+    """The one seed: every random draw comes from it by name."""
+    rounds: int = 1
+    """Rounds of collect, train, dream; the paper's iterative procedure. The best one is kept."""
+    env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
+    workers: WorkersConfig = dataclasses.field(default_factory=WorkersConfig)
+    collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
+    vae: VAEConfig = dataclasses.field(default_factory=VAEConfig)
+    train_vae: TrainVAEConfig = dataclasses.field(default_factory=TrainVAEConfig)
+    encode: EncodeConfig = dataclasses.field(default_factory=EncodeConfig)
+    mdnrnn: MDNRNNConfig = dataclasses.field(default_factory=MDNRNNConfig)
+    train_mdnrnn: TrainMDNRNNConfig = dataclasses.field(default_factory=TrainMDNRNNConfig)
+    controller: ControllerConfig = dataclasses.field(default_factory=ControllerConfig)
+    dream: DreamConfig = dataclasses.field(default_factory=DreamConfig)
+    cma: CMAConfig = dataclasses.field(default_factory=CMAConfig)
+    evolve: EvolveConfig = dataclasses.field(default_factory=EvolveConfig)
+    evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
+    watch: WatchConfig = dataclasses.field(default_factory=WatchConfig)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise InputError(f"rounds is {self.rounds}: it must be at least 1")
+
+
+FREE = ("workers", "encode", "evaluate", "watch")
+"""Sections that may differ from command to command: no file of a run depends on them but their
+own result."""
+
+
+class Parser(ArgumentParser):
+    """jsonargparse's parser; mistakes become an InputError of one line that names the field."""
+
+    def __init__(self, kind: type[Any], description: str, sections: Collection[str]) -> None:
+        super().__init__(description=description, allow_abbrev=False)
+        self.add_argument("--config", action=ActionConfigFile, help="YAML file of the experiment.")
+        self.add_argument("--run", type=str, default="runs/default", help="The run folder.")
+        hints = get_type_hints(kind)
+        texts = {p.arg_name: p.description for p in docstring_parser.parse_from_object(kind).params}
+        for field in dataclasses.fields(kind):
+            section = dataclasses.is_dataclass(hints[field.name])
+            if field.name in sections or not section:
+                factory, default = field.default_factory, field.default
+                default = default if factory is dataclasses.MISSING else factory()
+                options: dict[str, Any] = {} if section else {"help": texts.get(field.name)}
+                self.add_argument(
+                    f"--{field.name}", type=hints[field.name], default=default, **options
+                )
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises, where argparse would print the usage and exit."""
+        raise InputError(_one_line(message, [action.dest for action in self._actions])) from ex
+
+
+def parse(
+    kind: type[C],
+    description: str,
+    argv: Sequence[str] | None = None,
+    show: Collection[str] | None = None,
+) -> tuple[C, Run]:
+    """Config and run folder of a command line.
+
+    Without `--config` the run's own config.yaml is read, if there is one.
+
+    Args:
+        kind: dataclass whose fields are sections (dataclasses) or plain values, all with defaults.
+        description: first line of `--help`.
+        argv: the arguments; none: those of the process.
+        show: sections that `--help` explains; none: all. The others are accepted as well.
+
+    Raises:
+        InputError: for a mistake in the file or on the command line.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    names = _names(kind)
+    if {"-h", "--help"} & set(argv):
+        Parser(kind, description, names if show is None else show).parse_args(["--help"])
+    parser = Parser(kind, description, names)
+    files, rest = _config_files(argv)
+    files = [file for file in files if _states(file)]
+    for file in files:
+        read(kind, file)
+    values = parser.parse_args([*(f"--config={file}" for file in files), *rest])
+    run = Run(values.pop("run"))
+    return _build(kind, parser, values), run
+
+
+def read(kind: type[C], file: Path) -> C:
+    """Config of a YAML file, what it doesn't state being default.
+
+    Raises:
+        InputError: naming the file and the field.
+    """
+    parser = Parser(kind, "", _names(kind))
+    if not _states(file):
+        return kind()
+    try:
+        return _build(kind, parser, parser.parse_path(str(file)))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+def keep(config: Any, run: Run, free: Collection[str] = ()) -> None:
+    """Saves the resolved config in the run, or compares it with the one saved there.
+
+    Args:
+        config: the resolved config.
+        run: where it belongs.
+        free: names such as `evolve.generations` that may change between stages.
+
+    Raises:
+        InputError: naming the first field that contradicts the run.
+    """
+    text = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
+    if run.config_file.exists():
+        old, new = _flat(read(type(config), run.config_file)), _flat(config)
+        for name in sorted(set(new) - set(free)):
+            if old[name] != new[name]:
+                raise InputError(
+                    f"{name} is {new[name]!r}, but {run.config_file} says {old[name]!r}: "
+                    f"leave it as it is, or use another --run"
+                )
+    save_text(run.config_file, text)
+
+
+def begin(description: str, show: Collection[str] | None = None) -> tuple[Config, Run]:
+    """A script's config and run; the config is kept in the run, or must agree with it.
+
+    Raises:
+        InputError: for a mistake in the file or on the command line, or another config's run.
+    """
+    config, run = parse(Config, description, show=show)
+    keep(config, run, free=[name for name in _flat(config) if name.split(".")[0] in FREE])
+    return config, run
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """For scripts: a user's mistake becomes one line on stderr and exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped: the same command continues", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def _config_files(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The files of a command line (the run's own where none is named), and the other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", action="append", default=[], type=Path, nargs="?")
+    given, rest = parser.parse_known_args(argv)
+    parser.add_argument("--run", nargs="?")
+    run = parser.parse_known_args(argv)[0].run
+    if None in given.config:
+        raise InputError("--config is empty: name a YAML file, e.g. configs/quick.yaml")
+    if not given.config and run and Run(run).config_file.exists():
+        return [Run(run).config_file], rest
+    return given.config, rest
+
+
+def _states(file: Path) -> bool:
+    """Whether a YAML file states anything; one of comments alone means the defaults."""
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{file} can't be read ({error.strerror}): name a YAML file, e.g. configs/quick.yaml"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict | None):
+        raise InputError(f"{file} must hold sections such as `env:`, not {type(data).__name__}")
+    return bool(data)
+
+
+def _build(kind: type[C], parser: Parser, values: Namespace) -> C:
+    hints = get_type_hints(kind)
+    for name, value in values.items(branches=True):
+        if dataclasses.is_dataclass(hints.get(name)) and not isinstance(value, Namespace):
+            raise InputError(f"{name} is a section: give it fields, not {value!r}")
+    built = parser.instantiate(values)
+    return kind(**{name: built[name] for name in _names(kind)})
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            flat |= {f"{field.name}.{name}": inner for name, inner in _flat(value).items()}
+        else:
+            flat[field.name] = value
+    return flat
+
+
+def _one_line(message: str, known: Collection[str]) -> str:
+    """jsonargparse's message as `FIELD: what is wrong`, on one line, with the nearest name."""
+    message = " ".join(message.split())
+    for pattern, text in WORDINGS:
+        message = re.sub(pattern, text, message)
+    if match := re.match(r"(\S+) is unknown", message):
+        near = difflib.get_close_matches(match[1], known, n=1)
+        message += f": did you mean {near[0]}?" if near else ": see --help for the names"
+    return message

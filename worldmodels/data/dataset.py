@@ -1,0 +1,191 @@
+"""Batches of frames and of latent sequences, drawn from files that never all fit in memory.
+
+A chunk is a few episodes, decoded ahead in a thread; each serves a fixed number of batches. So step
+s belongs to chunk s // batches_per_chunk whatever came before it, and a resumed run draws the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from worldmodels.data.episode import Episode, LatentEpisode, episode_files
+from worldmodels.run import Run
+from worldmodels.seeding import numpy_generator
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EpisodeSource:
+    """Which files to draw from: those of the newest round, and older ones.
+
+    Each chunk takes `new_share` of its episodes from `new` and the rest from `old`.
+    """
+
+    new: Sequence[Path]
+    old: Sequence[Path] = ()
+    new_share: float = 0.5
+
+    def chunk(self, seed: int, name: str, index: int, size: int) -> list[Path]:
+        """The episodes of chunk `index`: permutations of all, one after the other."""
+        if not self.old:
+            return _stream(self.new, (seed, name, "new"), index, size)
+        fresh = min(max(round(size * self.new_share), 1), size - 1) if size > 1 else 1
+        new = _stream(self.new, (seed, name, "new"), index, fresh)
+        return new + _stream(self.old, (seed, name, "old"), index, size - fresh)
+
+
+def latent_source(run: Run, new_share: float) -> EpisodeSource:
+    """The run's latents: this round's as new, those of the rounds before as old."""
+    files = episode_files(run.need(run.latents, "scripts/encode.py"))
+    mark = f"{run.number:02d}_"
+    new = [path for path in files if path.name.startswith(mark)]
+    return EpisodeSource(new, [path for path in files if path not in set(new)], new_share)
+
+
+def _stream(files: Sequence[Path], key: tuple[int, str, str], index: int, size: int) -> list[Path]:
+    """Entries index*size .. (index+1)*size of an endless row of permutations of `files`."""
+    seed, *name = key
+    chosen: list[Path] = []
+    for position in range(index * size, (index + 1) * size):
+        turn, place = divmod(position, len(files))
+        if not chosen or place == 0:
+            order = numpy_generator(seed, *name, turn).permutation(len(files))
+        chosen.append(files[order[place]])
+    return chosen
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """Windows of episodes, padded to one length; `B` windows of `T` steps and T + 1 frames."""
+
+    mu: Float[Tensor, "B T_frames Z"]
+    logvar: Float[Tensor, "B T_frames Z"]
+    actions: Float[Tensor, "B T A"]
+    rewards: Float[Tensor, "B T"]
+    counts: Float[Tensor, "B T"]
+    terminated: Float[Tensor, "B T"]
+    first: Float[Tensor, "B T"]
+    """1 where the step opens an episode (the paper's restart flag)."""
+    valid: Bool[Tensor, "B T"]
+    """The step exists."""
+    next_known: Bool[Tensor, "B T"]
+    """The step exists and so does the frame after it."""
+
+
+def frame_batches(
+    source: EpisodeSource,
+    *,
+    seed: int,
+    start: int,
+    batch_size: int,
+    chunk_episodes: int,
+    batches_per_chunk: int,
+) -> Iterator[UInt8[Tensor, "B 64 64 3"]]:
+    """Endless batches of frames from step `start` on."""
+
+    def load(index: int) -> np.ndarray:
+        files = source.chunk(seed, "frames", index, chunk_episodes)
+        return np.concatenate([Episode.load(path).frames for path in files])
+
+    def batches(frames: np.ndarray, index: int, skip: int) -> Iterator[Tensor]:
+        generator = numpy_generator(seed, "frame batches", index)
+        for batch in range(batches_per_chunk):
+            rows = generator.integers(len(frames), size=batch_size)
+            if batch >= skip:
+                yield torch.from_numpy(frames[rows])
+
+    yield from _chunks(load, batches, start, batches_per_chunk)
+
+
+def sequence_batches(
+    source: EpisodeSource,
+    *,
+    seed: int,
+    start: int,
+    batch_size: int,
+    sequence_length: int,
+    chunk_episodes: int,
+    batches_per_chunk: int,
+) -> Iterator[SequenceBatch]:
+    """Endless batches of latent windows from step `start` on; all steps are equally likely."""
+
+    def load(index: int) -> list[LatentEpisode]:
+        files = source.chunk(seed, "sequences", index, chunk_episodes)
+        return [LatentEpisode.load(path) for path in files]
+
+    def batches(episodes: list[LatentEpisode], index: int, skip: int) -> Iterator[SequenceBatch]:
+        generator = numpy_generator(seed, "sequence batches", index)
+        lengths = np.array([len(e) for e in episodes])
+        for batch in range(batches_per_chunk):
+            chosen = generator.choice(len(episodes), size=batch_size, p=lengths / lengths.sum())
+            places = generator.random(batch_size)
+            if batch >= skip:
+                windows = [
+                    _window(episodes[e], place, sequence_length)
+                    for e, place in zip(chosen, places, strict=True)
+                ]
+                yield collate(windows, sequence_length)
+
+    yield from _chunks(load, batches, start, batches_per_chunk)
+
+
+def _chunks(
+    load: Callable[[int], T],
+    batches: Callable[[T, int, int], Iterator],
+    start: int,
+    batches_per_chunk: int,
+) -> Iterator:
+    """Loads chunk i + 1 in a thread while chunk i is used."""
+    index, skip = divmod(start, batches_per_chunk)
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(load, index)
+        while True:
+            chunk = ahead.result()
+            ahead = pool.submit(load, index + 1)
+            yield from batches(chunk, index, skip)
+            index, skip = index + 1, 0
+
+
+Window = tuple[LatentEpisode, int, int]
+
+
+def _window(episode: LatentEpisode, place: float, length: int) -> Window:
+    """An episode, and where a window of it begins and ends.
+
+    Windows may begin half their length before the episode, so that its first steps are drawn often.
+    """
+    begin = int(place * (len(episode) + length // 2)) - length // 2
+    begin = min(max(begin, 0), max(len(episode) - length // 2, 0))
+    return episode, begin, min(begin + length, len(episode))
+
+
+def collate(windows: list[Window], length: int) -> SequenceBatch:
+    """Windows to one padded batch."""
+    size, latent, action = len(windows), windows[0][0].mu.shape[1], windows[0][0].actions.shape[1]
+    mu, logvar = (np.zeros((size, length + 1, latent), np.float32) for _ in range(2))
+    actions = np.zeros((size, length, action), np.float32)
+    rewards, counts, terminated, first = (np.zeros((size, length), np.float32) for _ in range(4))
+    valid, known = (np.zeros((size, length), bool) for _ in range(2))
+    for row, (episode, begin, end) in enumerate(windows):
+        steps = end - begin
+        frames = min(steps + 1, len(episode.mu) - begin)
+        mu[row, :frames] = episode.mu[begin : begin + frames]
+        logvar[row, :frames] = episode.logvar[begin : begin + frames]
+        for target, name in ((actions, "actions"), (rewards, "rewards"), (counts, "counts")):
+            target[row, :steps] = getattr(episode, name)[begin:end]
+        terminated[row, :steps] = episode.terminated[begin:end]
+        first[row, 0] = begin == 0
+        valid[row, :steps] = True
+        known[row, : frames - 1] = True
+    arrays = (mu, logvar, actions, rewards, counts, terminated, first, valid, known)
+    return SequenceBatch(*(torch.from_numpy(array) for array in arrays))

@@ -1,0 +1,107 @@
+"""Episodes: THE time alignment, and the files that hold it.
+
+    frame[t], action[t]  ->  reward[t], count[t], terminated[t], truncated[t], frame[t+1]
+
+T actions and T + 1 frames, or T frames where the world has no last picture (ViZDoom returns
+zeros at every end); that last transition trains the termination head and is masked in z's loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float16, Float32, UInt8
+
+from worldmodels.errors import InputError
+from worldmodels.run import load_arrays, save_arrays
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One real episode, as `collect` stores it."""
+
+    frames: UInt8[np.ndarray, "T_frames 64 64 3"]
+    actions: Float32[np.ndarray, "T A"]
+    """a, not the environment's own actions."""
+    rewards: Float32[np.ndarray, " T"]
+    """The environment's, summed over the frames of a step."""
+    counts: Float32[np.ndarray, " T"]
+    """The world's count a step (tiles); zeros where it has none."""
+    terminated: Bool[np.ndarray, " T"]
+    truncated: Bool[np.ndarray, " T"]
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def save(self, path: Path) -> None:
+        save_arrays(path, **{f.name: getattr(self, f.name) for f in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> Episode:
+        """Reads and checks a file.
+
+        Raises:
+            InputError: the file is truncated, foreign, or its arrays don't belong together.
+        """
+        episode = cls(**_read(path, cls))
+        _check_lengths(path, len(episode.frames), len(episode))
+        return episode
+
+
+@dataclass(frozen=True)
+class LatentEpisode:
+    """The same episode with each frame's posterior in the place of the frame."""
+
+    mu: Float16[np.ndarray, "T_frames Z"]
+    logvar: Float16[np.ndarray, "T_frames Z"]
+    actions: Float32[np.ndarray, "T A"]
+    rewards: Float32[np.ndarray, " T"]
+    counts: Float32[np.ndarray, " T"]
+    terminated: Bool[np.ndarray, " T"]
+    truncated: Bool[np.ndarray, " T"]
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def save(self, path: Path) -> None:
+        save_arrays(path, **{f.name: getattr(self, f.name) for f in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> LatentEpisode:
+        """Reads and checks a file.
+
+        Raises:
+            InputError: as `Episode.load`.
+        """
+        episode = cls(**_read(path, cls))
+        _check_lengths(path, len(episode.mu), len(episode))
+        return episode
+
+
+def episode_files(*folders: Path) -> list[Path]:
+    """The episode files of folders, in the order of their names.
+
+    Raises:
+        InputError: there is none.
+    """
+    files = [path for folder in folders for path in sorted(folder.glob("*.npz"))]
+    if not files:
+        raise InputError(f"{folders[-1]} holds no episodes: run `scripts/collect.py` first")
+    return files
+
+
+def _read(path: Path, kind: type) -> dict[str, np.ndarray]:
+    arrays = load_arrays(path)
+    names = [f.name for f in fields(kind)]
+    if missing := [name for name in names if name not in arrays]:
+        raise InputError(f"{path} has no array `{missing[0]}`: delete it and run the stage again")
+    return {name: arrays[name] for name in names}
+
+
+def _check_lengths(path: Path, frames: int, actions: int) -> None:
+    if actions < 1 or frames not in (actions, actions + 1):
+        raise InputError(
+            f"{path} holds {frames} frames for {actions} actions: delete it and run the stage again"
+        )

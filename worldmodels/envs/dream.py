@@ -1,0 +1,288 @@
+"""The dream: M alone, as a natively batched vector environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from worldmodels.bundle import Bundle
+from worldmodels.data.starts import Starts
+from worldmodels.errors import InputError
+from worldmodels.lanes import lane_seeds, reset_mask
+from worldmodels.models.action import Actions
+from worldmodels.models.controller import (
+    CELL_BOUND,
+    LATENT_BOUND,
+    feature_space,
+    features,
+)
+from worldmodels.models.mdnrnn import MDNRNN, State
+from worldmodels.models.noise import Noise
+from worldmodels.models.vae import VAE, frames_of
+from worldmodels.seeding import numpy_generator, seed_for
+from worldmodels.world import EnvConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamConfig:
+    """How M is dreamt."""
+
+    temperature: float = 1.0
+    """τ: weights to the power 1/τ, noise times √τ. The paper's Doom: 1.15."""
+    horizon: int = 1000
+    """Steps after which a dream is truncated."""
+    starts: Literal["windows", "first_frames"] = "windows"
+    """From windows of the data with M's state warm, or from first frames (the paper's way)."""
+    num_starts: int = 500
+    """Start windows drawn from the data."""
+    warmup: int = 16
+    """Frames of a start window."""
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise InputError(f"dream.temperature is {self.temperature}: it must be above 0")
+        if self.horizon < 1 or self.num_starts < 1 or self.warmup < 1:
+            raise InputError("dream.horizon, num_starts and warmup must be at least 1")
+
+    @property
+    def window(self) -> int:
+        return self.warmup if self.starts == "windows" else 1
+
+
+class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
+    """Lanes that dream side by side; observation [z h] (as `inputs` says), action a.
+
+    Lanes with equal seeds share start and noise. Under AutoresetMode.DISABLED finished lanes are
+    frozen and cost nothing. `render` decodes z through V.
+    """
+
+    def __init__(
+        self,
+        mdnrnn: MDNRNN,
+        starts: Starts,
+        actions: Actions,
+        world: EnvConfig,
+        config: DreamConfig,
+        num_envs: int,
+        *,
+        inputs: str = "zh",
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        vae: VAE | None = None,
+        fps: float = 30.0,
+    ) -> None:
+        if autoreset_mode == AutoresetMode.SAME_STEP:
+            raise InputError("autoreset_mode SAME_STEP is not offered: use NEXT_STEP or DISABLED")
+        self.mdnrnn, self.actions, self.world, self.config = mdnrnn, actions, world, config
+        self.num_envs, self.inputs, self.vae = num_envs, inputs, vae
+        self.autoreset_mode, self.render_mode = autoreset_mode, "rgb_array"
+        self.metadata = {
+            "autoreset_mode": autoreset_mode,
+            "render_modes": ["rgb_array"],
+            "render_fps": fps / world.action_repeat,
+        }
+        self.single_observation_space = feature_space(
+            inputs, mdnrnn.latent_size, mdnrnn.config.hidden_size
+        )
+        self.single_action_space = actions.space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._starts = warm(mdnrnn, starts)
+        joint = mdnrnn.config.mixture == "joint"
+        self._noise = Noise(1 if joint else mdnrnn.latent_size, mdnrnn.latent_size)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        self.z = torch.zeros(self.num_envs, self.mdnrnn.latent_size)
+        self.h, self.c = self.mdnrnn.initial_state(self.num_envs)
+        self.first = torch.zeros(self.num_envs)
+        self.steps = np.zeros(self.num_envs, np.int64)
+        self.keys = [(seed_for(0, "unseeded dream", lane), -1) for lane in range(self.num_envs)]
+        self.terminated, self.truncated = (np.ones(self.num_envs, bool) for _ in range(2))
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begins a dream in all lanes, or in those of `options["reset_mask"]`.
+
+        A lane reset without a seed goes to its next episode number.
+        """
+        seeds = lane_seeds(seed, self.num_envs)
+        self._begin(np.flatnonzero(reset_mask(options, self.num_envs)), seeds)
+        return self._observation(), {}
+
+    @torch.inference_mode()
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        rewards = np.zeros(self.num_envs)
+        ended = self.terminated | self.truncated
+        lanes = np.flatnonzero(~ended)
+        if len(lanes):
+            rewards[lanes] = self._advance(lanes, actions)
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP and ended.any():
+            self._begin(np.flatnonzero(ended), [None] * self.num_envs)
+        flags = self.terminated.copy(), self.truncated.copy()
+        return self._observation(), rewards, *flags, {}
+
+    @torch.inference_mode()
+    def render(self) -> tuple[np.ndarray, ...]:
+        """One frame uint8 (64, 64, 3) per lane."""
+        if self.vae is None:
+            raise ValueError("rendering a dream needs V: pass vae=")
+        return tuple(frames_of(self.vae.decode(self.z)).numpy())
+
+    def begin_at(self, windows: Sequence[int]) -> np.ndarray:
+        """Begins lane i at start window `windows[i]`; the observation."""
+        self.reset(seed=0)
+        chosen = list(windows)
+        self.z, self.h, self.c, self.first = (part[chosen].clone() for part in self._starts)
+        return self._observation()
+
+    def put(self, lane: int, z: Tensor, state: State) -> None:
+        """Continues a lane from a moment of reality: z (Z,), state of (1, H) each."""
+        self.z[lane], self.h[lane], self.c[lane] = z, state[0][0], state[1][0]
+        self.first[lane] = 0.0
+
+    def _begin(self, lanes: np.ndarray, seeds: Sequence[int | None]) -> None:
+        for lane in lanes:
+            seed, before = seeds[lane], self.keys[lane]
+            self.keys[lane] = (before[0], before[1] + 1) if seed is None else (seed, 0)
+        chosen = [self._start_of(self.keys[lane]) for lane in lanes]
+        index = torch.from_numpy(lanes)
+        for mine, start in zip((self.z, self.h, self.c, self.first), self._starts, strict=True):
+            mine[index] = start[chosen]
+        self.steps[lanes] = 0
+        self.terminated[lanes] = self.truncated[lanes] = False
+
+    def _start_of(self, key: tuple[int, int]) -> int:
+        return int(numpy_generator(key[0], "dream start", key[1]).integers(len(self._starts[0])))
+
+    def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Dreams one step of these lanes; their rewards."""
+        whole = len(lanes) == self.num_envs
+        index = slice(None) if whole else torch.from_numpy(lanes)
+        taken = torch.from_numpy(np.ascontiguousarray(actions[lanes], np.float32))
+        state = self.h[index], self.c[index]
+        h, c = self.mdnrnn.step(
+            self.z[index], self.actions.canonical(taken), self.first[index], state
+        )
+        prediction = self.mdnrnn.predict(h)
+        noise = self._noise([self.keys[lane] for lane in lanes], self.steps[lanes])
+        z = prediction.mixture.sample_from_noise(*noise, temperature=self.config.temperature)
+        self.z[index], self.h[index], self.c[index] = z.clamp_(-LATENT_BOUND, LATENT_BOUND), h, c
+        self.first[index] = 0.0
+        self.steps[lanes] += 1
+        self.truncated[lanes] = self.steps[lanes] >= self.config.horizon
+        if prediction.termination is not None:  # p > 1/2, whatever the temperature: the paper
+            self.terminated[lanes] = (prediction.termination > 0).numpy()
+        return self._rewards(prediction.reward, len(lanes))
+
+    def _rewards(self, raw: Tensor | None, lanes: int) -> np.ndarray:
+        constant = self.world.reward_per_frame * self.world.action_repeat
+        if raw is None:
+            return np.full(lanes, constant)
+        expected = self.mdnrnn.expected_reward(raw).double().numpy()
+        if self.world.reward == "real":
+            return expected
+        return expected * self.world.reward_per_count + constant
+
+    def _observation(self) -> np.ndarray:
+        cells = self.c.clamp(-CELL_BOUND, CELL_BOUND)
+        return features(self.z, self.h, cells, self.inputs).numpy().copy()
+
+
+@torch.inference_mode()
+def warm(mdnrnn: MDNRNN, starts: Starts) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """z, h, c and the restart flag at the last frame of each window."""
+    z, first = starts.mu[:, -1].clamp(-LATENT_BOUND, LATENT_BOUND), starts.first
+    if starts.mu.shape[1] == 1:
+        return z, *mdnrnn.initial_state(len(starts)), first
+    flags = torch.zeros(starts.mu.shape[0], starts.mu.shape[1] - 1)
+    flags[:, 0] = first
+    _, (h, c) = mdnrnn(starts.mu[:, :-1], starts.actions[:, :-1], flags)
+    return z, h, c, torch.zeros_like(first)
+
+
+def dream_of(bundle: Bundle, num_envs: int, config: DreamConfig, **options: Any) -> DreamEnv:
+    """The dream of a bundle's M, with V for its pictures."""
+    return DreamEnv(
+        bundle.mdnrnn,
+        bundle.starts,
+        bundle.actions,
+        bundle.world.config,
+        config,
+        num_envs,
+        inputs=bundle.controller.config.inputs,
+        vae=bundle.vae,
+        fps=bundle.world.fps,
+        **options,
+    )
+
+
+def make_dream(
+    num_envs: int = 1,
+    *,
+    bundle: str,
+    temperature: float | None = None,
+    horizon: int | None = None,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    render_mode: str | None = "rgb_array",
+) -> DreamEnv:
+    """`gymnasium.make_vec("worldmodels/Dream-v0", num_envs=, bundle=)`.
+
+    Args:
+        num_envs: lanes.
+        bundle: a shipped bundle's name, a bundle's folder, or a run folder.
+        temperature: τ; none: the bundle's own.
+        horizon: steps; none: the bundle's own.
+        autoreset_mode: NEXT_STEP or DISABLED.
+        render_mode: only rgb_array.
+
+    Raises:
+        InputError: there is no such bundle, or it is broken.
+    """
+    del render_mode
+    loaded = Bundle.load(bundle)
+    given = {"temperature": temperature, "horizon": horizon}
+    stated = {name: value for name, value in given.items() if value is not None}
+    config = DreamConfig(**{**loaded.dream, **stated})
+    return dream_of(loaded, num_envs, config, autoreset_mode=AutoresetMode(autoreset_mode))
+
+
+class SingleDream(gymnasium.Env[np.ndarray, np.ndarray]):
+    """`gymnasium.make("worldmodels/Dream-v0", bundle=)`: the dream with one lane."""
+
+    def __init__(self, bundle: str, render_mode: str | None = None, **options: Any) -> None:
+        self.dream = make_dream(1, bundle=bundle, autoreset_mode=AutoresetMode.DISABLED, **options)
+        self.render_mode = render_mode
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": self.dream.metadata["render_fps"],
+        }
+        self.observation_space = self.dream.single_observation_space
+        self.action_space = self.dream.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        observations, infos = self.dream.reset(seed=None if seed is None else [seed])
+        return observations[0], infos
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observations, rewards, terminated, truncated, infos = self.dream.step(action[None])
+        return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), infos
+
+    def render(self) -> np.ndarray:
+        return self.dream.render()[0]

@@ -1,0 +1,133 @@
+"""Policies that explore: what drives the car while data is collected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from worldmodels.envs.features import Memory
+from worldmodels.errors import InputError
+from worldmodels.models.action import Actions
+from worldmodels.models.controller import Controller
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreConfig:
+    """Actions that visit much of the world."""
+
+    policy: Literal["random_network", "uniform", "held", "smooth"] = "random_network"
+    """`random_network`: a fresh random V, M and C an episode (the paper's CarRacing); `uniform`: an
+    action drawn every step; `held`: drawn and held (the paper's Doom); `smooth`: a random walk of
+    the raw action about a mean drawn for the episode."""
+    hold: tuple[int, int] = (1, 10)
+    """Steps an action is held, from and to; the paper's Doom: 1 to 10."""
+    mean: tuple[float, ...] = (0.0,)
+    """Means of the walk, in raw units; one for all parts of the action, or one each."""
+    mean_spread: tuple[float, ...] = (0.5,)
+    """Standard deviation of the walk's mean from episode to episode; one for all or one each."""
+    deviation: tuple[float, ...] = (0.7,)
+    """Standard deviation of the walk about its mean; one for all or one each."""
+    memory: float = 10.0
+    """Steps after which the walk has forgotten 63% of where it was."""
+    noise: float = 0.5
+    """Largest standard deviation of the walk added to an evolved controller; each episode draws
+    its own between 0 and this."""
+
+
+@runtime_checkable
+class Driver(Protocol):
+    """Chooses actions a (E, A) for the frames of all lanes, step after step."""
+
+    def __call__(self, frames: UInt8[np.ndarray, "E 64 64 3"]) -> Float32[np.ndarray, "E A"]: ...
+
+
+class Walk:
+    """An Ornstein-Uhlenbeck walk per lane. x' = ρ x + sqrt(1 - ρ²) σ ε, ρ = exp(-1 / memory)."""
+
+    def __init__(self, generators: Sequence[np.random.Generator], size: int, memory: float) -> None:
+        self.generators, self.size = generators, size
+        self.keep = float(np.exp(-1.0 / memory))
+        self.x = self._draw()
+
+    def step(self) -> np.ndarray:
+        """Unit-variance deviations (E, A), moved on by a step."""
+        present = self.x
+        self.x = self.keep * self.x + np.sqrt(1 - self.keep**2) * self._draw()
+        return present
+
+    def _draw(self) -> np.ndarray:
+        return np.stack([g.standard_normal(self.size) for g in self.generators])
+
+
+class Explorer:
+    """The policies without eyes."""
+
+    def __init__(
+        self, config: ExploreConfig, actions: Actions, generators: Sequence[np.random.Generator]
+    ) -> None:
+        self.config, self.actions, self.generators = config, actions, generators
+        for name in ("mean", "mean_spread", "deviation"):
+            if len(getattr(config, name)) not in (1, actions.size):
+                raise InputError(f"collect.explore.{name} needs 1 or {actions.size} numbers")
+        spread = np.stack([g.standard_normal(actions.size) for g in generators])
+        self.mean = np.asarray(config.mean) + np.asarray(config.mean_spread) * spread
+        self.walk = Walk(generators, actions.size, config.memory)
+        self.held = np.zeros((len(generators), actions.size), np.float32)
+        self.left = np.zeros(len(generators), int)
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        if self.config.policy == "smooth":
+            return _bound(
+                self.actions, self.mean + np.asarray(self.config.deviation) * self.walk.step()
+            )
+        low, high = self.config.hold if self.config.policy == "held" else (1, 1)
+        for lane in np.flatnonzero(self.left == 0):
+            generator = self.generators[lane]
+            self.held[lane] = _uniform(self.actions, generator)
+            self.left[lane] = generator.integers(low, high + 1)
+        self.left -= 1
+        return self.held.copy()
+
+
+class Evolved:
+    """A controller seeing through V and M, plus a walk: one parameter vector per lane."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        parameters: Float32[np.ndarray, "E N"],
+        memory: Memory,
+        actions: Actions,
+        walk: Walk,
+        noise: np.ndarray,
+    ) -> None:
+        self.controller, self.parameters = controller, torch.from_numpy(parameters)
+        self.memory, self.actions, self.walk, self.noise = memory, actions, walk, noise
+        self.action: np.ndarray | None = None
+
+    @torch.inference_mode()
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        lanes = np.arange(len(frames))
+        if self.action is None:
+            self.memory.begin(lanes, frames)
+        else:
+            self.memory.advance(lanes, self.action, frames)
+        raw = self.controller.act(self.parameters, self.memory.features()[:, None])[:, 0].numpy()
+        self.action = _bound(self.actions, raw + self.noise[:, None] * self.walk.step())
+        return self.action
+
+
+def _bound(actions: Actions, raw: np.ndarray) -> np.ndarray:
+    return actions.bound(torch.from_numpy(raw.astype(np.float32))).numpy()
+
+
+def _uniform(actions: Actions, generator: np.random.Generator) -> np.ndarray:
+    """A uniform action a; for choices, uniform over them."""
+    if actions.counts:
+        return _bound(actions, generator.uniform(-1.0, 1.0, (1, actions.size)))[0]
+    return generator.uniform(actions.low, actions.high).astype(np.float32)

@@ -1,0 +1,110 @@
+"""Reality through V and M: frames become the controller's input [z h]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from worldmodels.lanes import reset_mask
+from worldmodels.models.action import Actions
+from worldmodels.models.controller import CELL_BOUND, LATENT_BOUND, feature_space, features
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.vae import VAE, images_of
+
+
+class Memory:
+    """z, h and c of some lanes: what V and M make of a stream of frames."""
+
+    def __init__(self, vae: VAE, mdnrnn: MDNRNN, inputs: str, num_envs: int) -> None:
+        self.vae, self.mdnrnn, self.inputs = vae, mdnrnn, inputs
+        self.z = torch.zeros(num_envs, vae.config.latent_size)
+        self.h, self.c = mdnrnn.initial_state(num_envs)
+        self.first = torch.zeros(num_envs)
+
+    @torch.inference_mode()
+    def begin(self, lanes: np.ndarray, frames: np.ndarray) -> None:
+        """Lanes (indices) open an episode with these frames."""
+        index = torch.from_numpy(lanes)
+        self.h[index], self.c[index], self.first[index] = 0.0, 0.0, 1.0
+        self._see(index, frames)
+
+    @torch.inference_mode()
+    def advance(self, lanes: np.ndarray, actions: np.ndarray, frames: np.ndarray) -> None:
+        """Lanes (indices) took these actions a and then saw these frames."""
+        index = torch.from_numpy(lanes)
+        state = self.h[index], self.c[index]
+        taken = torch.from_numpy(np.ascontiguousarray(actions, np.float32))
+        self.h[index], self.c[index] = self.mdnrnn.step(
+            self.z[index], taken, self.first[index], state
+        )
+        self.first[index] = 0.0
+        self._see(index, frames)
+
+    def features(self) -> torch.Tensor:
+        """[z h] (or as `inputs` says) of all lanes."""
+        return features(self.z, self.h, self.c.clamp(-CELL_BOUND, CELL_BOUND), self.inputs)
+
+    def _see(self, index: torch.Tensor, frames: np.ndarray) -> None:
+        mu, _ = self.vae.encode(images_of(torch.from_numpy(frames)))
+        self.z[index] = mu.clamp(-LATENT_BOUND, LATENT_BOUND)
+
+
+class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
+    """A vector environment of frames whose observation is the controller's input."""
+
+    def __init__(
+        self,
+        env: VectorEnv[np.ndarray, np.ndarray, Any],
+        vae: VAE,
+        mdnrnn: MDNRNN,
+        actions: Actions,
+        inputs: str,
+    ) -> None:
+        self.env, self.actions = env, actions
+        self.num_envs = env.num_envs
+        self.metadata = dict(env.metadata)
+        self.autoreset_mode = self.metadata["autoreset_mode"]
+        self.memory = Memory(vae, mdnrnn, inputs, env.num_envs)
+        self.single_observation_space = feature_space(
+            inputs, vae.config.latent_size, mdnrnn.config.hidden_size
+        )
+        self.single_action_space = actions.space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._ended = np.ones(self.num_envs, bool)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        frames, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
+        lanes = np.flatnonzero(reset_mask(options, self.num_envs))
+        self.memory.begin(lanes, frames[lanes])
+        self._ended[lanes] = False
+        return self._observation(), infos
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        frames, rewards, terminated, truncated, infos = self.env.step(
+            self.actions.to_environment(actions)
+        )
+        running, restarted = np.flatnonzero(~self._ended), np.flatnonzero(self._ended)
+        self.memory.advance(running, actions[running], frames[running])
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP and len(restarted):
+            self.memory.begin(restarted, frames[restarted])
+        self._ended = terminated | truncated
+        return self._observation(), rewards, terminated, truncated, infos
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self.env.close()
+
+    def _observation(self) -> np.ndarray:
+        return self.memory.features().numpy().copy()

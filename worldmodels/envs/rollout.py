@@ -1,0 +1,94 @@
+"""One episode per lane, in whichever world: the only loop in which an agent acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from jaxtyping import Float64, Int64
+
+from worldmodels.data.episode import Episode
+
+Policy = Callable[[np.ndarray], np.ndarray]
+"""Observations of all lanes to actions of all lanes."""
+
+
+def rollout(
+    env: VectorEnv[np.ndarray, np.ndarray, Any],
+    policy: Policy,
+    seeds: Sequence[int],
+    max_steps: int | None = None,
+) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
+    """Returns and lengths (in steps) of each lane's first episode.
+
+    Args:
+        env: under AutoresetMode.DISABLED, so that finished lanes cost nothing.
+        policy: acts on all lanes at once.
+        seeds: one per lane.
+        max_steps: ends every episode after so many steps.
+    """
+    if env.metadata["autoreset_mode"] != AutoresetMode.DISABLED:
+        raise ValueError("rollout needs an environment under AutoresetMode.DISABLED")
+    observations, _ = env.reset(seed=list(seeds))  # type: ignore[arg-type]
+    returns, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
+    live = np.ones(env.num_envs, bool)
+    while live.any() and (max_steps is None or lengths.max() < max_steps):
+        observations, rewards, terminated, truncated, _ = env.step(policy(observations))
+        returns += np.where(live, rewards, 0.0)
+        lengths += live
+        live &= ~(terminated | truncated)
+    return returns, lengths
+
+
+def record(
+    envs: VectorEnv[np.ndarray, np.ndarray, Any],
+    drive: Callable[[np.ndarray], np.ndarray],
+    to_environment: Callable[[np.ndarray], np.ndarray],
+    seeds: Sequence[int],
+    max_steps: int,
+    last_frame: bool,
+) -> list[Episode]:
+    """Each lane's first episode, frames and all.
+
+    Args:
+        envs: real environments under AutoresetMode.DISABLED.
+        drive: frames (E, 64, 64, 3) to actions a (E, A).
+        to_environment: actions a to the environment's own.
+        seeds: one per lane.
+        max_steps: episodes longer than this are cut, and marked truncated.
+        last_frame: False where the picture after the end is not real: it is dropped.
+    """
+    frames, _ = envs.reset(seed=list(seeds))  # type: ignore[arg-type]
+    pictures, steps = [frames], []
+    live = np.ones(envs.num_envs, bool)
+    lengths = np.zeros(envs.num_envs, int)
+    while live.any() and len(steps) < max_steps:
+        actions = drive(frames)
+        frames, rewards, terminated, truncated, infos = envs.step(to_environment(actions))
+        pictures.append(frames)
+        steps.append((actions, rewards, infos["count"], terminated, truncated))
+        lengths += live
+        live &= ~(terminated | truncated)
+    return [
+        _episode(pictures, steps, lane, int(lengths[lane]), last_frame)
+        for lane in range(envs.num_envs)
+    ]
+
+
+def _episode(
+    pictures: list[np.ndarray],
+    steps: list[tuple[np.ndarray, ...]],
+    lane: int,
+    length: int,
+    last_frame: bool,
+) -> Episode:
+    actions, rewards, counts, terminated, truncated = (
+        np.stack([step[i][lane] for step in steps[:length]]) for i in range(5)
+    )
+    ended = bool(terminated[-1] or truncated[-1])
+    frames = np.stack([p[lane] for p in pictures[: length + (last_frame or not ended)]])
+    truncated[-1] |= not ended
+    single = (np.asarray(x, np.float32) for x in (actions, rewards, counts))
+    return Episode(frames, *single, terminated, truncated)

@@ -1,0 +1,274 @@
+"""One measure of a controller: evaluate(parameters, seeds) -> returns, lengths.
+
+Two bodies: one batched dream, or jobs of a fixed number of lanes on workers in the real world.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from jaxtyping import Float64, Int64
+
+from worldmodels.bundle import Bundle, load_mdnrnn, load_vae
+from worldmodels.envs.dream import DreamEnv
+from worldmodels.envs.features import FeatureEnv
+from worldmodels.envs.real import RealEnvs
+from worldmodels.envs.rollout import Policy, rollout
+from worldmodels.models.action import Actions
+from worldmodels.models.controller import Controller
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.vae import VAE
+from worldmodels.run import Run, file_hash
+from worldmodels.seeding import numpy_generator
+from worldmodels.workers import WorkersConfig, run_jobs
+from worldmodels.world import World
+
+LANES = 4
+"""Real environments side by side in a job. Fixed: a job's bits depend on its own lanes."""
+
+Returns = Float64[np.ndarray, "P R"]
+Lengths = Int64[np.ndarray, "P R"]
+
+
+@runtime_checkable
+class Evaluate(Protocol):
+    """What evolution knows of a world."""
+
+    def __call__(
+        self, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
+    ) -> tuple[Returns, Lengths]:
+        """Every candidate on every seed."""
+
+
+@dataclass(frozen=True)
+class Senses:
+    """V, M and world of a run or of a bundle, by the files they are read from."""
+
+    folder: str
+    kind: str
+    """`run` or `bundle`."""
+    hashes: tuple[str, ...]
+    """Of the files, so that a worker's cache notices when they change."""
+
+    @classmethod
+    def of_run(cls, run: Run) -> Senses:
+        files = run.vae / "vae.safetensors", run.mdnrnn / "mdnrnn.safetensors"
+        return cls(str(run.folder.resolve()), "run", tuple(map(file_hash, files)))
+
+    @classmethod
+    def of_bundle(cls, folder: Path) -> Senses:
+        return cls(str(folder.resolve()), "bundle", (file_hash(folder / "weights.safetensors"),))
+
+
+@lru_cache(maxsize=2)
+def _models(senses: Senses) -> tuple[VAE, MDNRNN]:
+    if senses.kind == "bundle":
+        bundle = Bundle.load(senses.folder)
+        return bundle.vae, bundle.mdnrnn
+    run = Run(senses.folder)
+    return load_vae(run.vae / "vae.safetensors"), load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors")
+
+
+def population_policy(
+    controller: Controller, parameters: Float64[np.ndarray, "P N"], actions: Actions
+) -> Policy:
+    """Candidates acting on lanes p * R + r."""
+    weights = torch.from_numpy(np.ascontiguousarray(parameters, np.float32))
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        features = torch.from_numpy(observations).view(len(weights), -1, observations.shape[-1])
+        action = actions.bound(controller.act(weights, features))
+        return action.reshape(len(observations), -1).numpy()
+
+    return act
+
+
+class DreamEvaluation:
+    """All candidates as one batch in the dream; keeps its environment between calls."""
+
+    def __init__(self, make: Callable[[int], DreamEnv], controller: Controller) -> None:
+        self._make, self._controller = make, controller
+        self._env: DreamEnv | None = None
+
+    def __call__(
+        self, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
+    ) -> tuple[Returns, Lengths]:
+        lanes = len(parameters) * len(seeds)
+        if self._env is None or self._env.num_envs != lanes:
+            self._env = self._make(lanes)
+        policy = population_policy(self._controller, parameters, self._env.actions)
+        returns, lengths = rollout(self._env, policy, list(seeds) * len(parameters))
+        shape = len(parameters), len(seeds)
+        return returns.reshape(shape), lengths.reshape(shape)
+
+
+class RealEvaluation:
+    """Candidates in the real world, as jobs of a fixed number of lanes.
+
+    Lanes are sorted by seed, so that a worker builds each track once.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        senses: Senses,
+        controller: Controller,
+        workers: WorkersConfig,
+        *,
+        official: bool,
+        max_steps: int | None = None,
+        label: str | None = None,
+    ) -> None:
+        self._fixed = (_text(world), senses, controller, official, max_steps)
+        self._workers, self._label = workers, label
+
+    def __call__(
+        self, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
+    ) -> tuple[Returns, Lengths]:
+        population, episodes = len(parameters), len(seeds)
+        lanes = [(p, r) for r in range(episodes) for p in range(population)]
+        jobs = [lanes[i : i + LANES] for i in range(0, len(lanes), LANES)]
+        results = run_jobs(
+            _real_job,
+            [
+                (*self._fixed, parameters[[p for p, _ in job]], [seeds[r] for _, r in job])
+                for job in jobs
+            ],
+            self._workers,
+            self._label,
+        )
+        returns, lengths = np.zeros((population, episodes)), np.zeros((population, episodes), int)
+        for job, (job_returns, job_lengths) in zip(jobs, results, strict=True):
+            for lane, value, length in zip(job, job_returns, job_lengths, strict=True):
+                returns[lane], lengths[lane] = value, length
+        return returns, lengths
+
+
+@lru_cache(maxsize=3)
+def _real_envs(world: str, lanes: int, official: bool) -> RealEnvs:
+    """Environments that a worker keeps between jobs; the world comes as JSON, a cache's key."""
+    kept = World.from_dict(json.loads(world))
+    return RealEnvs(kept, lanes, official=official, autoreset_mode=AutoresetMode.DISABLED)
+
+
+def _real_job(
+    world: str,
+    senses: Senses,
+    controller: Controller,
+    official: bool,
+    max_steps: int | None,
+    parameters: np.ndarray,
+    seeds: list[int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """One candidate per lane."""
+    vae, mdnrnn = _models(senses)
+    envs = _real_envs(world, len(seeds), official)
+    envs.drawing = True
+    actions = Actions.from_dict(envs.world.action)
+    env = FeatureEnv(envs, vae, mdnrnn, actions, controller.config.inputs)
+    return rollout(env, population_policy(controller, parameters, actions), seeds, max_steps)
+
+
+def evaluate_blind(
+    world: World, policy: str, argument: Any, seeds: Sequence[int], workers: WorkersConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns and lengths (frames) of a policy without eyes: `random`, `constant` or `sweep`.
+
+    One action a frame, whatever the agent's action_repeat; nothing is drawn.
+    """
+    single = replace(world, config=replace(world.config, action_repeat=1))
+    jobs = [
+        (_text(single), policy, argument, list(seeds[i : i + 2])) for i in range(0, len(seeds), 2)
+    ]
+    results = run_jobs(_blind_job, jobs, workers)
+    returns, lengths = zip(*results, strict=True)
+    return np.concatenate(returns), np.concatenate(lengths)
+
+
+def _blind_job(
+    world: str, policy: str, argument: Any, seeds: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    env = _real_envs(world, len(seeds), False)
+    env.drawing = False
+    generators = [numpy_generator(seed, "random policy") for seed in seeds]
+    space = env.single_action_space
+    frame = 0
+
+    def act(_: np.ndarray) -> np.ndarray:
+        nonlocal frame
+        frame += 1
+        if policy == "random":
+            return np.stack([_uniform(space, generator) for generator in generators])
+        if policy == "sweep":  # left for half a period, right for the other
+            action = 2 if (frame - 1) % argument < argument / 2 else 1
+            return np.full(len(seeds), action)
+        return np.repeat(np.asarray(argument, space.dtype)[None], len(seeds), axis=0)
+
+    return rollout(env, act, seeds)
+
+
+def _uniform(space: Any, generator: np.random.Generator) -> Any:
+    space.seed(int(generator.integers(2**31)))
+    return space.sample()
+
+
+def _text(world: World) -> str:
+    return json.dumps(world.to_dict(), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The controller that is kept."""
+
+    generation: int
+    parameters: Float64[np.ndarray, " N"]
+    score: float
+    """Its mean return over the episodes that chose it."""
+    steps: int
+    """Real steps that the choice took."""
+
+
+def choose(
+    validated: Sequence[tuple[int, np.ndarray, list[float]]],
+    measure: Evaluate,
+    finalists: int,
+    seeds: Sequence[int],
+) -> Choice:
+    """The best of (generation, parameters, returns) rows: the first few are measured again.
+
+    The second measurement alone decides: it is free of the luck of having passed the first.
+    """
+    ranked = sorted(validated, key=lambda row: -float(np.mean(row[2])))[:finalists]
+    if len(ranked) == 1 or not seeds:
+        generation, parameters, returns = ranked[0]
+        return Choice(generation, parameters, float(np.mean(returns)), 0)
+    again, lengths = measure(np.stack([row[1] for row in ranked]), seeds)
+    best = int(again.mean(axis=1).argmax())
+    score = float(again[best].mean())
+    return Choice(ranked[best][0], ranked[best][1], score, int(lengths.sum()))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and how sure it is."""
+
+    mean: float
+    std: float
+    ci95: tuple[float, float]
+
+
+def interval(values: np.ndarray) -> Interval:
+    """Mean, standard deviation and bootstrapped 95% interval of the mean (10,000 resamples)."""
+    generator = numpy_generator(0, "bootstrap")
+    means = generator.choice(values, size=(10_000, len(values))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return Interval(float(values.mean()), std, (float(low), float(high)))

@@ -1,0 +1,146 @@
+"""Actions: what the controller puts out, what M is fed, what the environment takes.
+
+u (raw, any real number) -> bound -> a (what M and the dream see) -> to_environment -> its own
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodels.errors import InputError
+
+ActionKind = Literal["box", "thirds", "discrete", "multi_discrete", "multi_binary"]
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The three faces of an action, for every kind of Gymnasium action space."""
+
+    kind: ActionKind
+    low: tuple[float, ...] = ()
+    """Bounds of a box."""
+    high: tuple[float, ...] = ()
+    clip: tuple[int, ...] = ()
+    """Parts of a box that are clip(tanh u, low, high) instead of tanh mapped to the bounds."""
+    counts: tuple[int, ...] = ()
+    """Choices per part of a discrete space; ones for multi_binary."""
+
+    @classmethod
+    def of_space(
+        cls, space: gymnasium.Space[Any], mode: str = "auto", clip: tuple[int, ...] = ()
+    ) -> Actions:
+        """Reads a Gymnasium action space.
+
+        Raises:
+            InputError: the space is unbounded, not flat, or of another kind.
+        """
+        if mode == "thirds":
+            if not isinstance(space, gymnasium.spaces.Discrete) or space.n != 3:
+                raise InputError(f"env.action is thirds, but the environment's is {space}")
+            return cls("thirds", (-1.0,), (1.0,))
+        _check_clip(space, clip)
+        match space:
+            case gymnasium.spaces.Box() if _is_vector(space) and space.is_bounded():
+                low, high = (tuple(float(x) for x in b) for b in (space.low, space.high))
+                return cls("box", low, high, clip)
+            case gymnasium.spaces.Discrete() if space.start == 0:
+                return cls("discrete", counts=(int(space.n),))
+            case gymnasium.spaces.MultiDiscrete() if space.nvec.ndim == 1 and not space.start.any():
+                return cls("multi_discrete", counts=tuple(int(n) for n in space.nvec))
+            case gymnasium.spaces.MultiBinary() if isinstance(space.n, int):
+                return cls("multi_binary", counts=(1,) * space.n)
+        raise InputError(
+            f"env.id has the action space {space}: a flat bounded Box of floats, Discrete from 0, "
+            "flat MultiDiscrete from 0 or MultiBinary is needed; wrap the environment"
+        )
+
+    @property
+    def size(self) -> int:
+        """Numbers in u and in a."""
+        return sum(self.counts) if self.counts else len(self.low)
+
+    @property
+    def space(self) -> gymnasium.spaces.Box:
+        """The space of a."""
+        if self.counts:
+            return gymnasium.spaces.Box(0.0, 1.0, (self.size,), np.float32)
+        low, high = (np.array(b, np.float32) for b in (self.low, self.high))
+        return gymnasium.spaces.Box(low, high, dtype=np.float32)
+
+    def bound(self, u: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch A"]:
+        """Raw controller outputs to actions a."""
+        if self.kind == "multi_binary":
+            return (u > 0).to(u.dtype)
+        if self.counts:
+            return torch.cat([_one_hot_argmax(part) for part in u.split(self.counts, -1)], -1)
+        low, high = u.new_tensor(self.low), u.new_tensor(self.high)
+        squashed = torch.tanh(u)
+        action = low + (squashed + 1) / 2 * (high - low)
+        for part in self.clip:
+            action[..., part] = squashed[..., part].clamp(self.low[part], self.high[part])
+        return action
+
+    def canonical(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch A"]:
+        """Any vector of the exposed space to one that M was trained on (one-hot, within bounds)."""
+        if self.counts:
+            return self.bound(action - 0.5 if self.kind == "multi_binary" else action)
+        return action.clamp(action.new_tensor(self.low), action.new_tensor(self.high))
+
+    def to_environment(self, action: np.ndarray) -> np.ndarray:
+        """Actions a (E, A) to the environment's own (E, ...)."""
+        match self.kind:
+            case "box":
+                own = np.clip(action, np.float32(self.low), np.float32(self.high))
+                return own.astype(np.float32)
+            case "thirds":  # Source: the paper's thirds; ViZDoom: 0 nothing, 1 right, 2 left
+                a = action[:, 0]
+                return np.where(a < -1 / 3, 2, np.where(a > 1 / 3, 1, 0)).astype(np.int64)
+            case "discrete":
+                return action.argmax(-1).astype(np.int64)
+            case "multi_binary":
+                return (action > 0.5).astype(np.int8)
+        parts = np.split(action, np.cumsum(self.counts)[:-1], axis=-1)
+        return np.stack([part.argmax(-1) for part in parts], -1).astype(np.int64)
+
+    def from_environment(self, own: np.ndarray) -> np.ndarray:
+        """The environment's own actions (E, ...) to actions a (E, A) that mean them."""
+        match self.kind:
+            case "box" | "multi_binary":
+                return own.astype(np.float32)
+            case "thirds":
+                return np.array([0.0, 1.0, -1.0], np.float32)[own][:, None]
+        parts = own[:, None] if self.kind == "discrete" else own
+        hot = [np.eye(n, dtype=np.float32)[parts[:, i]] for i, n in enumerate(self.counts)]
+        return np.concatenate(hot, -1)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Actions:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def _one_hot_argmax(part: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(part.argmax(-1), part.shape[-1]).to(part.dtype)
+
+
+def _is_vector(space: gymnasium.Space[Any]) -> bool:
+    return (
+        isinstance(space, gymnasium.spaces.Box)
+        and len(space.shape) == 1
+        and np.issubdtype(space.dtype, np.floating)
+    )
+
+
+def _check_clip(space: gymnasium.Space[Any], clip: tuple[int, ...]) -> None:
+    parts = space.shape[0] if _is_vector(space) and space.shape else 0
+    if wrong := [part for part in clip if not 0 <= part < parts]:
+        raise InputError(f"env.action_clip names part {wrong[0]}, but {space} has {parts} to clip")

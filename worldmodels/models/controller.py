@@ -1,0 +1,125 @@
+"""C: the small controller, a function of one flat parameter vector or of a whole population's.
+
+Source: Ha & Schmidhuber 2018, A.3: linear in [z h] (Doom: [z c h]).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import gymnasium
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodels.errors import InputError
+
+Inputs = Literal["z", "zh", "zch"]
+
+LATENT_BOUND = 20.0
+"""|z| is clamped here, far outside of N(0, 1), so that the space can state a bound."""
+CELL_BOUND = 1e4
+"""|c| likewise; it grows by less than 1 a step, so no episode gets there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerConfig:
+    """C's inputs and size. Defaults: the paper's CarRacing, 867 parameters."""
+
+    inputs: Inputs = "zh"
+    """What C sees: z; z and h (CarRacing); z, c and h (Doom)."""
+    hidden_size: int = 0
+    """Hidden tanh units; 0 is linear, as in the paper (40 in its ablation without h)."""
+    bias: bool = True
+    """Constants added: true for CarRacing, false for Doom."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size < 0:
+            raise InputError("controller.hidden_size must be 0 (linear) or more")
+
+
+class Controller:
+    """Raw outputs u = W x + b, or W' tanh(W x + b) + b', for many candidates at once.
+
+    A parameter vector holds, layer by layer, W row by row and then b.
+    """
+
+    def __init__(
+        self, config: ControllerConfig, latent_size: int, hidden_size: int, action_size: int
+    ) -> None:
+        """Sizes are those of z, of h, and of the action; `hidden_size` isn't the config's."""
+        self.config = config
+        self.feature_size = feature_size(config.inputs, latent_size, hidden_size)
+        self.action_size = action_size
+        units = [config.hidden_size] if config.hidden_size else []
+        ins, outs = [self.feature_size, *units], [*units, action_size]
+        self._layers = list(zip(outs, ins, strict=True))
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(outs * (ins + self.config.bias) for outs, ins in self._layers)
+
+    def act(
+        self, parameters: Float[Tensor, "*P N"], features: Float[Tensor, "*P R F"]
+    ) -> Float[Tensor, "*P R A"]:
+        """Outputs of each candidate for its own R features; without P, of a single candidate.
+
+        Raises:
+            ValueError: the vectors aren't `num_parameters` long.
+        """
+        if parameters.shape[-1] != self.num_parameters:
+            raise ValueError(
+                f"{parameters.shape[-1]} parameters given, the controller has {self.num_parameters}"
+            )
+        if parameters.ndim == 1:
+            return self.act(parameters[None], features[None])[0]
+        weights, *deeper = self._weights(parameters)
+        outputs = _linear(features, *weights)
+        for weights in deeper:
+            outputs = _linear(torch.tanh(outputs), *weights)
+        return outputs
+
+    def _weights(self, parameters: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+        """W (P, out, in) and b (P, 1, out) of each layer: views."""
+        layers: list[tuple[Tensor, Tensor | None]] = []
+        start = 0
+        for outs, ins in self._layers:
+            end = start + outs * ins
+            weight = parameters[:, start:end].view(-1, outs, ins)
+            start = end + outs * self.config.bias
+            bias = parameters[:, None, end:start] if self.config.bias else None
+            layers.append((weight, bias))
+        return layers
+
+
+def _linear(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    # one batched product: einsum over the same operands is 100 times slower on CPUs
+    if bias is None:
+        return torch.bmm(features, weight.mT)
+    return torch.baddbmm(bias, features, weight.mT)
+
+
+def features(
+    z: Float[Tensor, "*batch Z"],
+    h: Float[Tensor, "*batch H"],
+    c: Float[Tensor, "*batch H"],
+    inputs: str,
+) -> Float[Tensor, "*batch F"]:
+    """What the controller sees: [z], [z h] or [z c h]."""
+    parts = {"z": z, "c": c, "h": h}
+    return torch.cat([parts[name] for name in inputs], dim=-1)
+
+
+def feature_size(inputs: str, latent_size: int, hidden_size: int) -> int:
+    """Numbers that the controller sees."""
+    return latent_size + hidden_size * (len(inputs) - 1)
+
+
+def feature_space(inputs: str, latent_size: int, hidden_size: int) -> gymnasium.spaces.Box:
+    """The bounded space of `features`, once z and c are clamped."""
+    bounds = {"z": (LATENT_BOUND, latent_size), "c": (CELL_BOUND, hidden_size)}
+    bounds["h"] = (1.0, hidden_size)
+    high = np.concatenate([np.full(bounds[n][1], bounds[n][0], np.float32) for n in inputs])
+    return gymnasium.spaces.Box(-high, high, dtype=np.float32)

@@ -1,0 +1,191 @@
+"""M: the recurrent mixture density network that dreams the next z.
+
+Source: Ha & Schmidhuber 2018, A.2 and its released code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from worldmodels.errors import InputError
+from worldmodels.mixture import Mixture, mixture_size, split_mixture
+from worldmodels.world import World
+
+State = tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]
+"""(h, c) of the LSTM."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MDNRNNConfig:
+    """M's sizes and heads. Defaults: the paper's CarRacing, 422,368 parameters."""
+
+    hidden_size: int = 256
+    """Numbers in h: 256 for CarRacing, 512 for Doom."""
+    num_mixtures: int = 5
+    """Normals per mixture."""
+    mixture: Literal["per_dimension", "joint"] = "per_dimension"
+    """Weights for each z_i of its own (the paper), or one set for the whole z."""
+    reward_head: Literal["none", "world"] = "none"
+    """Foretell the reward, of the kind that world.json says; the paper: none."""
+    termination_head: Literal["none", "world"] = "none"
+    """Foretell the end, where the world has one; the paper's Doom: world."""
+    restart_input: bool = False
+    """Feed a flag that is 1 on an episode's first step; the paper's Doom: true."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size < 1 or self.num_mixtures < 1:
+            raise InputError("mdnrnn.hidden_size and mdnrnn.num_mixtures must be at least 1")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What M foretells beside z, and within which limit."""
+
+    reward: Literal["none", "count", "real"] = "none"
+    count_limit: float = 1.0
+    """Most counts a step."""
+    termination: bool = False
+
+    @classmethod
+    def of(cls, config: MDNRNNConfig, world: World) -> Heads:
+        kind = world.config.reward if config.reward_head == "world" else "none"
+        return cls(
+            "none" if kind == "constant" else kind,
+            world.config.count_limit * world.config.action_repeat,
+            world.config.terminates and config.termination_head == "world",
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What M says of the next step."""
+
+    mixture: Mixture
+    """Of the next z."""
+    reward: Float[Tensor, "*batch"] | None
+    """Raw output of the reward head; see `expected_reward` and `reward_nll`."""
+    termination: Float[Tensor, "*batch"] | None
+    """Logit of the episode's end."""
+
+
+class MDNRNN(nn.Module):
+    """LSTM, and one linear layer for the mixture and the heads."""
+
+    def __init__(
+        self, config: MDNRNNConfig, latent_size: int, action_size: int, heads: Heads
+    ) -> None:
+        super().__init__()
+        self.config, self.heads = config, heads
+        self.latent_size, self.action_size = latent_size, action_size
+        inputs = latent_size + action_size + config.restart_input
+        self.lstm = nn.LSTM(inputs, config.hidden_size, batch_first=True)
+        # nn.LSTM has two biases that are only ever added: the second stays zero, as in the paper.
+        self.lstm.bias_hh_l0.requires_grad_(False).zero_()
+        self._mixture_size = mixture_size(latent_size, config.num_mixtures, config.mixture)
+        extra = (heads.reward != "none") + heads.termination
+        self.head = nn.Linear(config.hidden_size, self._mixture_size + extra)
+
+    def forward(
+        self,
+        z: Float[Tensor, "B T Z"],
+        actions: Float[Tensor, "B T A"],
+        first: Float[Tensor, "B T"],
+        state: State | None = None,
+    ) -> tuple[Prediction, State]:
+        """Predictions for T steps, and the state after them."""
+        packed = (
+            None if state is None else (state[0][None].contiguous(), state[1][None].contiguous())
+        )
+        outputs, (h, c) = self.lstm(self._inputs(z, actions, first), packed)
+        return self.predict(outputs), (h[0], c[0])
+
+    def step(
+        self,
+        z: Float[Tensor, "B Z"],
+        actions: Float[Tensor, "B A"],
+        first: Float[Tensor, " B"],
+        state: State,
+    ) -> State:
+        """One step of the same LSTM, fused for many lanes.
+
+        i, f, g, o = W x + U h + b;  c' = σ(f) c + σ(i) tanh(g);  h' = σ(o) tanh(c').
+        """
+        h, c = state
+        gates = torch.addmm(
+            self.lstm.bias_ih_l0, self._inputs(z, actions, first), self.lstm.weight_ih_l0.T
+        ).addmm_(h, self.lstm.weight_hh_l0.T)
+        i, f, g, o = gates.chunk(4, dim=1)
+        c = torch.sigmoid(f).mul_(c).add_(torch.sigmoid(i).mul_(torch.tanh(g)))
+        return torch.sigmoid(o).mul_(torch.tanh(c)), c
+
+    def predict(self, h: Float[Tensor, "*batch H"]) -> Prediction:
+        """The mixture of the next z and the heads, from the state that has seen the present."""
+        outputs = self.head(h)
+        extra = list(outputs[..., self._mixture_size :].unbind(-1))
+        mixture = split_mixture(
+            outputs[..., : self._mixture_size],
+            self.latent_size,
+            self.config.num_mixtures,
+            self.config.mixture,
+        )
+        termination = extra.pop() if self.heads.termination else None
+        return Prediction(mixture, extra.pop() if extra else None, termination)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros."""
+        zeros = self.head.weight.new_zeros(batch_size, self.config.hidden_size)
+        return zeros, zeros.clone()
+
+    def expected_reward(self, raw: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """The reward head's mean: counts a step, or the reward itself."""
+        if self.heads.reward == "count":
+            return self.heads.count_limit * torch.sigmoid(raw)
+        return symexp(raw)
+
+    def _inputs(self, z: Tensor, actions: Tensor, first: Tensor) -> Tensor:
+        parts = [z, actions, first[..., None]] if self.config.restart_input else [z, actions]
+        return torch.cat(parts, -1)
+
+
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) ln(1 + |x|). Source: Hafner et al. 2023, eq. 9."""
+    return torch.sign(x) * torch.log1p(x.abs())
+
+
+def symexp(x: Tensor) -> Tensor:
+    """The inverse of `symlog`."""
+    return torch.sign(x) * torch.expm1(x.abs())
+
+
+def reward_nll(
+    heads: Heads, raw: Float[Tensor, "*batch"], target: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    """Negative log-likelihood of a reward, up to a constant.
+
+    Count: Poisson, λ - n ln λ with λ = limit σ(raw). Real: half the squared symlog difference,
+    the normal of unit deviation.
+    """
+    if heads.reward == "real":
+        return 0.5 * (raw - symlog(target)).square()
+    log_rate = functional.logsigmoid(raw) + torch.log(raw.new_tensor(heads.count_limit))
+    return log_rate.exp() - target * log_rate
+
+
+def termination_loss(
+    logits: Float[Tensor, "*batch"], target: Float[Tensor, "*batch"], positive_weight: float
+) -> Float[Tensor, "*batch"]:
+    """Binary cross-entropy; ends weigh `positive_weight`. Source: released code, 10 for Doom."""
+    return functional.binary_cross_entropy_with_logits(
+        logits, target, reduction="none", pos_weight=logits.new_tensor(positive_weight)
+    )
+
+
+def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]) -> Float[Tensor, ""]:
+    """Mean of the values where the mask holds."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)

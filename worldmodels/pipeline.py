@@ -1,0 +1,110 @@
+"""All stages, all rounds: from nothing to a tested agent, going on where it was stopped."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from worldmodels.config import Config
+from worldmodels.run import Metrics, Run, load_tensors, say
+from worldmodels.stages.collect import Evolvee, collect
+from worldmodels.stages.encode import encode
+from worldmodels.stages.evaluate import evaluate
+from worldmodels.stages.evolve import evolve
+from worldmodels.stages.train_mdnrnn import train_mdnrnn
+from worldmodels.stages.train_vae import train_vae
+from worldmodels.stages.watch import watch
+
+KEPT = ("world.json", "vae", "mdnrnn", "latents", "controller")
+"""What the best round gives to the top level of a run of several rounds."""
+
+
+def pipeline(run: Run, config: Config) -> None:
+    """Runs what is missing of `config.rounds` rounds, evaluates the best, films it.
+
+    Source: the iterative procedure of Ha & Schmidhuber 2018, section 5.
+    """
+    rounds = [run] if config.rounds == 1 else [run.round(i) for i in range(config.rounds)]
+    for index, this in enumerate(rounds):
+        one_round(this, config, _best(rounds[:index]) if index else None)
+        say(f"round {index}: {validation(this):.1f} on real validation episodes")
+    if config.rounds > 1:
+        _copy(_best(rounds), run)
+    evaluate(
+        run,
+        config.dream,
+        config.evaluate,
+        config.workers,
+        config.seed,
+        rounds if config.rounds > 1 else (),
+    )
+    watch(run, config.watch, config.seed)
+    _minutes([*rounds, run] if config.rounds > 1 else [run])
+
+
+def one_round(run: Run, config: Config, best: Run | None) -> None:
+    """Collect, train V and M, evolve C.
+
+    The best controller so far drives half of what is driven; the other half goes to the newest, to
+    show M where its dream was wrong.
+    """
+    evolvees: list[Evolvee] = [(best, "best"), (run.earlier[-1], "last")] if best else []
+    collect(run, config.env, config.collect, config.workers, config.seed, evolvees)
+    train_vae(run, config.vae, config.train_vae, config.seed)
+    encode(run, config.encode)
+    train_mdnrnn(run, config.mdnrnn, config.train_mdnrnn, config.seed)
+    start = best if config.evolve.later_rounds == "warm" else None
+    evolve(
+        run,
+        config.controller,
+        config.dream,
+        config.cma,
+        config.evolve,
+        config.workers,
+        config.seed,
+        start,
+    )
+
+
+def validation(run: Run) -> float:
+    """The kept controller's mean return over its last real validation."""
+    _, about = load_tensors(run.controller / "controller.safetensors")
+    return float(about["validation"])
+
+
+def _best(rounds: list[Run]) -> Run:
+    return rounds[int(np.argmax([validation(run) for run in rounds]))]
+
+
+def _copy(best: Run, run: Run) -> None:
+    """The best round, at the top level; done once."""
+    if (run.folder / "best_round.txt").exists():
+        return
+    for name in KEPT:
+        source, target = best.folder / name, run.folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True, copy_function=_link)
+        else:
+            shutil.copyfile(source, target)
+    (run.folder / "best_round.txt").write_text(f"{best.number}\n")
+    say(f"round {best.number} is the best by validation")
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).unlink(missing_ok=True)
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def _minutes(runs: list[Run]) -> None:
+    """Minutes per stage, over all rounds and restarts."""
+    spent: dict[str, float] = {}
+    for run in runs:
+        for line in Metrics.ends(run):
+            spent[line["stage"]] = spent.get(line["stage"], 0.0) + line["seconds"] / 60
+    parts = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in spent.items())
+    say(f"minutes: {parts}; all {sum(spent.values()):.1f}")

@@ -1,0 +1,217 @@
+"""Evaluate: the bundle, as read back, on official test episodes beside the baselines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldmodels.bundle import (
+    Bundle,
+    controller_for,
+    load_mdnrnn,
+    load_vae,
+    load_world,
+)
+from worldmodels.data.dataset import latent_source
+from worldmodels.data.starts import draw_starts
+from worldmodels.envs.dream import DreamConfig
+from worldmodels.envs.real import package_versions
+from worldmodels.errors import InputError
+from worldmodels.evaluation import RealEvaluation, Senses, evaluate_blind, interval
+from worldmodels.models.controller import ControllerConfig
+from worldmodels.run import Metrics, Run, cores, file_hash, load_json, load_tensors, save_json, say
+from worldmodels.seeding import environment_seeds
+from worldmodels.workers import WorkersConfig
+from worldmodels.world import World
+
+BASELINES = Path(__file__).parent.parent / "envs" / "baselines.json"
+"""Blind policies found once per world by scripts/find_baselines.py."""
+CHUNK = 32
+"""Episodes after which an interrupted evaluation can go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """The real episodes that are reported."""
+
+    episodes: int = 100
+    """Episodes; the paper: 100."""
+    split: str = "test"
+    """Range of environment seeds: validation, test, or final (once per shipped bundle)."""
+    first: int = 0
+    """First seed within the range."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 2:
+            raise InputError("evaluate.episodes must be at least 2")
+
+
+def evaluate(
+    run: Run,
+    dream: DreamConfig,
+    config: EvaluateConfig,
+    workers: WorkersConfig,
+    seed: int,
+    rounds: Sequence[Run] = (),
+) -> dict[str, Any]:
+    """Writes bundle/, measures it as read back, writes evaluation.json and histogram.png.
+
+    Args:
+        run: has V, M, C.
+        dream: what C was evolved in; goes into the bundle.
+        config: which episodes.
+        workers: where they run.
+        seed: the run's, for the bundle's start windows.
+        rounds: the run's rounds, whose times and frames are counted.
+
+    Returns:
+        What evaluation.json holds.
+    """
+    with Metrics(run, "evaluate") as metrics:
+        _write_bundle(run, dream, seed)
+        bundle = Bundle.load(run.bundle)
+        seeds = environment_seeds(config.split, config.first, config.episodes)
+        returns = _play(run, bundle, seeds, workers)
+        baselines = {
+            name: _beside(
+                returns, evaluate_blind(bundle.world, policy, argument, seeds, workers)[0]
+            )
+            for name, policy, argument in _blind_policies(bundle.world)
+        }
+        report = {
+            "environment": bundle.world.config.id,
+            "split": config.split,
+            "episodes": len(seeds),
+            **asdict(interval(returns)),
+            "returns": returns,
+            "seeds": [seeds[0], len(seeds)],
+            "baselines": baselines,
+            "real_frames": _real_frames([*rounds, run], bundle.world),
+            "seconds": _active_seconds([*rounds, run]) + metrics.seconds,
+            "cores": cores(),
+            "command": " ".join(sys.argv),
+            "versions": package_versions(),
+            "bundle_sha256": file_hash(run.bundle / "weights.safetensors"),
+        }
+    save_json(run.evaluation_file, report)
+    _histogram(run, returns, baselines)
+    _tell(report, run)
+    return report
+
+
+def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
+    vae = load_vae(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py"))
+    mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
+    file = run.need(run.controller / "controller.safetensors", "scripts/evolve.py")
+    tensors, about = load_tensors(file)
+    if "controller" not in about:
+        raise InputError(f"{file} is no controller of ours: run `scripts/evolve.py` again")
+    config = ControllerConfig(**json.loads(about["controller"]))
+    starts = draw_starts(
+        latent_source(run, 0.5), count=dream.num_starts, window=dream.window, seed=seed
+    )
+    made = {"seed": seed, "validation": json.loads(about["validation"])}
+    Bundle(
+        load_world(run),
+        vae,
+        mdnrnn,
+        controller_for(config, vae, mdnrnn),
+        tensors["best"],
+        starts,
+        asdict(dream),
+        made,
+    ).save(run.bundle)
+
+
+def _play(run: Run, bundle: Bundle, seeds: list[int], workers: WorkersConfig) -> np.ndarray:
+    """The agent's returns, chunk by chunk; chunks already played by this bundle are kept."""
+    senses = Senses.of_bundle(run.bundle)
+    measure = RealEvaluation(
+        bundle.world, senses, bundle.controller, workers, official=True, label="evaluate"
+    )
+    partial = run.folder / "evaluation.partial.json"
+    known: dict[str, Any] = load_json(partial) if partial.exists() else {}
+    if known.get("bundle") != senses.hashes[0]:
+        known = {"bundle": senses.hashes[0], "chunks": {}}
+    parameters = bundle.parameters.numpy()[None]
+    returns: list[float] = []
+    for start in range(0, len(seeds), CHUNK):
+        chunk = seeds[start : start + CHUNK]
+        key = f"{chunk[0]}+{len(chunk)}"
+        if key not in known["chunks"]:
+            known["chunks"][key] = measure(parameters, chunk)[0][0].tolist()
+            save_json(partial, known)
+        returns += known["chunks"][key]
+    return np.array(returns)
+
+
+def _blind_policies(world: World) -> Iterable[tuple[str, str, Any]]:
+    yield "random", "random", None
+    found = load_json(BASELINES) if BASELINES.exists() else {}
+    for entry in found.get(world.config.id, []):
+        yield entry["name"], entry["policy"], entry["argument"]
+
+
+def _beside(returns: np.ndarray, blind: np.ndarray) -> dict[str, Any]:
+    difference = interval(returns - blind)
+    return {
+        **asdict(interval(blind)),
+        "episodes": len(blind),
+        "returns": blind,
+        "paired_ci95": difference.ci95,
+    }
+
+
+def _real_frames(runs: Iterable[Run], world: World) -> dict[str, int]:
+    steps = {"collect": 0, "validate": 0, "evolve": 0}
+    for run in runs:
+        for path in run.episodes.glob("*.npz"):
+            with np.load(path, allow_pickle=False) as arrays:
+                steps["collect"] += len(arrays["rewards"])
+        file = run.controller / "controller.safetensors"
+        if run.episodes.exists() and file.exists():
+            for name, count in json.loads(load_tensors(file)[1]["real_steps"]).items():
+                steps[name] += count
+    return {name: count * world.config.action_repeat for name, count in steps.items()}
+
+
+def _active_seconds(runs: Iterable[Run]) -> float:
+    """The sum over all stages, rounds and restarts."""
+    return float(sum(line["seconds"] for run in runs for line in Metrics.ends(run)))
+
+
+def _histogram(run: Run, returns: np.ndarray, baselines: dict[str, Any]) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        say("no histogram: it needs matplotlib (`pip install worldmodels-dream[figures]`)")
+        return
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    rows = {"agent": returns, **{name: blind["returns"] for name, blind in baselines.items()}}
+    bins = np.histogram_bin_edges(np.concatenate(list(rows.values())), 30)
+    for name, values in rows.items():
+        label = f"{name}: {np.mean(values):.0f} ± {np.std(values, ddof=1):.0f}"
+        axes.hist(values, bins, alpha=0.6, label=label)
+    axes.set_xlabel("episode return")
+    axes.set_ylabel("episodes")
+    axes.legend()
+    figure.savefig(run.folder / "histogram.png", dpi=120)
+
+
+def _tell(report: dict[str, Any], run: Run) -> None:
+    rows = {"agent": report, **report["baselines"]}
+    say(f"{report['environment']}, {report['episodes']} {report['split']} episodes:")
+    for name, row in rows.items():
+        low, high = row["ci95"]
+        line = f"  {name:10} {row['mean']:8.1f} ± {row['std']:.1f}   95% [{low:.1f}, {high:.1f}]"
+        if "paired_ci95" in row:
+            line += "   agent's lead: [{:.1f}, {:.1f}]".format(*row["paired_ci95"])
+        say(line)
+    say(f"{run.evaluation_file} holds the numbers, {run.bundle} the agent")

@@ -1,0 +1,324 @@
+"""Evolve C: in the dream, in the real world, or in one after the other; kept by real validation."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+
+from worldmodels.bundle import check_latents, controller_for, load_mdnrnn, load_vae, load_world
+from worldmodels.data.dataset import latent_source
+from worldmodels.data.starts import draw_starts
+from worldmodels.envs.dream import DreamConfig, DreamEnv
+from worldmodels.errors import InputError
+from worldmodels.evaluation import DreamEvaluation, Evaluate, RealEvaluation, Senses, choose
+from worldmodels.evolution import CMAES, CMAConfig
+from worldmodels.models.action import Actions
+from worldmodels.models.controller import ControllerConfig
+from worldmodels.replay import check_dream
+from worldmodels.run import (
+    Metrics,
+    Run,
+    load_tensors,
+    progress,
+    replacing,
+    save_tensors,
+    say,
+)
+from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
+from worldmodels.workers import WorkersConfig
+from worldmodels.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvolveConfig:
+    """Where and how long C is evolved, and how it is chosen."""
+
+    generations: int = 1800
+    """Generations in the dream; 0: none."""
+    later_generations: int | None = None
+    """Generations in the dream of later rounds; none: as many."""
+    later_rounds: str = "fresh"
+    """`fresh`: later rounds start from zeros; `warm`: from the best controller so far."""
+    real_generations: int = 0
+    """Generations in the real world afterwards, from the dream's mean; the paper's CarRacing:
+    1800 and none in the dream."""
+    real_sigma0: float = 0.05
+    """First standard deviation there, if a dream came before; else cma.sigma0."""
+    real_max_steps: int | None = None
+    """Steps of a training episode in the real world; none: to its end."""
+    rollouts_per_candidate: int = 16
+    """Episodes per candidate and generation; the paper: 16."""
+    validate_every: int = 25
+    """Generations between real validations of the distribution's mean; the paper: 25."""
+    validation_episodes: int = 16
+    """Real episodes of each validation, always the same."""
+    validation_max_steps: int | None = None
+    """Steps of a validation episode; none: to its end."""
+    finalists: int = 3
+    """The best of the validated are measured again..."""
+    final_episodes: int = 32
+    """...on so many other validation episodes."""
+    starts_new_share: float = 0.5
+    """Share of dreams that start in the newest round's data, where there is older."""
+    checkpoint_every: int = 5
+    """Generations after which evolution can go on after a kill."""
+    replay_tolerance: float = 0.5
+    """Sanity: recorded actions replayed in the dream return what they did in reality, within so
+    many standard deviations of the recorded returns."""
+
+    def __post_init__(self) -> None:
+        if self.generations < 0 or self.real_generations < 0:
+            raise InputError("evolve.generations and evolve.real_generations must not be negative")
+        if min(self.rollouts_per_candidate, self.validate_every, self.validation_episodes) < 1:
+            raise InputError(
+                "evolve.rollouts_per_candidate, validate_every, validation_episodes: at least 1"
+            )
+        if self.later_rounds not in ("fresh", "warm"):
+            raise InputError("evolve.later_rounds must be fresh or warm")
+
+
+@dataclass
+class Progress:
+    """Where evolution stands: all that the next generation depends on."""
+
+    generation: int = 0
+    cma: bytes = b""
+    validated: list[tuple[int, np.ndarray, list[float]]] = field(default_factory=list)
+    """(generation, mean, returns) of each validation."""
+    real_steps: dict[str, int] = field(default_factory=lambda: {"validate": 0, "evolve": 0})
+    """Steps taken in the real world."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run gives to evolution."""
+
+    run: Run
+    world: World
+    make_dream: Any
+    """num_envs -> DreamEnv."""
+    dream: Evaluate
+    real: Evaluate
+    validation: Evaluate
+    num_parameters: int
+    metrics: Metrics
+    config: EvolveConfig
+    cma: CMAConfig
+    seed: int
+
+    @property
+    def dream_generations(self) -> int:
+        later = self.config.later_generations
+        return later if self.run.earlier and later is not None else self.config.generations
+
+
+def evolve(
+    run: Run,
+    controller: ControllerConfig,
+    dream: DreamConfig,
+    cma: CMAConfig,
+    config: EvolveConfig,
+    workers: WorkersConfig,
+    seed: int,
+    start: Run | None = None,
+) -> None:
+    """Evolves C, or goes on with it; writes controller/controller.safetensors.
+
+    Args:
+        run: has world.json, V, M and latents.
+        controller: C's inputs and size.
+        dream: how M is dreamt.
+        cma: the evolution strategy.
+        config: generations, episodes, validation.
+        workers: where real episodes run.
+        seed: of everything drawn.
+        start: a run from whose controller evolution starts (rounds with later_rounds: warm).
+
+    Raises:
+        InputError: V, M or latents are missing or don't belong together.
+    """
+    result = run.controller / "controller.safetensors"
+    if result.exists():
+        say(f"{result} is there already")
+        return
+    with Metrics(run, "evolve") as metrics:
+        setting = _setting(run, controller, dream, cma, config, workers, seed, metrics)
+        if setting.dream_generations:
+            check_dream(
+                setting.make_dream,
+                dream,
+                latent_source(run, config.starts_new_share),
+                setting.world,
+                metrics,
+                config.replay_tolerance,
+                seed_for(seed, "replays"),
+            )
+        state = _restore(setting, start)
+        _run(setting, state)
+        parameters, score = _choose(setting, state)
+        about = {
+            "controller": asdict(controller),
+            "validation": score,
+            "real_steps": state.real_steps,
+        }
+        metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
+        last = CMAES.from_bytes(state.cma).mean
+        kept = {"best": parameters, "last": last}
+        save_tensors(result, {k: torch.from_numpy(v).float() for k, v in kept.items()}, metadata)
+    say(f"C is {result}: {score:.1f} on real validation episodes")
+
+
+def _setting(
+    run: Run,
+    controller: ControllerConfig,
+    dream: DreamConfig,
+    cma: CMAConfig,
+    config: EvolveConfig,
+    workers: WorkersConfig,
+    seed: int,
+    metrics: Metrics,
+) -> Setting:
+    world = load_world(run)
+    check_latents(run)
+    vae = load_vae(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py"))
+    mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
+    made = controller_for(controller, vae, mdnrnn)
+    source = latent_source(run, config.starts_new_share)
+    starts = draw_starts(
+        source,
+        count=dream.num_starts,
+        window=dream.window,
+        seed=seed_for(seed, "starts", run.number),
+    )
+    starts_actions = Actions.from_dict(world.action)
+
+    def make_dream(num_envs: int, windows: Any = starts, settings: DreamConfig = dream) -> DreamEnv:
+        return DreamEnv(
+            mdnrnn,
+            windows,
+            starts_actions,
+            world.config,
+            settings,
+            num_envs,
+            inputs=controller.inputs,
+            autoreset_mode=AutoresetMode.DISABLED,
+        )
+
+    senses = Senses.of_run(run)
+    real, validation = (
+        RealEvaluation(world, senses, made, workers, official=False, max_steps=steps)
+        for steps in (config.real_max_steps, config.validation_max_steps)
+    )
+    return Setting(
+        run,
+        world,
+        make_dream,
+        DreamEvaluation(make_dream, made),
+        real,
+        validation,
+        made.num_parameters,
+        metrics,
+        config,
+        cma,
+        seed,
+    )
+
+
+def _restore(setting: Setting, start: Run | None) -> Progress:
+    path = setting.run.controller / "state.pkl"
+    if path.exists():
+        return pickle.loads(path.read_bytes())
+    mean = np.zeros(setting.num_parameters)
+    if start is not None:
+        tensors, _ = load_tensors(start.controller / "controller.safetensors")
+        mean = tensors["best"].double().numpy()
+    es = CMAES(setting.cma, mean, seed_for(setting.seed, "evolve", setting.run.number))
+    return Progress(cma=es.to_bytes())
+
+
+def _run(setting: Setting, state: Progress) -> None:
+    """All generations that are left, dream first."""
+    config, dreamt = setting.config, setting.dream_generations
+    total = dreamt + config.real_generations
+    es = CMAES.from_bytes(state.cma)
+    bar = progress(range(state.generation, total), "evolve", initial=state.generation, total=total)
+    for generation in bar:
+        if generation == dreamt and dreamt > 0:
+            es = _awake(setting, es)
+        candidates = es.ask()
+        if generation < dreamt:
+            returns, _ = setting.dream(candidates, _dream_seeds(setting, generation))
+        else:
+            returns, lengths = setting.real(candidates, _train_seeds(setting, generation))
+            state.real_steps["evolve"] += int(lengths.sum())
+        means = returns.mean(axis=1)
+        es.tell(means)
+        _log(setting, es, generation, means)
+        done = generation + 1
+        if done % config.validate_every == 0 or done == total:
+            score = _validate(setting, state, es, done)
+            bar.set_postfix(dream=f"{means.mean():.1f}", real=f"{score:.1f}")
+        if done % config.checkpoint_every == 0 or done == total:
+            state.generation, state.cma = done, es.to_bytes()
+            with replacing(setting.run.controller / "state.pkl") as temporary:
+                temporary.write_bytes(pickle.dumps(state))
+
+
+def _awake(setting: Setting, es: CMAES) -> CMAES:
+    """A new strategy about the dream's mean, for the real world."""
+    config = replace(setting.cma, sigma0=setting.config.real_sigma0)
+    return CMAES(config, es.mean, seed_for(setting.seed, "evolve real", setting.run.number))
+
+
+def _dream_seeds(setting: Setting, generation: int) -> list[int]:
+    """New ones each generation, the same for all candidates."""
+    base = seed_for(setting.seed, "dreams", setting.run.number, generation) % 2**40
+    return [base + r for r in range(setting.config.rollouts_per_candidate)]
+
+
+def _train_seeds(setting: Setting, generation: int) -> list[int]:
+    generator = numpy_generator(setting.seed, "real training", setting.run.number, generation)
+    return generator.integers(SPLIT_SIZE, size=setting.config.rollouts_per_candidate).tolist()
+
+
+def _log(setting: Setting, es: CMAES, generation: int, means: np.ndarray) -> None:
+    dead = 1.0 - len(np.unique(means[np.isfinite(means)])) / len(means)
+    setting.metrics.log(
+        generation, mean=means.mean(), best=means.max(), std=means.std(), sigma=es.sigma, dead=dead
+    )
+    if generation == 0:
+        setting.metrics.check(
+            "share of dead candidates",
+            dead,
+            0.0,
+            0.5,
+            "many candidates return exactly the same: the dream doesn't react to actions, or ends "
+            "at once; raise cma.sigma0 or look at M with scripts/watch.py",
+        )
+
+
+def _validate(setting: Setting, state: Progress, es: CMAES, generation: int) -> float:
+    seeds = environment_seeds("validation", 0, setting.config.validation_episodes)
+    returns, lengths = setting.validation(es.mean[None], seeds)
+    state.validated.append((generation, es.mean, returns[0].tolist()))
+    state.real_steps["validate"] += int(lengths.sum())
+    score = float(returns.mean())
+    setting.metrics.log(generation, validation=score, validation_std=returns.std())
+    return score
+
+
+def _choose(setting: Setting, state: Progress) -> tuple[np.ndarray, float]:
+    config = setting.config
+    if not state.validated:
+        raise InputError("evolve.generations and evolve.real_generations are both 0: nothing to do")
+    seeds = environment_seeds("validation", config.validation_episodes, config.final_episodes)
+    chosen = choose(state.validated, setting.validation, config.finalists, seeds)
+    state.real_steps["validate"] += chosen.steps
+    setting.metrics.log(chosen.generation, chosen=chosen.score)
+    return chosen.parameters, chosen.score

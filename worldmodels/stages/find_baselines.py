@@ -1,0 +1,142 @@
+"""Find baselines: the best policy without eyes, once per world, on validation episodes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import worldmodels
+from worldmodels.envs.real import describe
+from worldmodels.envs.take_cover import TAKE_COVER
+from worldmodels.evaluation import evaluate_blind, interval
+from worldmodels.run import load_json, progress, save_json, say
+from worldmodels.seeding import environment_seeds
+from worldmodels.workers import WorkersConfig
+from worldmodels.world import EnvConfig
+
+BASELINES = Path(worldmodels.__file__).parent / "envs" / "baselines.json"
+"""Where `evaluate` looks for them."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """The candidates of a world, and how many episodes choose among them."""
+
+    env: EnvConfig
+    name: str
+    policy: str
+    """As in `evaluate_blind`: `constant` or `sweep`."""
+    arguments: Sequence[Any]
+    described: str
+    rungs: Sequence[tuple[int, int]]
+    """(episodes each candidate has then played, candidates kept)."""
+    final_episodes: int
+    """Further episodes for the winner: those that chose it flatter it."""
+
+
+STEERINGS = np.linspace(-0.1, 0.1, 20).round(4).tolist()
+"""The track is a loop 150 units in radius; a steering of 0.1 turns in 32."""
+GASES = np.geomspace(0.02, 1, 10).round(3).tolist()
+
+SEARCHES = {
+    "car_racing": Search(
+        EnvConfig(id="CarRacing-v3", training_id="worldmodels/CarRacing-v3"),
+        "constant",
+        "constant",
+        [[steering, gas, 0.0] for steering, gas in product(STEERINGS, GASES)],
+        "200 constant actions: 20 steerings from -0.1 to 0.1, 10 gases from 0.02 to 1, no brake",
+        rungs=((4, 40), (8, 10), (32, 1)),
+        final_episodes=32,
+    ),
+    "take_cover": Search(
+        EnvConfig(
+            id="VizdoomTakeCover-v1",
+            kwargs=dict(TAKE_COVER),
+            screen="screen",
+            action="thirds",
+            last_frame=False,
+        ),
+        "sweep",
+        "sweep",
+        list(range(20, 241, 20)),
+        "12 periods from 20 to 240 tics: the first half to the left, the second to the right",
+        rungs=((8, 5), (32, 2), (64, 1)),
+        final_episodes=64,
+    ),
+}
+
+
+def find_baselines(
+    search: Search, workers: WorkersConfig, command: str, file: Path = BASELINES
+) -> dict[str, Any]:
+    """Finds the best blind policy of a world and writes it to baselines.json.
+
+    Args:
+        search: world and candidates.
+        workers: where episodes run; results don't depend on it.
+        command: goes into the file, to be repeated.
+        file: baselines.json; what it says of other worlds stays.
+
+    Returns:
+        The world's entry.
+    """
+    world = describe(search.env)
+
+    def measure(argument: Any, first: int, count: int) -> np.ndarray:
+        seeds = environment_seeds("validation", first, count)
+        return evaluate_blind(world, search.policy, argument, seeds, workers)[0]
+
+    best = halve(search.arguments, measure, search.rungs)
+    chosen_on = max(episodes for episodes, _ in search.rungs)
+    final = interval(measure(best, chosen_on, search.final_episodes))
+    seeds = environment_seeds("validation", 0, chosen_on + search.final_episodes)
+    entry = {
+        "name": search.name,
+        "policy": search.policy,
+        "argument": best,
+        "chosen_from": search.described,
+        "chosen_on": {"episodes": chosen_on, "seeds": [seeds[0], chosen_on]},
+        "validation": {
+            "mean": round(final.mean, 2),
+            "std": round(final.std, 2),
+            "episodes": search.final_episodes,
+            "seeds": [seeds[chosen_on], search.final_episodes],
+        },
+        "command": command,
+    }
+    known = load_json(file) if file.exists() else {}
+    save_json(file, known | {search.env.id: [entry]})
+    say(f"{search.env.id}: {search.name} {best}, {final.mean:.1f} ± {final.std:.1f}; now in {file}")
+    return entry
+
+
+def halve(
+    candidates: Sequence[Any],
+    measure: Callable[[Any, int, int], np.ndarray],
+    rungs: Sequence[tuple[int, int]],
+) -> Any:
+    """The best candidate by successive halving: ever fewer of them on ever more episodes.
+
+    Source: Karnin, Koren & Somekh 2013, with rungs of any size; earlier episodes keep counting.
+
+    Args:
+        candidates: what is compared.
+        measure: (candidate, first episode, number of episodes) to returns.
+        rungs: (episodes each candidate has then played, candidates kept).
+    """
+    returns: dict[int, list[float]] = {i: [] for i in range(len(candidates))}
+    for episodes, kept in rungs:
+        for i in progress(returns, f"{len(returns)} candidates, {episodes} episodes"):
+            played = len(returns[i])
+            returns[i] += list(measure(candidates[i], played, episodes - played))
+        ranked = sorted(returns, key=lambda i: -float(np.mean(returns[i])))
+        for i in ranked[:3]:
+            mean, std = np.mean(returns[i]), np.std(returns[i], ddof=1)
+            say(f"  {episodes} episodes: {candidates[i]} {mean:.1f} ± {std:.1f}")
+        returns = {i: returns[i] for i in ranked[:kept]}
+    return candidates[next(iter(returns))]

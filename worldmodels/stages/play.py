@@ -1,0 +1,249 @@
+"""Play: a window in which you, or the agent, drive inside the dream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from jaxtyping import Float32, UInt8
+
+from worldmodels.bundle import Bundle
+from worldmodels.envs.dream import DreamConfig, dream_of
+from worldmodels.errors import InputError
+from worldmodels.evaluation import population_policy
+from worldmodels.models.action import Actions
+from worldmodels.run import say
+
+Driver = Literal["you", "agent"]
+
+ARROWS = ("left", "right", "up", "down")
+BAR = 48
+"""Height of the text below the picture, in pixels."""
+HELP = "arrows, 0-9: drive   a: agent   t/g: temperature   space: again   esc: quit"
+COLDER_HOTTER = 0.05
+"""Temperature of one press."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayConfig:
+    """The window and the dream in it."""
+
+    driver: Driver = "you"
+    """Who drives at first: you or agent."""
+    temperature: float | None = None
+    """τ at first; none: the one that the agent was evolved at."""
+    horizon: int = 1000
+    """Steps after which a dream ends."""
+    scale: int = 8
+    """Size of the picture in frames of 64x64 pixels."""
+    seed: int = 0
+    """Chooses the dreams."""
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and self.temperature <= 0:
+            raise InputError(f"play.temperature is {self.temperature}: it must be above 0")
+        if self.horizon < 1 or self.scale < 1:
+            raise InputError("play.horizon and play.scale must be at least 1")
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the keys have said so far."""
+
+    driver: Driver
+    temperature: float
+    held: frozenset[str] = field(default_factory=frozenset)
+    """Names of the keys that are down."""
+    again: bool = False
+    """A new dream is wanted."""
+    leaves: bool = False
+
+    def press(self, key: str) -> Controls:
+        """After a key went down."""
+        match key:
+            case "escape":
+                return replace(self, leaves=True)
+            case "space":
+                return replace(self, again=True)
+            case "a":
+                return replace(self, driver="you" if self.driver == "agent" else "agent")
+            case "t" | "g":
+                change = COLDER_HOTTER if key == "t" else -COLDER_HOTTER
+                warmer = round(max(COLDER_HOTTER, self.temperature + change), 2)
+                return replace(self, temperature=warmer)
+        return replace(self, held=self.held | {key})
+
+    def release(self, key: str) -> Controls:
+        """After a key went up."""
+        return replace(self, held=self.held - {key})
+
+
+def action_of(actions: Actions, held: Set[str]) -> Float32[np.ndarray, " A"]:
+    """The action a that the held keys mean.
+
+    box, thirds: left and right move part 0, down and up part 1; where part 1 has no negative side
+    (CarRacing's gas), up raises it and down raises part 2 (the brake).
+    discrete, multi_binary: key i, or the i-th of left, right, up, down, stands for choice i.
+    multi_discrete: the arrows move parts 0 and 1, key i raises part i.
+    """
+    right, up = _axis(held, "left", "right"), _axis(held, "down", "up")
+    match actions.kind:
+        case "box" | "thirds":
+            return _moved(actions, right, up)
+        case "multi_discrete":
+            steps = [right, up, *(0 for _ in actions.counts)]
+            steps = [_axis(held, "", str(i)) or step for i, step in enumerate(steps)]
+            chosen = [_choice(n, step) for n, step in zip(actions.counts, steps, strict=False)]
+            return actions.from_environment(np.array([chosen]))[0]
+    choices = {i for i in range(actions.size) if {str(i), *ARROWS[i : i + 1]} & held}
+    if actions.kind == "discrete":
+        choices = {min(choices, default=0)}
+    return np.array([i in choices for i in range(actions.size)], np.float32)
+
+
+def _axis(held: Set[str], less: str, more: str) -> int:
+    return (more in held) - (less in held)
+
+
+def _choice(count: int, step: int) -> int:
+    """The first, middle or last of `count` choices."""
+    return ((count - 1) // 2, count - 1, 0)[step]
+
+
+def _moved(actions: Actions, right: int, up: int) -> Float32[np.ndarray, " A"]:
+    low, high = np.float32(actions.low), np.float32(actions.high)
+    rest = np.clip(np.zeros_like(low), low, high)
+    gas_and_brake = actions.size > 2 and rest[1] == low[1]
+    steps = [right, up, -up if gas_and_brake else 0, *(0 for _ in low)]
+    moved = [(rest[i], high[i], low[i])[steps[i]] for i in range(actions.size)]
+    return np.array(moved, np.float32)
+
+
+class Session:
+    """A dream of one lane, its score and what is said about it."""
+
+    def __init__(self, bundle: Bundle, config: PlayConfig) -> None:
+        given = {} if config.temperature is None else {"temperature": config.temperature}
+        settings = DreamConfig(**{**bundle.dream, "horizon": config.horizon, **given})
+        self.dream = dream_of(bundle, 1, settings, autoreset_mode=AutoresetMode.DISABLED)
+        self.seconds = bundle.world.config.action_repeat / bundle.world.fps
+        self.actions = bundle.actions
+        self.agent = population_policy(
+            bundle.controller, bundle.parameters.double().numpy()[None], bundle.actions
+        )
+        self.controls = Controls(config.driver, settings.temperature)
+        self._begin(config.seed)
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.dream.terminated[0] or self.dream.truncated[0])
+
+    def advance(self) -> None:
+        """One step of the dream, or its restart."""
+        if self.controls.again:
+            self.controls = replace(self.controls, again=False)
+            return self._begin(None)
+        self.dream.config = replace(self.dream.config, temperature=self.controls.temperature)
+        self.observation, rewards, *_ = self.dream.step(self._action())
+        self.episode_return += float(rewards[0])
+        return None
+
+    def frame(self) -> UInt8[np.ndarray, "64 64 3"]:
+        return self.dream.render()[0]
+
+    def line(self) -> str:
+        """The text below the picture."""
+        now = self.controls
+        seconds = self.dream.steps[0] * self.seconds
+        end = "   the dream is over" if self.ended else ""
+        return (
+            f"{now.driver} at the wheel   temperature {now.temperature:.2f}   "
+            f"return {self.episode_return:.1f}   {seconds:.1f} s{end}"
+        )
+
+    def _begin(self, seed: int | None) -> None:
+        self.observation, _ = self.dream.reset(seed=None if seed is None else [seed])
+        self.episode_return = 0.0
+
+    def _action(self) -> np.ndarray:
+        if self.controls.driver == "agent":
+            return self.agent(self.observation)
+        return action_of(self.actions, self.controls.held)[None]
+
+
+def play(bundle: str | Path, config: PlayConfig, max_frames: int | None = None) -> None:
+    """Opens the window until it is closed, or for `max_frames`.
+
+    Raises:
+        InputError: there is no such bundle, no pygame-ce or no display.
+    """
+    session = Session(Bundle.load(bundle), config)
+    pygame, shown = _pygame(), 0
+    with _window(pygame, 64 * config.scale) as draw:
+        clock = pygame.time.Clock()
+        while not session.controls.leaves and shown != max_frames:
+            for event in pygame.event.get():
+                session.controls = _heard(pygame, session.controls, event)
+            session.advance()
+            draw(session)
+            clock.tick(1 / session.seconds)
+            shown += 1
+    say(f"the last dream: {session.line()}")
+
+
+def _heard(pygame: Any, controls: Controls, event: Any) -> Controls:
+    if event.type == pygame.QUIT:
+        return replace(controls, leaves=True)
+    if event.type == pygame.KEYDOWN:
+        return controls.press(pygame.key.name(event.key))
+    if event.type == pygame.KEYUP:
+        return controls.release(pygame.key.name(event.key))
+    if event.type == pygame.WINDOWFOCUSLOST:  # the keys will go up unheard
+        return replace(controls, held=frozenset())
+    return controls
+
+
+def _pygame() -> Any:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    try:
+        import pygame
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "playing needs pygame-ce: `pip install worldmodels-dream[play]`"
+        ) from error
+    return pygame
+
+
+@contextmanager
+def _window(pygame: Any, side: int) -> Iterator[Callable[[Session], None]]:
+    """A window; what it yields draws a session into it."""
+    try:
+        pygame.display.init()
+        screen = pygame.display.set_mode((side, side + BAR))
+    except pygame.error as error:
+        raise InputError(
+            f"no window can be opened ({error}): play where there is a display"
+        ) from error
+    pygame.font.init()
+    pygame.display.set_caption("worldmodels: the dream")
+    font = pygame.font.Font(None, max(12, side // 24))
+
+    def draw(session: Session) -> None:
+        picture = pygame.image.frombuffer(session.frame().tobytes(), (64, 64), "RGB")
+        screen.fill((24, 24, 24))
+        screen.blit(pygame.transform.scale(picture, (side, side)), (0, 0))
+        for row, text in enumerate((session.line(), HELP)):
+            shade = (235, 235, 235) if row == 0 else (150, 150, 150)
+            screen.blit(font.render(text, True, shade), (8, side + 4 + row * BAR // 2))
+        pygame.display.flip()
+
+    try:
+        yield draw
+    finally:
+        pygame.quit()

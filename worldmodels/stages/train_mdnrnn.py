@@ -1,0 +1,225 @@
+"""Train M on sequences of latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from worldmodels.bundle import check_latents, load_mdnrnn, load_vae, load_world, save_model
+from worldmodels.data.dataset import (
+    EpisodeSource,
+    SequenceBatch,
+    latent_source,
+    sequence_batches,
+)
+from worldmodels.errors import InputError
+from worldmodels.models.action import Actions
+from worldmodels.models.checkpoint import annealed, load_training, save_training
+from worldmodels.models.mdnrnn import (
+    MDNRNN,
+    Heads,
+    MDNRNNConfig,
+    masked_mean,
+    reward_nll,
+    termination_loss,
+)
+from worldmodels.run import Metrics, Run, progress, say
+from worldmodels.seeding import seed_for, torch_generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainMDNRNNConfig:
+    """How M is trained."""
+
+    steps: int = 20_000
+    """Batches."""
+    later_rounds: Literal["warm", "fresh"] = "warm"
+    """In later rounds: go on training the M of the round before, or begin anew."""
+    later_steps: int | None = None
+    """Batches in later rounds; none: as many as in the first."""
+    batch_size: int = 100
+    """Windows; the paper: 100."""
+    sequence_length: int = 999
+    """Steps of a window; the paper: 999 for CarRacing, 500 for Doom."""
+    learning_rate: float = 1e-3
+    """Adam's; the paper: 1e-3."""
+    final_learning_rate: float | None = None
+    """Reached along a half cosine; the paper's Doom: falls to 1e-5; none: constant."""
+    gradient_clip: float = 1.0
+    """Largest absolute gradient of a weight; the paper: 1."""
+    latent_noise: float = 1.0
+    """z = mu + this x sigma x noise, drawn anew at every use; the paper: 1."""
+    reward_weight: float = 1.0
+    """Weight of the reward's loss beside the nats per dimension of z."""
+    termination_weight: float = 1.0
+    """Weight of the end's loss."""
+    positive_weight: float = 10.0
+    """Weight of the steps that end an episode, within that loss; released code: 10."""
+    new_share: float = 0.5
+    """Share of the newest round's episodes in a chunk, where there are older ones."""
+    chunk_episodes: int = 256
+    """Episodes of latents in memory at once."""
+    batches_per_chunk: int = 100
+    """Batches drawn from each chunk."""
+    checkpoint_every: int = 500
+    """Batches after which training can go on after a kill."""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size, self.sequence_length, self.checkpoint_every) < 1:
+            raise InputError(
+                "train_mdnrnn: steps, batch_size, sequence_length, checkpoint_every: at least 1"
+            )
+        if not self.learning_rate > 0:
+            raise InputError("train_mdnrnn.learning_rate must be above 0")
+
+
+def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed: int) -> None:
+    """Trains M, or goes on with it; writes mdnrnn/mdnrnn.safetensors.
+
+    Raises:
+        InputError: latents are missing or of another V, or the loss is not finite.
+    """
+    world, made_from = load_world(run), check_latents(run)
+    result = run.mdnrnn / "mdnrnn.safetensors"
+    if result.exists():
+        say(f"{result} is there already")
+        return
+    source = latent_source(run, config.new_share)
+    latent_size = load_vae(run.vae / "vae.safetensors").config.latent_size
+    action_size, heads = Actions.from_dict(world.action).size, Heads.of(model, world)
+    with Metrics(run, "train_mdnrnn") as metrics:
+        mdnrnn = _begin(run, MDNRNN(model, latent_size, action_size, heads), config, seed)
+        _train(run, mdnrnn, source, config, seed, metrics)
+        _check(mdnrnn, source, config, seed, metrics)
+        about = {
+            "mdnrnn": asdict(model),
+            "heads": asdict(heads),
+            "latent_size": latent_size,
+            "action_size": action_size,
+            "latents": made_from,
+        }
+        save_model(result, mdnrnn, about)
+    say(f"M is {result}")
+
+
+def _begin(run: Run, mdnrnn: MDNRNN, config: TrainMDNRNNConfig, seed: int) -> MDNRNN:
+    if run.earlier and config.later_rounds == "warm":
+        before = load_mdnrnn(run.earlier[-1].mdnrnn / "mdnrnn.safetensors")
+        mdnrnn.load_state_dict(before.state_dict())
+        return mdnrnn
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, "mdnrnn", run.number))
+        return MDNRNN(mdnrnn.config, mdnrnn.latent_size, mdnrnn.action_size, mdnrnn.heads)
+
+
+def _batches(
+    source: EpisodeSource, config: TrainMDNRNNConfig, seed: int, start: int
+) -> Iterator[SequenceBatch]:
+    return sequence_batches(
+        source,
+        seed=seed,
+        start=start,
+        batch_size=config.batch_size,
+        sequence_length=config.sequence_length,
+        chunk_episodes=config.chunk_episodes,
+        batches_per_chunk=config.batches_per_chunk,
+    )
+
+
+def _train(
+    run: Run,
+    mdnrnn: MDNRNN,
+    source: EpisodeSource,
+    config: TrainMDNRNNConfig,
+    seed: int,
+    metrics: Metrics,
+) -> None:
+    steps = config.later_steps if run.earlier and config.later_steps else config.steps
+    trainable = [p for p in mdnrnn.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trainable, config.learning_rate)
+    checkpoint = run.mdnrnn / "checkpoint.safetensors"
+    start = load_training(checkpoint, mdnrnn, optimizer) if checkpoint.exists() else 0
+    batches = _batches(source, config, seed_for(seed, "mdnrnn batches", run.number), start)
+    bar = progress(range(start, steps), "train_mdnrnn", initial=start, total=steps)
+    for step, batch in zip(bar, batches, strict=False):
+        generator = torch_generator(seed, "mdnrnn noise", run.number, step)
+        for group in optimizer.param_groups:
+            group["lr"] = annealed(config.learning_rate, config.final_learning_rate, step / steps)
+        loss, parts = mdnrnn_loss(mdnrnn, batch, config, generator)
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"M's loss is not finite at step {step}; the last good state is {checkpoint}: "
+                "lower train_mdnrnn.learning_rate"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_value_(trainable, config.gradient_clip)
+        optimizer.step()
+        if step % 50 == 0:
+            numbers = {name: float(value) for name, value in parts.items()}
+            bar.set_postfix({name: f"{value:.3f}" for name, value in numbers.items()})
+            metrics.log(step, loss=float(loss), **numbers)
+        if (step + 1) % config.checkpoint_every == 0:
+            save_training(checkpoint, mdnrnn, optimizer, step + 1)
+
+
+def mdnrnn_loss(
+    mdnrnn: MDNRNN,
+    batch: SequenceBatch,
+    config: TrainMDNRNNConfig,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """-ln p(z') per dimension + the heads' losses, each over the steps where it is known.
+
+    Source: Ha & Schmidhuber 2018, A.2; the reward head is ours.
+    """
+    noise = torch.randn(batch.mu.shape, generator=generator)
+    z = batch.mu + config.latent_noise * torch.exp(0.5 * batch.logvar) * noise
+    prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
+    parts = {"nll": masked_mean(prediction.mixture.nll(z[:, 1:]), batch.next_known)}
+    loss = parts["nll"]
+    if prediction.reward is not None:
+        target = batch.counts if mdnrnn.heads.reward == "count" else batch.rewards
+        nll = reward_nll(mdnrnn.heads, prediction.reward, target)
+        parts["reward_nll"] = masked_mean(nll, batch.valid)
+        loss = loss + config.reward_weight * parts["reward_nll"]
+    if prediction.termination is not None:
+        bce = termination_loss(prediction.termination, batch.terminated, config.positive_weight)
+        parts["termination"] = masked_mean(bce, batch.valid)
+        loss = loss + config.termination_weight * parts["termination"]
+    return loss, parts
+
+
+@torch.inference_mode()
+def _check(
+    mdnrnn: MDNRNN, source: EpisodeSource, config: TrainMDNRNNConfig, seed: int, metrics: Metrics
+) -> None:
+    """Sanity bands: the NLL against the posterior's entropy and against "copy z".
+
+    Nothing can foretell a drawn z better than the posterior's entropy; "copy z" is the normal about
+    the present z with the data's own deviations.
+    """
+    batch = next(_batches(source, config, seed_for(seed, "mdnrnn check"), 0))
+    _, parts = mdnrnn_loss(mdnrnn, batch, config, torch_generator(seed, "mdnrnn check"))
+    known = batch.next_known
+    sigma = config.latent_noise * torch.exp(0.5 * batch.logvar)
+    z = batch.mu + sigma * torch.randn(batch.mu.shape, generator=torch_generator(seed, "copy z"))
+    steps = (z[:, 1:] - z[:, :-1])[known]
+    copy = float(0.5 * (math.log(2 * math.pi * math.e) + steps.var(dim=0).log()).mean())
+    entropy = 0.5 * math.log(2 * math.pi * math.e) + sigma[:, 1:][known].log().mean()
+    floor = float(entropy) if config.latent_noise > 0 else -math.inf
+    numbers = {name: float(value) for name, value in parts.items()}
+    metrics.log(config.steps, check_copy_z=copy, check_floor=floor, **numbers)
+    metrics.check(
+        "M's NLL",
+        numbers["nll"],
+        floor,
+        copy,
+        "above `copy z` M has not learnt to move: train longer, raise train_mdnrnn.learning_rate; "
+        "below the posterior's entropy something leaks the answer: check the time alignment",
+    )

@@ -1,0 +1,160 @@
+"""Train V on the frames of the data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+
+from worldmodels.bundle import load_vae, save_model
+from worldmodels.data.dataset import EpisodeSource, frame_batches
+from worldmodels.data.episode import Episode, episode_files
+from worldmodels.errors import InputError
+from worldmodels.models.checkpoint import annealed, load_training, save_training
+from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, vae_loss
+from worldmodels.run import Metrics, Run, progress, say
+from worldmodels.seeding import seed_for, torch_generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainVAEConfig:
+    """How V is trained."""
+
+    steps: int = 1_000_000
+    """Batches; the paper: 10 passes over 10 million frames."""
+    later_rounds: Literal["keep", "warm", "fresh"] = "warm"
+    """In later rounds: keep the V of the round before, go on training it, or begin anew."""
+    later_steps: int | None = None
+    """Batches in later rounds; none: as many as in the first."""
+    batch_size: int = 100
+    """Frames; the paper: 100."""
+    learning_rate: float = 1e-4
+    """Adam's; the paper: 1e-4."""
+    final_learning_rate: float | None = None
+    """Reached along a half cosine; none: constant, as in the paper."""
+    free_nats: float = 0.5
+    """KL below this per latent costs nothing; released code: 0.5."""
+    new_share: float = 0.5
+    """Share of the newest round's episodes in a chunk, where there are older ones."""
+    chunk_episodes: int = 32
+    """Episodes in memory at once."""
+    batches_per_chunk: int = 100
+    """Batches drawn from each chunk."""
+    checkpoint_every: int = 500
+    """Batches after which training can go on after a kill."""
+    active_latents: int = 4
+    """Sanity: at least so many latents with a KL above 0.1 nats."""
+    reconstruction: float = 100.0
+    """Sanity: at most this sum of squares per held-out image."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
+            raise InputError("train_vae.steps, batch_size and checkpoint_every must be at least 1")
+        if not self.learning_rate > 0:
+            raise InputError(f"train_vae.learning_rate is {self.learning_rate}: it must be above 0")
+
+
+def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> None:
+    """Trains V, or goes on with it; writes vae/vae.safetensors.
+
+    Raises:
+        InputError: there is no data, a file is broken, or the loss is not finite.
+    """
+    result = run.vae / "vae.safetensors"
+    if result.exists():
+        say(f"{result} is there already")
+        return
+    folders = [r.episodes for r in run.earlier]
+    new = episode_files(run.need(run.episodes, "scripts/collect.py"))
+    source = EpisodeSource(new, episode_files(*folders) if folders else (), config.new_share)
+    with Metrics(run, "train_vae") as metrics:
+        vae = _begin(run, model, config, seed)
+        if not (run.earlier and config.later_rounds == "keep"):
+            _train(run, vae, source, config, seed, metrics)
+        _check(vae, source, config, metrics)
+        save_model(result, vae, {"vae": asdict(model)})
+    say(f"V is {result}")
+
+
+def _begin(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> VAE:
+    if run.earlier and config.later_rounds != "fresh":
+        return load_vae(run.earlier[-1].vae / "vae.safetensors").train().requires_grad_(True)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, "vae", run.number))
+        return VAE(model)
+
+
+def _train(
+    run: Run, vae: VAE, source: EpisodeSource, config: TrainVAEConfig, seed: int, metrics: Metrics
+) -> None:
+    steps = config.later_steps if run.earlier and config.later_steps else config.steps
+    optimizer = torch.optim.Adam(vae.parameters(), config.learning_rate)
+    checkpoint = run.vae / "checkpoint.safetensors"
+    start = load_training(checkpoint, vae, optimizer) if checkpoint.exists() else 0
+    batches = frame_batches(
+        source,
+        seed=seed_for(seed, "vae batches", run.number),
+        start=start,
+        batch_size=config.batch_size,
+        chunk_episodes=config.chunk_episodes,
+        batches_per_chunk=config.batches_per_chunk,
+    )
+    bar = progress(range(start, steps), "train_vae", initial=start, total=steps)
+    for step, frames in zip(bar, batches, strict=False):
+        generator = torch_generator(seed, "vae noise", run.number, step)
+        noise = torch.randn(len(frames), vae.config.latent_size, generator=generator)
+        images = images_of(frames)
+        for group in optimizer.param_groups:
+            group["lr"] = annealed(config.learning_rate, config.final_learning_rate, step / steps)
+        loss, parts = vae_loss(images, *vae(images, noise), config.free_nats)
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"V's loss is not finite at step {step}; the last good state is {checkpoint}: "
+                "lower train_vae.learning_rate"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 100 == 0:
+            numbers = {name: float(value) for name, value in parts.items()}
+            bar.set_postfix({name: f"{value:.1f}" for name, value in numbers.items()})
+            metrics.log(step, loss=float(loss), **numbers)
+        if (step + 1) % config.checkpoint_every == 0:
+            save_training(checkpoint, vae, optimizer, step + 1)
+
+
+@torch.inference_mode()
+def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Metrics) -> None:
+    """Sanity bands on some of the newest frames."""
+    frames = torch.cat([torch.from_numpy(Episode.load(p).frames) for p in source.new[-4:]])
+    images = images_of(frames[:: max(1, len(frames) // 512)])
+    mu, logvar = vae.encode(images)
+    squares = (vae.decode(mu) - images).square().sum(dim=(1, 2, 3)).mean()
+    kl = kl_divergence(mu, logvar).mean(dim=0)
+    active = int((kl > 0.1).sum())
+    metrics.log(
+        config.steps, check_reconstruction=float(squares), kl=float(kl.sum()), active=active
+    )
+    metrics.check(
+        "active latents",
+        active,
+        config.active_latents,
+        vae.config.latent_size,
+        "V ignores its latents (posterior collapse): train longer or lower train_vae.free_nats",
+    )
+    metrics.check(
+        "reconstruction error",
+        float(squares),
+        0,
+        config.reconstruction,
+        "V's pictures are poor: raise train_vae.steps or look at the data",
+    )
+    ceiling = 8.0 * vae.config.latent_size
+    metrics.check(
+        "KL",
+        float(kl.sum()),
+        0.25 * config.free_nats * vae.config.latent_size,
+        ceiling,
+        "the posterior is nearly the prior, or nearly exact: see train_vae.free_nats and data",
+    )

@@ -1,0 +1,172 @@
+"""Watch: a film of reality, of what V keeps of it, and of the dream that goes on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, count, islice, repeat
+from pathlib import Path
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from jaxtyping import UInt8
+
+from worldmodels.bundle import Bundle
+from worldmodels.envs.dream import DreamConfig, dream_of
+from worldmodels.envs.features import FeatureEnv
+from worldmodels.envs.real import RealEnvs
+from worldmodels.errors import InputError
+from worldmodels.evaluation import population_policy
+from worldmodels.film import beside, encode_gif, write_film
+from worldmodels.models.vae import frames_of
+from worldmodels.run import Metrics, Run, progress, replacing, say
+from worldmodels.seeding import environment_seeds, seed_for
+
+ENDLESS = 10**9
+"""Steps of horizon: only the film's rhythm ends a dream, or the dream itself."""
+PAUSE = 1.0
+"""Seconds for which the end of an episode stands still."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchConfig:
+    """The film."""
+
+    seconds: float = 40.0
+    """Its length at the world's own speed; one real episode follows the other."""
+    lead: float = 1.0
+    """Seconds at the start of an episode in which the dream is held in step with reality."""
+    resync: float = 8.0
+    """Seconds after which the dream is put back onto reality."""
+    first: int = 0
+    """Seed of the first episode, within the test range."""
+    scale: int = 3
+    """Size of the panels in frames of 64x64 pixels."""
+    gif_fps: float = 12.5
+    """Frames a second of the GIF, at most."""
+    gif_megabytes: float = 1.9
+    """Size at which the GIF stops; the webm is whole."""
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "resync", "gif_fps", "gif_megabytes"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"watch.{name} is {getattr(self, name)}: it must be above 0")
+        if self.lead < 0 or self.first < 0 or self.scale < 1:
+            raise InputError("watch.lead and first must be at least 0, watch.scale at least 1")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The three panels at one step."""
+
+    reality: UInt8[np.ndarray, "64 64 3"]
+    reconstruction: UInt8[np.ndarray, "64 64 3"]
+    dream: UInt8[np.ndarray, "64 64 3"]
+    alone: float
+    """Seconds since the dream left reality."""
+    woken: bool
+    """The dream has ended by itself."""
+    over: bool = False
+    """Reality has ended."""
+
+    def picture(self, scale: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Titled panels side by side."""
+        dream = "dream: the end" if self.woken else f"dream, {self.alone:.1f} s alone"
+        titles = ("reality: the end" if self.over else "reality", "what V keeps", dream)
+        return beside(self.reality, self.reconstruction, self.dream, titles=titles, scale=scale)
+
+
+class SideBySide:
+    """A bundle that acts in its real world, and dreams on from moments of it."""
+
+    def __init__(self, bundle: Bundle, seed: int) -> None:
+        """`seed` is that of the dream's noise."""
+        mode, inputs = AutoresetMode.DISABLED, bundle.controller.config.inputs
+        self.bundle = bundle
+        self.seconds = bundle.world.config.action_repeat / bundle.world.fps
+        self.envs = RealEnvs(bundle.world, 1, autoreset_mode=mode)
+        self.reality = FeatureEnv(self.envs, bundle.vae, bundle.mdnrnn, bundle.actions, inputs)
+        endless = DreamConfig(**{**bundle.dream, "horizon": ENDLESS})
+        self.dream = dream_of(bundle, 1, endless, autoreset_mode=mode)
+        self.dream.reset(seed=[seed])
+        self.policy = population_policy(
+            bundle.controller, bundle.parameters.double().numpy()[None], bundle.actions
+        )
+
+    def episode(self, seed: int, lead: float, resync: float) -> Iterator[Moment]:
+        """A real episode, its end standing still for a second."""
+        age, period = -round(lead / self.seconds), max(1, round(resync / self.seconds))
+        real, _ = self.reality.reset(seed=[seed])
+        dreamt, over = real, False
+        while not over:
+            if age <= 0 or age % period == 0:
+                dreamt = self._resync(real)
+            moment = self._moment(max(0, age) % period)
+            yield moment
+            dreamt = self.dream.step(self.policy(dreamt))[0]
+            real, _, terminated, truncated, _ = self.reality.step(self.policy(real))
+            age, over = age + 1, bool(terminated[0] or truncated[0])
+        if self.bundle.world.config.last_frame:
+            moment = self._moment(max(0, age) % period)
+        yield from repeat(replace(moment, over=True), max(1, round(PAUSE / self.seconds)))
+
+    def close(self) -> None:
+        self.reality.close()
+
+    def _resync(self, observation: np.ndarray) -> np.ndarray:
+        """Puts the dream, with new noise, where reality is; its observation then is reality's."""
+        memory = self.reality.memory
+        self.dream.reset()
+        self.dream.put(0, memory.z[0], (memory.h, memory.c))
+        self.dream.first[0] = memory.first[0]
+        return observation
+
+    def _moment(self, steps: int) -> Moment:
+        seen = frames_of(self.bundle.vae.decode(self.reality.memory.z))[0].numpy()
+        woken = bool(self.dream.terminated[0])
+        dreamt = self.dream.render()[0]
+        return Moment(self.envs.frames[0].copy(), seen, dreamt, steps * self.seconds, woken)
+
+
+def moments(bundle: Bundle, config: WatchConfig, seed: int) -> list[Moment]:
+    """The film's steps: test episodes one after the other, until it is long enough."""
+    both = SideBySide(bundle, seed_for(seed, "watch"))
+    steps = max(1, round(config.seconds / both.seconds))
+    seeds = (environment_seeds("test", config.first + index, 1)[0] for index in count())
+    episodes = (both.episode(each, config.lead, config.resync) for each in seeds)
+    try:
+        return list(progress(islice(chain.from_iterable(episodes), steps), "watch", total=steps))
+    finally:
+        both.close()
+
+
+def watch(run: Run, config: WatchConfig, seed: int) -> None:
+    """Writes videos/dream.webm and videos/dream.gif: the run's bundle in both of its worlds.
+
+    Raises:
+        InputError: the run has no bundle yet.
+    """
+    bundle = Bundle.load(run.need(run.bundle / "bundle.json", "scripts/evaluate.py").parent)
+    with Metrics(run, "watch") as metrics:
+        film = moments(bundle, config, seed)
+        fps = bundle.world.fps / bundle.world.config.action_repeat
+        pictures = (moment.picture(config.scale) for moment in film)
+        webm = write_film(run.videos / "dream", pictures, fps, gif=False)[0]
+        shown = write_gif(webm.with_suffix(".gif"), film, fps, config)
+        metrics.log(0, frames=len(film), gif_seconds=shown)
+    say(f"{webm} shows {len(film) / fps:.0f} s of it, {webm.stem}.gif the first {shown:.0f}")
+
+
+def write_gif(path: Path, film: list[Moment], fps: float, config: WatchConfig) -> float:
+    """Writes as much of the film's beginning as fits in `gif_megabytes`; how many seconds."""
+    every = max(1, round(fps / config.gif_fps))
+    most = round(20 * fps)  # no README wants more, and encoding takes a while
+    pictures = [moment.picture(config.scale) for moment in film[:most:every]]
+    limit = round(config.gif_megabytes * 1e6)
+    data = encode_gif(pictures, every / fps)
+    while len(data) > limit and len(pictures) > 1:
+        del pictures[max(1, int(0.95 * len(pictures) * limit / len(data))) :]
+        data = encode_gif(pictures, every / fps)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return len(pictures) * every / fps

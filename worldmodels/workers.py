@@ -1,0 +1,106 @@
+"""Where real work runs: this process, or local processes that are replaced when they die."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import cv2
+import torch
+
+from worldmodels.errors import InputError
+from worldmodels.run import cores, progress
+
+Result = TypeVar("Result")
+ATTEMPTS = 4
+"""Times the pool is built anew after a worker's death before giving up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkersConfig:
+    """Processes for real environments. Results don't depend on their number."""
+
+    processes: int = 0
+    """Worker processes; 0: one per core; 1: this process does the work."""
+
+    def __post_init__(self) -> None:
+        if self.processes < 0:
+            raise InputError(f"workers.processes is {self.processes}: it must be 0 or more")
+
+    @property
+    def count(self) -> int:
+        return self.processes or cores()
+
+
+def run_jobs(
+    function: Callable[..., Result],
+    jobs: Sequence[tuple[Any, ...]],
+    workers: WorkersConfig,
+    label: str | None = None,
+) -> list[Result]:
+    """function(*job) for every job; results in the order of the jobs.
+
+    Each job runs on one thread, so its bits are the same wherever it runs. Jobs whose worker was
+    killed are run again.
+    """
+    results: dict[int, Result] = {}
+    with progress(len(jobs), label or "", disable=None if label else True) as bar:
+        for index, result in _completed(function, jobs, workers):
+            results[index] = result
+            bar.update()
+    return [results[i] for i in range(len(jobs))]
+
+
+def _completed(
+    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], workers: WorkersConfig
+) -> Iterator[tuple[int, Result]]:
+    if workers.count == 1 or len(jobs) == 1:
+        for index, job in enumerate(jobs):
+            with one_thread():
+                result = function(*job)
+            yield index, result
+        return
+    yield from _in_processes(function, jobs, workers.count)
+
+
+def _in_processes(
+    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], processes: int
+) -> Iterator[tuple[int, Result]]:
+    from loky import get_reusable_executor
+
+    left = dict(enumerate(jobs))
+    for attempt in range(ATTEMPTS):
+        pool = get_reusable_executor(processes, timeout=300, initializer=_begin_worker)
+        try:
+            futures = {pool.submit(function, *job): index for index, job in left.items()}
+            for future in as_completed(futures):
+                result = future.result()
+                del left[futures[future]]
+                yield futures[future], result
+            return
+        except BrokenProcessPool:  # loky's errors derive from it; its next pool is a fresh one
+            if attempt == ATTEMPTS - 1:
+                raise
+
+
+def _begin_worker() -> None:
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch and OpenCV on one thread, as in a worker."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
