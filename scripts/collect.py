@@ -5,9 +5,8 @@ from worldmodels.stages.collect import collect
 
 
 def main() -> None:
-    config, run = begin(
-        "Collect real episodes into RUN/episodes.", show=["seed", "env", "workers", "collect"]
-    )
+    sections = ["seed", "env", "workers", "collect"]
+    config, run = begin("Collect real episodes into RUN/episodes.", show=sections, first=True)
     collect(run, config.env, config.collect, config.workers, config.seed)
     print(f"next: python scripts/train_vae.py --run {run.folder}")
 

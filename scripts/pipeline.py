@@ -5,7 +5,7 @@ from worldmodels.pipeline import pipeline
 
 
 def main() -> None:
-    config, run = begin("All stages and rounds, to a tested agent and its film.")
+    config, run = begin("All stages and rounds, to a tested agent and its film.", first=True)
     pipeline(run, config)
     print(f"next: python scripts/play.py {run.folder}")
 

@@ -102,7 +102,9 @@ def linear_mdnrnn():
 
     from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 
-    def make(decay=0.8, gain=0.5, offsets=(0.0,), weights=(1.0,), std=0.1, ends=None, threshold=0.0):
+    def make(
+        decay=0.8, gain=0.5, offsets=(0.0,), weights=(1.0,), std=0.1, ends=None, threshold=0.0
+    ):
         K, small = len(offsets), 1e-3  # tanh is linear there
         config = MDNRNNConfig(hidden_size=2, num_mixtures=K)
         mdnrnn = MDNRNN(config, 1, 1, Heads(termination=ends is not None)).requires_grad_(False)

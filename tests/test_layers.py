@@ -17,7 +17,7 @@ FLOORS = [
     {"models", "data", "evolution"},
     {"bundle"},
     {"envs"},
-    {"agent", "workers", "evaluation", "replay"},
+    {"agent", "workers", "evaluation", "replay", "arena"},
     {"stages"},
     {"config"},
     {"pipeline", "gallery", "web"},
@@ -30,6 +30,8 @@ TIES = {
     ("envs.real", "envs.take_cover"),
     ("envs.explore", "envs.features"),
     ("evaluation", "workers"),
+    ("arena", "evaluation"),
+    ("arena", "workers"),
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

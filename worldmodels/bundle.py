@@ -102,22 +102,23 @@ class Bundle:
         """
         folder = bundle_folder(name)
         description = load_json(folder / "bundle.json")
-        if description.get("format") != FORMAT:
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
             raise InputError(f"{folder}/bundle.json: format must be {FORMAT}: make it again")
-        weights = _single(load_tensors(folder / "weights.safetensors")[0])
-        starts = _single(load_tensors(folder / "starts.safetensors")[0])
-        world = World.from_dict(description["world"], folder / "bundle.json")
+        source = folder / "weights.safetensors"
+        weights = _single(load_tensors(source)[0])
+        world = World.from_dict(_part(description, "world", folder), folder / "bundle.json")
         vae = VAE(_section(VAEConfig, description, "vae", folder))
         config = _section(MDNRNNConfig, description, "mdnrnn", folder)
         action_size = Actions.from_dict(world.action).size
         mdnrnn = MDNRNN(config, vae.config.latent_size, action_size, Heads.of(config, world))
-        _fill(vae, "vae", weights, folder)
-        _fill(mdnrnn, "mdnrnn", weights, folder)
+        _fill(vae, "vae", weights, source)
+        _fill(mdnrnn, "mdnrnn", weights, source)
         settings = _section(ControllerConfig, description, "controller", folder)
         controller = controller_for(settings, vae, mdnrnn)
         if weights.get("controller", torch.empty(0)).shape != (controller.num_parameters,):
-            raise InputError(f"{folder}/weights.safetensors holds no controller that fits")
-        rest = Starts(**starts), description["dream"], description["about"]
+            raise InputError(f"{source} holds no controller that fits: make the bundle again")
+        starts = _starts(folder / "starts.safetensors", vae.config.latent_size, action_size)
+        rest = starts, _part(description, "dream", folder), _part(description, "about", folder)
         return cls(world, vae, mdnrnn, controller, weights["controller"], *rest)
 
 
@@ -210,10 +211,26 @@ def _fill(model: nn.Module, prefix: str, tensors: Mapping[str, Tensor], source: 
     model.requires_grad_(False)
 
 
+def _starts(path: Path, latent_size: int, action_size: int) -> Starts:
+    tensors = _single(load_tensors(path)[0])
+    count, window = tensors["mu"].shape[:2] if "mu" in tensors else (0, 0)
+    shapes = {"mu": (count, window, latent_size), "actions": (count, window, action_size)}
+    if not count or {k: tuple(v.shape) for k, v in tensors.items()} != shapes | {"first": (count,)}:
+        raise InputError(f"{path} holds no start windows that fit: make the bundle again")
+    return Starts(**tensors)
+
+
+def _part(data: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    part = data.get(name)
+    if not isinstance(part, dict):
+        raise InputError(f"{folder}/bundle.json: section {name} is missing: make it again")
+    return part
+
+
 def _section(kind: type[Section], data: Mapping[str, Any], name: str, folder: Path) -> Section:
     try:
-        return kind(**data[name])
-    except (KeyError, TypeError) as error:
+        return kind(**_part(data, name, folder))
+    except TypeError as error:
         raise InputError(f"{folder}/bundle.json: section {name} is wrong ({error})") from error
 
 

@@ -184,13 +184,22 @@ def keep(config: Any, run: Run, free: Collection[str] = ()) -> None:
     save_text(run.config_file, text)
 
 
-def begin(description: str, show: Collection[str] | None = None) -> tuple[Config, Run]:
+def begin(
+    description: str, show: Collection[str] | None = None, *, first: bool = False
+) -> tuple[Config, Run]:
     """A script's config and run; the config is kept in the run, or must agree with it.
 
+    Args:
+        description: first line of `--help`.
+        show: sections that `--help` explains; none: all.
+        first: whether the script may begin a run.
+
     Raises:
-        InputError: for a mistake in the file or on the command line, or another config's run.
+        InputError: for a mistake in the file or on the command line, another config's run, or none.
     """
     config, run = parse(Config, description, show=show)
+    if not first:
+        run.need(run.config_file, "scripts/collect.py")
     keep(config, run, free=[name for name in _flat(config) if name.split(".")[0] in FREE])
     return config, run
 

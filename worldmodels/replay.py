@@ -16,7 +16,7 @@ from worldmodels.world import World
 
 REPLAYS = 256
 """Start windows that are compared."""
-HORIZON = 100
+HORIZON = 50
 """Most steps after each."""
 
 

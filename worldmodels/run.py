@@ -66,13 +66,13 @@ def save_tensors(
     path: Name, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a safetensors file atomically; equal tensors and metadata give equal bytes."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # one entry: safetensors writes several in random order
     packed = {"worldmodels": json.dumps(dict(metadata or {}), sort_keys=True)}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata=packed)
+    with replacing(path) as temporary:  # safetensors' own save_file hides files from other users
+        temporary.write_bytes(save(contiguous, metadata=packed))
 
 
 def load_tensors(path: Name) -> "tuple[dict[str, Tensor], dict[str, str]]":

@@ -97,10 +97,11 @@ def _begin_worker() -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """torch and OpenCV on one thread, as in a worker."""
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])

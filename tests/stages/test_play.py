@@ -132,7 +132,7 @@ def test_the_window_lives_until_escape(tiny_bundle, monkeypatch, capsys, screens
     )
     play(tiny_bundle, PlayConfig(scale=4))
     out = capsys.readouterr().out
-    assert "agent at the wheel   temperature 1.05" in out
+    assert "the agent acts   temperature 1.05" in out
     assert "0.4 s" in out
     assert len(screens) == 5
     assert screens[0].shape == (256 + 48, 256, 3)

@@ -46,8 +46,17 @@ class Replays:
     """Steps until the recorded episode terminated; H where it didn't."""
 
 
-def draw_starts(source: EpisodeSource, *, count: int, window: int, seed: int) -> Starts:
+def draw_starts(
+    source: EpisodeSource, *, count: int, window: int, seed: int, rewarded: bool = False
+) -> Starts:
     """Windows at random places of random episodes; window 1 means first frames (the paper's way).
+
+    Args:
+        source: latents.
+        count: windows.
+        window: frames of each.
+        seed: of the choice.
+        rewarded: only windows during which something was earned.
 
     Raises:
         InputError: no episode is as long as a window.
@@ -58,7 +67,8 @@ def draw_starts(source: EpisodeSource, *, count: int, window: int, seed: int) ->
         episode = LatentEpisode.load(path)
         if len(episode) >= window:
             begin = 0 if window == 1 else int(generator.integers(len(episode) - window + 1))
-            rows.append(_window(episode, begin, window))
+            if not rewarded or _earned(episode, begin, window):
+                rows.append(_window(episode, begin, window))
     if not rows:
         raise InputError(
             f"no episode has {window} steps: collect longer ones or lower dream.warmup"
@@ -84,6 +94,12 @@ def draw_replays(
         return None
     actions, rewards, counts, lengths = (np.array(part) for part in zip(*nexts, strict=True))
     return Replays(_stack(windows), actions, rewards, counts, lengths)
+
+
+def _earned(episode: LatentEpisode, begin: int, window: int) -> bool:
+    """Whether the window holds a count, or where the world has none, a positive reward."""
+    earnings = episode.counts if episode.counts.any() else episode.rewards
+    return bool(earnings[begin : begin + window].max() > 0)
 
 
 _Row = tuple[np.ndarray, np.ndarray, bool]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
@@ -39,8 +40,9 @@ class DreamConfig:
     """τ: weights to the power 1/τ, noise times √τ. The paper's Doom: 1.15."""
     horizon: int = 1000
     """Steps after which a dream is truncated."""
-    starts: Literal["windows", "first_frames"] = "windows"
-    """From windows of the data with M's state warm, or from first frames (the paper's way)."""
+    starts: Literal["windows", "rewarded_windows", "first_frames"] = "windows"
+    """From windows of the data with M's state warm; from those of them in which something was
+    earned; or from first frames (the paper's way)."""
     num_starts: int = 500
     """Start windows drawn from the data."""
     warmup: int = 16
@@ -54,7 +56,7 @@ class DreamConfig:
 
     @property
     def window(self) -> int:
-        return self.warmup if self.starts == "windows" else 1
+        return 1 if self.starts == "first_frames" else self.warmup
 
 
 class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
@@ -149,10 +151,18 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.z, self.h, self.c, self.first = (part[chosen].clone() for part in self._starts)
         return self._observation()
 
-    def put(self, lane: int, z: Tensor, state: State) -> None:
-        """Continues a lane from a moment of reality: z (Z,), state of (1, H) each."""
+    def put(self, lane: int, z: Tensor, state: State, first: float = 0.0) -> None:
+        """Continues a lane from a moment of reality.
+
+        Args:
+            lane: which.
+            z: latent (Z,).
+            state: (h, c) of (1, H) each.
+            first: 1 where the moment opens an episode.
+        """
         self.z[lane], self.h[lane], self.c[lane] = z, state[0][0], state[1][0]
-        self.first[lane] = 0.0
+        self.first[lane], self.steps[lane] = first, 0
+        self.terminated[lane] = self.truncated[lane] = False
 
     def _begin(self, lanes: np.ndarray, seeds: Sequence[int | None]) -> None:
         for lane in lanes:
@@ -233,7 +243,7 @@ def dream_of(bundle: Bundle, num_envs: int, config: DreamConfig, **options: Any)
 def make_dream(
     num_envs: int = 1,
     *,
-    bundle: str,
+    bundle: str | Path,
     temperature: float | None = None,
     horizon: int | None = None,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -263,13 +273,13 @@ def make_dream(
 class SingleDream(gymnasium.Env[np.ndarray, np.ndarray]):
     """`gymnasium.make("worldmodels/Dream-v0", bundle=)`: the dream with one lane."""
 
-    def __init__(self, bundle: str, render_mode: str | None = None, **options: Any) -> None:
+    # gymnasium.make looks for the modes in the class
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30.0}  # noqa: RUF012
+
+    def __init__(self, bundle: str | Path, render_mode: str | None = None, **options: Any) -> None:
         self.dream = make_dream(1, bundle=bundle, autoreset_mode=AutoresetMode.DISABLED, **options)
         self.render_mode = render_mode
-        self.metadata = {
-            "render_modes": ["rgb_array"],
-            "render_fps": self.dream.metadata["render_fps"],
-        }
+        self.metadata = {**self.metadata, "render_fps": self.dream.metadata["render_fps"]}
         self.observation_space = self.dream.single_observation_space
         self.action_space = self.dream.single_action_space
 

@@ -93,11 +93,13 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        given = torch.from_numpy(np.ascontiguousarray(actions, np.float32))
+        taken = self.actions.canonical(given).numpy()
         frames, rewards, terminated, truncated, infos = self.env.step(
-            self.actions.to_environment(actions)
+            self.actions.to_environment(taken)
         )
         running, restarted = np.flatnonzero(~self._ended), np.flatnonzero(self._ended)
-        self.memory.advance(running, actions[running], frames[running])
+        self.memory.advance(running, taken[running], frames[running])
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and len(restarted):
             self.memory.begin(restarted, frames[restarted])
         self._ended = terminated | truncated

@@ -32,6 +32,8 @@ from worldmodels.world import World
 
 BASELINES = Path(__file__).parent.parent / "envs" / "baselines.json"
 """Blind policies found once per world by scripts/find_baselines.py."""
+STARTS = 500
+"""Most start windows that a bundle carries."""
 CHUNK = 32
 """Episodes after which an interrupted evaluation can go on."""
 
@@ -110,11 +112,15 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
     mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
     file = run.need(run.controller / "controller.safetensors", "scripts/evolve.py")
     tensors, about = load_tensors(file)
-    if "controller" not in about:
+    if "controller" not in about or "best" not in tensors:
         raise InputError(f"{file} is no controller of ours: run `scripts/evolve.py` again")
     config = ControllerConfig(**json.loads(about["controller"]))
     starts = draw_starts(
-        latent_source(run, 0.5), count=dream.num_starts, window=dream.window, seed=seed
+        latent_source(run, 0.5),
+        count=min(dream.num_starts, STARTS),
+        window=dream.window,
+        rewarded=dream.starts == "rewarded_windows",
+        seed=seed,
     )
     made = {"seed": seed, "validation": json.loads(about["validation"])}
     Bundle(
@@ -139,7 +145,7 @@ def _play(run: Run, bundle: Bundle, seeds: list[int], workers: WorkersConfig) ->
     known: dict[str, Any] = load_json(partial) if partial.exists() else {}
     if known.get("bundle") != senses.hashes[0]:
         known = {"bundle": senses.hashes[0], "chunks": {}}
-    parameters = bundle.parameters.numpy()[None]
+    parameters = bundle.parameters.double().numpy()[None]
     returns: list[float] = []
     for start in range(0, len(seeds), CHUNK):
         chunk = seeds[start : start + CHUNK]

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 
-from worldmodels.bundle import check_latents, controller_for, load_mdnrnn, load_vae, load_world
+from worldmodels.arena import Arena, arena_of
+from worldmodels.bundle import check_latents
 from worldmodels.data.dataset import latent_source
-from worldmodels.data.starts import draw_starts
-from worldmodels.envs.dream import DreamConfig, DreamEnv
+from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError
-from worldmodels.evaluation import DreamEvaluation, Evaluate, RealEvaluation, Senses, choose
+from worldmodels.evaluation import choose
 from worldmodels.evolution import CMAES, CMAConfig
-from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.replay import check_dream
 from worldmodels.run import (
@@ -32,7 +29,6 @@ from worldmodels.run import (
 )
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
 from worldmodels.workers import WorkersConfig
-from worldmodels.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +93,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run gives to evolution."""
+    """What evolution is given."""
 
     run: Run
-    world: World
-    make_dream: Any
-    """num_envs -> DreamEnv."""
-    dream: Evaluate
-    real: Evaluate
-    validation: Evaluate
-    num_parameters: int
+    arena: Arena
     metrics: Metrics
     config: EvolveConfig
     cma: CMAConfig
@@ -148,17 +138,14 @@ def evolve(
         say(f"{result} is there already")
         return
     with Metrics(run, "evolve") as metrics:
-        setting = _setting(run, controller, dream, cma, config, workers, seed, metrics)
+        check_latents(run)
+        source = latent_source(run, config.starts_new_share)
+        limits = config.real_max_steps, config.validation_max_steps
+        arena = arena_of(run, controller, dream, source, workers, limits, seed)
+        setting = Setting(run, arena, metrics, config, cma, seed)
         if setting.dream_generations:
-            check_dream(
-                setting.make_dream,
-                dream,
-                latent_source(run, config.starts_new_share),
-                setting.world,
-                metrics,
-                config.replay_tolerance,
-                seed_for(seed, "replays"),
-            )
+            tolerance = config.replay_tolerance
+            check_dream(arena.make_dream, dream, source, arena.world, metrics, tolerance, seed)
         state = _restore(setting, start)
         _run(setting, state)
         parameters, score = _choose(setting, state)
@@ -174,67 +161,11 @@ def evolve(
     say(f"C is {result}: {score:.1f} on real validation episodes")
 
 
-def _setting(
-    run: Run,
-    controller: ControllerConfig,
-    dream: DreamConfig,
-    cma: CMAConfig,
-    config: EvolveConfig,
-    workers: WorkersConfig,
-    seed: int,
-    metrics: Metrics,
-) -> Setting:
-    world = load_world(run)
-    check_latents(run)
-    vae = load_vae(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py"))
-    mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
-    made = controller_for(controller, vae, mdnrnn)
-    source = latent_source(run, config.starts_new_share)
-    starts = draw_starts(
-        source,
-        count=dream.num_starts,
-        window=dream.window,
-        seed=seed_for(seed, "starts", run.number),
-    )
-    starts_actions = Actions.from_dict(world.action)
-
-    def make_dream(num_envs: int, windows: Any = starts, settings: DreamConfig = dream) -> DreamEnv:
-        return DreamEnv(
-            mdnrnn,
-            windows,
-            starts_actions,
-            world.config,
-            settings,
-            num_envs,
-            inputs=controller.inputs,
-            autoreset_mode=AutoresetMode.DISABLED,
-        )
-
-    senses = Senses.of_run(run)
-    real, validation = (
-        RealEvaluation(world, senses, made, workers, official=False, max_steps=steps)
-        for steps in (config.real_max_steps, config.validation_max_steps)
-    )
-    return Setting(
-        run,
-        world,
-        make_dream,
-        DreamEvaluation(make_dream, made),
-        real,
-        validation,
-        made.num_parameters,
-        metrics,
-        config,
-        cma,
-        seed,
-    )
-
-
 def _restore(setting: Setting, start: Run | None) -> Progress:
     path = setting.run.controller / "state.pkl"
     if path.exists():
         return pickle.loads(path.read_bytes())
-    mean = np.zeros(setting.num_parameters)
+    mean = np.zeros(setting.arena.num_parameters)
     if start is not None:
         tensors, _ = load_tensors(start.controller / "controller.safetensors")
         mean = tensors["best"].double().numpy()
@@ -253,9 +184,9 @@ def _run(setting: Setting, state: Progress) -> None:
             es = _awake(setting, es)
         candidates = es.ask()
         if generation < dreamt:
-            returns, _ = setting.dream(candidates, _dream_seeds(setting, generation))
+            returns, _ = setting.arena.dream(candidates, _dream_seeds(setting, generation))
         else:
-            returns, lengths = setting.real(candidates, _train_seeds(setting, generation))
+            returns, lengths = setting.arena.real(candidates, _train_seeds(setting, generation))
             state.real_steps["evolve"] += int(lengths.sum())
         means = returns.mean(axis=1)
         es.tell(means)
@@ -305,7 +236,7 @@ def _log(setting: Setting, es: CMAES, generation: int, means: np.ndarray) -> Non
 
 def _validate(setting: Setting, state: Progress, es: CMAES, generation: int) -> float:
     seeds = environment_seeds("validation", 0, setting.config.validation_episodes)
-    returns, lengths = setting.validation(es.mean[None], seeds)
+    returns, lengths = setting.arena.validation(es.mean[None], seeds)
     state.validated.append((generation, es.mean, returns[0].tolist()))
     state.real_steps["validate"] += int(lengths.sum())
     score = float(returns.mean())
@@ -318,7 +249,7 @@ def _choose(setting: Setting, state: Progress) -> tuple[np.ndarray, float]:
     if not state.validated:
         raise InputError("evolve.generations and evolve.real_generations are both 0: nothing to do")
     seeds = environment_seeds("validation", config.validation_episodes, config.final_episodes)
-    chosen = choose(state.validated, setting.validation, config.finalists, seeds)
+    chosen = choose(state.validated, setting.arena.validation, config.finalists, seeds)
     state.real_steps["validate"] += chosen.steps
     setting.metrics.log(chosen.generation, chosen=chosen.score)
     return chosen.parameters, chosen.score

@@ -25,7 +25,7 @@ Driver = Literal["you", "agent"]
 ARROWS = ("left", "right", "up", "down")
 BAR = 48
 """Height of the text below the picture, in pixels."""
-HELP = "arrows, 0-9: drive   a: agent   t/g: temperature   space: again   esc: quit"
+HELP = "arrows, 0-9: act   a: agent or you   t/g: temperature   space: again   esc: quit"
 COLDER_HOTTER = 0.05
 """Temperature of one press."""
 
@@ -100,7 +100,8 @@ def action_of(actions: Actions, held: Set[str]) -> Float32[np.ndarray, " A"]:
             steps = [right, up, *(0 for _ in actions.counts)]
             steps = [_axis(held, "", str(i)) or step for i, step in enumerate(steps)]
             chosen = [_choice(n, step) for n, step in zip(actions.counts, steps, strict=False)]
-            return actions.from_environment(np.array([chosen]))[0]
+            hot: np.ndarray = actions.from_environment(np.array([chosen]))[0]
+            return hot
     choices = {i for i in range(actions.size) if {str(i), *ARROWS[i : i + 1]} & held}
     if actions.kind == "discrete":
         choices = {min(choices, default=0)}
@@ -117,7 +118,7 @@ def _choice(count: int, step: int) -> int:
 
 
 def _moved(actions: Actions, right: int, up: int) -> Float32[np.ndarray, " A"]:
-    low, high = np.float32(actions.low), np.float32(actions.high)
+    low, high = (np.array(bound, np.float32) for bound in (actions.low, actions.high))
     rest = np.clip(np.zeros_like(low), low, high)
     gas_and_brake = actions.size > 2 and rest[1] == low[1]
     steps = [right, up, -up if gas_and_brake else 0, *(0 for _ in low)]
@@ -162,8 +163,9 @@ class Session:
         now = self.controls
         seconds = self.dream.steps[0] * self.seconds
         end = "   the dream is over" if self.ended else ""
+        who = "you act" if now.driver == "you" else "the agent acts"
         return (
-            f"{now.driver} at the wheel   temperature {now.temperature:.2f}   "
+            f"{who}   temperature {now.temperature:.2f}   "
             f"return {self.episode_return:.1f}   {seconds:.1f} s{end}"
         )
 
@@ -232,7 +234,7 @@ def _window(pygame: Any, side: int) -> Iterator[Callable[[Session], None]]:
         ) from error
     pygame.font.init()
     pygame.display.set_caption("worldmodels: the dream")
-    font = pygame.font.Font(None, max(12, side // 24))
+    font = pygame.font.Font(None, max(12, side // 27))
 
     def draw(session: Session) -> None:
         picture = pygame.image.frombuffer(session.frame().tobytes(), (64, 64), "RGB")

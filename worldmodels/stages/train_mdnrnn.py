@@ -161,9 +161,9 @@ def _train(
         torch.nn.utils.clip_grad_value_(trainable, config.gradient_clip)
         optimizer.step()
         if step % 50 == 0:
-            numbers = {name: float(value) for name, value in parts.items()}
+            numbers = {name: value.item() for name, value in parts.items()}
             bar.set_postfix({name: f"{value:.3f}" for name, value in numbers.items()})
-            metrics.log(step, loss=float(loss), **numbers)
+            metrics.log(step, loss=loss.item(), **numbers)
         if (step + 1) % config.checkpoint_every == 0:
             save_training(checkpoint, mdnrnn, optimizer, step + 1)
 

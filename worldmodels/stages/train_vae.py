@@ -117,9 +117,9 @@ def _train(
         loss.backward()
         optimizer.step()
         if step % 100 == 0:
-            numbers = {name: float(value) for name, value in parts.items()}
+            numbers = {name: value.item() for name, value in parts.items()}
             bar.set_postfix({name: f"{value:.1f}" for name, value in numbers.items()})
-            metrics.log(step, loss=float(loss), **numbers)
+            metrics.log(step, loss=loss.item(), **numbers)
         if (step + 1) % config.checkpoint_every == 0:
             save_training(checkpoint, vae, optimizer, step + 1)
 

@@ -117,8 +117,7 @@ class SideBySide:
         """Puts the dream, with new noise, where reality is; its observation then is reality's."""
         memory = self.reality.memory
         self.dream.reset()
-        self.dream.put(0, memory.z[0], (memory.h, memory.c))
-        self.dream.first[0] = memory.first[0]
+        self.dream.put(0, memory.z[0], (memory.h, memory.c), float(memory.first[0]))
         return observation
 
     def _moment(self, steps: int) -> Moment:

@@ -1,0 +1,270 @@
+"""The dream: a known world's statistics, lanes that don't disturb each other, its two registrations."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+from worldmodels.data.starts import Starts
+from worldmodels.envs.dream import DreamConfig, DreamEnv
+from worldmodels.errors import InputError
+from worldmodels.models.action import Actions
+from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.vae import VAE, VAEConfig
+from worldmodels.world import EnvConfig
+
+CONSTANT = EnvConfig(reward="constant", reward_per_frame=1.0, action_repeat=2)
+
+
+def dream(mdnrnn, num_envs, mode=AutoresetMode.DISABLED, starts=None, world=CONSTANT, **options):
+    """A dream whose first frames are z = 1, unless starts are given."""
+    z = torch.ones(1, 1, mdnrnn.latent_size)
+    starts = starts or Starts(z, torch.zeros(1, 1, mdnrnn.action_size), torch.ones(1))
+    size = mdnrnn.action_size
+    actions = Actions("box", (-1.0,) * size, (1.0,) * size)
+    vae = options.pop("vae", None)
+    inputs = options.pop("inputs", "zh")
+    settings = {"autoreset_mode": mode, "inputs": inputs, "vae": vae}
+    return DreamEnv(mdnrnn, starts, actions, world, DreamConfig(**options), num_envs, **settings)
+
+
+def lively(restart_input=False, mixture="per_dimension", heads=None):
+    """A random M whose dreams are eventful: Z = 3, A = 2, H = 8."""
+    torch.manual_seed(1)
+    config = MDNRNNConfig(hidden_size=8, restart_input=restart_input, mixture=mixture)
+    mdnrnn = MDNRNN(config, 3, 2, heads or Heads()).requires_grad_(False)
+    for parameter in mdnrnn.parameters():
+        parameter.mul_(3)
+    return mdnrnn
+
+
+def some_starts(window=4, count=5):
+    generator = torch.Generator().manual_seed(3)
+    mu = torch.randn(count, window, 3, generator=generator)
+    actions = torch.rand(count, window, 2, generator=generator)
+    return Starts(mu, actions, torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0])[:count])
+
+
+def play(env, actions):
+    """Observations and rewards of a row of actions (T, E, A)."""
+    steps = [env.step(action) for action in actions]
+    return np.stack([s[0] for s in steps]), np.stack([s[1] for s in steps])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 1.5])
+def test_a_known_world_has_its_statistics(linear_mdnrnn, temperature):
+    """z' = 0.8 z + 0.5 a + o + 0.2 sqrt(τ) ε with o -0.3 or 0.6, weights (0.7, 0.3)^(1/τ)."""
+    lanes, offsets = 2000, np.array([-0.3, 0.6])
+    mdnrnn = linear_mdnrnn(0.8, 0.5, tuple(offsets), (0.7, 0.3), 0.2)
+    env = dream(mdnrnn, lanes, temperature=temperature)
+    env.reset(seed=0)
+    weights = np.array([0.7, 0.3]) ** (1 / temperature)
+    weights /= weights.sum()
+    offset = weights @ offsets
+    spread = 0.04 * temperature + weights @ offsets**2 - offset**2
+    mean, variance = 1.0, 0.0
+    for _ in range(12):
+        z = env.step(np.full((lanes, 1), 0.4, np.float32))[0][:, 0]
+        mean, variance = 0.8 * mean + 0.5 * 0.4 + offset, 0.64 * variance + spread
+        assert z.mean() == pytest.approx(mean, abs=4 * np.sqrt(variance / lanes))
+        assert z.var() == pytest.approx(variance, rel=4 * np.sqrt(2 / lanes))
+
+
+def test_equal_seeds_and_actions_are_equal_lanes():
+    env = dream(lively(), 4, starts=some_starts(), warmup=4)
+    env.reset(seed=[7, 8, 7, 9])
+    seen, _ = play(env, np.full((20, 4, 2), 0.3, np.float32))
+    np.testing.assert_allclose(seen[:, 0], seen[:, 2], rtol=1e-5, atol=1e-5)
+    assert (seen[:, 0, :3] != seen[:, 1, :3]).all()
+
+
+def test_a_lane_alone_is_the_lane_in_the_crowd():
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, 30, 2)).astype(np.float32)
+    crowd, alone = (dream(lively(), n, starts=some_starts(), warmup=4) for n in (30, 1))
+    crowd.reset(seed=100)
+    alone.reset(seed=111)
+    many, one = play(crowd, actions), play(alone, actions[:, 11:12])
+    np.testing.assert_allclose(many[0][:, 11:12], one[0], rtol=1e-4, atol=1e-4)
+    assert many[0][:, 11].std() > 0.1
+
+
+def test_ends_freeze_a_lane_and_no_other(linear_mdnrnn):
+    env = dream(linear_mdnrnn(ends=(0.0, 1.0), threshold=0.5), 2)
+    calm = dream(linear_mdnrnn(), 2)
+    for e in (env, calm):
+        e.reset(seed=4)
+    push = np.array([[1.0], [0.0]], np.float32)  # an action above 0.5 ends the dream
+    last, rewards, terminated, truncated, _ = env.step(push)
+    assert terminated.tolist() == [True, False]
+    assert not truncated.any()
+    assert rewards.tolist() == [2.0, 2.0]  # the end's step still pays
+    expected = [calm.step(push)[0]] + [calm.step(0 * push)[0] for _ in range(3)]
+    for t in range(1, 4):
+        observations, rewards, terminated, _, _ = env.step(0 * push)
+        np.testing.assert_array_equal(observations[0], last[0])
+        np.testing.assert_allclose(observations[1], expected[t][1], rtol=1e-5)
+        assert rewards.tolist() == [0.0, 2.0]
+        assert terminated.tolist() == [True, False]
+    options = {"reset_mask": np.array([True, False])}
+    observations, _ = env.reset(options=options)
+    assert observations[0, 0] == 1.0
+    assert observations[1, 0] == expected[3][1, 0]
+    assert env.step(0 * push)[1].tolist() == [2.0, 2.0]
+
+
+def test_the_horizon_truncates(linear_mdnrnn):
+    env = dream(linear_mdnrnn(), 2, horizon=3)
+    env.reset(seed=0)
+    rest = np.zeros((2, 1), np.float32)
+    flags = [env.step(rest)[2:4] for _ in range(4)]
+    assert [truncated.tolist() for _, truncated in flags] == [[False] * 2] * 2 + [[True] * 2] * 2
+    assert not any(terminated.any() for terminated, _ in flags)
+
+
+def test_autoreset_goes_to_the_next_episode_number():
+    rest = np.zeros((2, 2), np.float32)
+    auto, masked = (
+        dream(lively(), 2, mode, some_starts(), horizon=3)
+        for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED)
+    )
+    for env in (auto, masked):
+        env.reset(seed=5)
+    for _ in range(3):
+        ended = auto.step(rest)
+        masked.step(rest)
+    assert ended[3].all()
+    first, rewards, _, truncated, _ = auto.step(rest + 1)  # the action of this step is ignored
+    assert not rewards.any()
+    assert not truncated.any()
+    np.testing.assert_array_equal(first, masked.reset()[0])
+    np.testing.assert_array_equal(auto.step(rest)[0], masked.step(rest)[0])
+
+
+def test_lanes_of_one_seed_may_reach_an_episode_at_different_times(linear_mdnrnn):
+    env = dream(linear_mdnrnn(ends=(0.0, 1.0), threshold=0.5), 2, AutoresetMode.NEXT_STEP)
+    env.reset(seed=[6, 6])
+    actions = np.zeros((40, 2, 1), np.float32)
+    actions[2, 0] = actions[7, 1] = 1.0
+    seen, _ = play(env, actions)
+    np.testing.assert_allclose(seen[3:35, 0], seen[8:40, 1], rtol=1e-5)
+
+
+def test_a_dream_goes_on_from_its_window():
+    mdnrnn, starts = lively(restart_input=True), some_starts()
+    env = dream(mdnrnn, 5, starts=starts, inputs="zch")
+    state = mdnrnn.initial_state(5)
+    for t in range(3):
+        first = starts.first if t == 0 else torch.zeros(5)
+        state = mdnrnn.step(starts.mu[:, t], starts.actions[:, t], first, state)
+    expected = torch.cat([starts.mu[:, -1], state[1], state[0]], 1)
+    torch.testing.assert_close(torch.from_numpy(env.begin_at(range(5))), expected)
+    assert not env.first.any()
+    begun = env.reset(seed=0)[0]
+    assert all(any(np.array_equal(row, e) for e in env.begin_at(range(5))) for row in begun)
+
+
+def test_the_papers_way_begins_cold_with_the_restart_flag():
+    mdnrnn, starts = lively(restart_input=True), some_starts(window=1, count=1)
+    env = dream(mdnrnn, 1, starts=starts)
+    begun = env.reset(seed=0)[0]
+    np.testing.assert_array_equal(begun[0], np.r_[starts.mu[0, 0], np.zeros(8)])
+    h, _ = mdnrnn.step(starts.mu[:, 0], torch.zeros(1, 2), torch.ones(1), mdnrnn.initial_state(1))
+    after = env.step(np.zeros((1, 2), np.float32))[0]
+    np.testing.assert_allclose(after[0, 3:], h[0], rtol=1e-5)
+    assert not env.first.any()
+
+
+@pytest.mark.parametrize(
+    ("world", "kind", "expected"),
+    [
+        (CONSTANT, "none", 2.0),
+        (
+            EnvConfig(
+                reward="count",
+                count_attribute="n",
+                reward_per_count=10.0,
+                reward_per_frame=-0.1,
+                action_repeat=2,
+            ),
+            "count",
+            10.0 * 2 / 2 - 0.2,  # a limit of one count a frame, and sigmoid(0)
+        ),
+        (EnvConfig(reward="real"), "real", 0.0),
+    ],
+)
+def test_rewards_are_what_the_world_says(world, kind, expected):
+    mdnrnn = lively(heads=Heads(kind, world.count_limit * world.action_repeat))
+    if kind != "none":
+        mdnrnn.head.weight[-1] = mdnrnn.head.bias[-1] = 0.0
+    env = dream(mdnrnn, 2, world=world)
+    env.reset(seed=0)
+    assert env.step(np.zeros((2, 2), np.float32))[1].tolist() == pytest.approx([expected] * 2)
+
+
+def test_joint_mixtures_dream_too():
+    env = dream(lively(mixture="joint"), 3)
+    env.reset(seed=[1, 1, 2])
+    seen, _ = play(env, np.zeros((5, 3, 2), np.float32))
+    np.testing.assert_allclose(seen[:, 0], seen[:, 1], rtol=1e-5, atol=1e-5)
+    assert (seen[-1, 0] != seen[-1, 2]).any()
+
+
+def test_an_exploding_dream_stays_in_its_space(linear_mdnrnn):
+    env = dream(linear_mdnrnn(decay=4.0), 2, inputs="zch")
+    env.reset(seed=0)
+    seen, _ = play(env, np.zeros((6, 2, 1), np.float32))
+    assert seen[-1, 0, 0] == env.single_observation_space.high[0]
+    assert all(env.observation_space.contains(row) for row in seen)
+
+
+def test_frames_are_vs():
+    vae = VAE(VAEConfig(latent_size=3, width=1))
+    env = dream(lively(), 2, vae=vae)
+    env.reset(seed=0)
+    frames = env.render()
+    assert [(f.shape, f.dtype) for f in frames] == [((64, 64, 3), np.uint8)] * 2
+    with torch.no_grad():
+        expected = vae.decode(env.z)[1].permute(1, 2, 0) * 255
+    np.testing.assert_allclose(frames[1], expected, atol=0.51)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": 0.0}, {"horizon": 0}, {"num_starts": 0}, {"warmup": 0}]
+)
+def test_wrong_settings_are_named(wrong):
+    with pytest.raises(InputError, match=rf"dream\..*{next(iter(wrong))}"):
+        DreamConfig(**wrong)
+
+
+def test_gymnasiums_checker_is_content(tiny_bundle):
+    env = gymnasium.make("worldmodels/Dream-v0", bundle=str(tiny_bundle), render_mode="rgb_array")
+    check_env(env.unwrapped)
+
+
+def test_the_registered_dreams_are_one(tiny_bundle):
+    single = gymnasium.make("worldmodels/Dream-v0", bundle=str(tiny_bundle), horizon=4)
+    many = gymnasium.make_vec(
+        "worldmodels/Dream-v0", num_envs=2, bundle=str(tiny_bundle), horizon=4, temperature=1.0
+    )
+    assert many.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    one, _ = single.reset(seed=8)
+    both, _ = many.reset(seed=[3, 8])
+    action = np.array([0.1, 0.5, 0.0], np.float32)
+    for t in range(4):
+        np.testing.assert_allclose(one, both[1], rtol=1e-4, atol=1e-5)
+        one, reward, terminated, truncated, _ = single.step(action)
+        both, rewards, *flags, _ = many.step(np.stack([action, action]))
+        assert reward == pytest.approx(rewards[1], rel=1e-4)
+        assert (terminated, truncated) == (flags[0][1], flags[1][1]) == (False, t == 3)
+
+
+def test_a_missing_bundle_and_a_foreign_mode_are_named(tiny_bundle):
+    with pytest.raises(InputError, match="nowhere is no bundle"):
+        gymnasium.make_vec("worldmodels/Dream-v0", num_envs=1, bundle="nowhere")
+    mode = AutoresetMode.SAME_STEP
+    with pytest.raises(InputError, match="SAME_STEP is not offered"):
+        gymnasium.make_vec(
+            "worldmodels/Dream-v0", num_envs=1, bundle=tiny_bundle, autoreset_mode=mode
+        )

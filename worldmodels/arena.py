@@ -1,0 +1,94 @@
+"""The worlds in which a run's controllers are measured: its dream, and reality twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gymnasium.vector import AutoresetMode
+
+from worldmodels.bundle import controller_for, load_mdnrnn, load_vae, load_world
+from worldmodels.data.dataset import EpisodeSource
+from worldmodels.data.starts import Starts, draw_starts
+from worldmodels.envs.dream import DreamConfig, DreamEnv
+from worldmodels.evaluation import DreamEvaluation, Evaluate, RealEvaluation, Senses
+from worldmodels.models.action import Actions
+from worldmodels.models.controller import ControllerConfig
+from worldmodels.run import Run
+from worldmodels.seeding import seed_for
+from worldmodels.workers import WorkersConfig
+from worldmodels.world import World
+
+
+@dataclass(frozen=True)
+class Arena:
+    """What evolution measures candidates with."""
+
+    world: World
+    make_dream: Callable[..., DreamEnv]
+    """(num_envs, starts, settings) -> a dream; starts and settings are the run's by default."""
+    dream: Evaluate
+    real: Evaluate
+    """For training episodes in the real world."""
+    validation: Evaluate
+    num_parameters: int
+    """Of the controller."""
+
+
+def arena_of(
+    run: Run,
+    controller: ControllerConfig,
+    dream: DreamConfig,
+    source: EpisodeSource,
+    workers: WorkersConfig,
+    limits: tuple[int | None, int | None],
+    seed: int,
+) -> Arena:
+    """The arena of a run's V and M.
+
+    Args:
+        run: has world.json, V and M.
+        controller: C's inputs and size.
+        dream: how M is dreamt.
+        source: latents, from which dreams begin.
+        workers: where real episodes run.
+        limits: most steps of a training and of a validation episode in reality.
+        seed: of the choice of start windows.
+
+    Raises:
+        InputError: V or M is missing or broken.
+    """
+    world = load_world(run)
+    vae = load_vae(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py"))
+    mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
+    made = controller_for(controller, vae, mdnrnn)
+    actions = Actions.from_dict(world.action)
+    windows = draw_starts(
+        source,
+        count=dream.num_starts,
+        window=dream.window,
+        rewarded=dream.starts == "rewarded_windows",
+        seed=seed_for(seed, "starts", run.number),
+    )
+
+    def make_dream(
+        num_envs: int, starts: Starts = windows, settings: DreamConfig = dream
+    ) -> DreamEnv:
+        return DreamEnv(
+            mdnrnn,
+            starts,
+            actions,
+            world.config,
+            settings,
+            num_envs,
+            inputs=controller.inputs,
+            autoreset_mode=AutoresetMode.DISABLED,
+        )
+
+    senses = Senses.of_run(run)
+    real, validation = (
+        RealEvaluation(world, senses, made, workers, official=False, max_steps=steps)
+        for steps in limits
+    )
+    dreamt = DreamEvaluation(make_dream, made)
+    return Arena(world, make_dream, dreamt, real, validation, made.num_parameters)
