@@ -1,6 +1,9 @@
 """Every shape annotation of the package is checked; every test has a folder of its own."""
 
+import hashlib
 import os
+import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,6 +38,79 @@ def tmp_run(tmp_path: Path):
     from worldmodels.run import Run
 
     return Run(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def script():
+    """Runs scripts/NAME.py as its command line does, in this process and on one thread."""
+    from worldmodels.workers import one_thread
+
+    def run(name, *flags):
+        with pytest.MonkeyPatch.context() as patch, one_thread():
+            patch.setattr(sys, "argv", [f"scripts/{name}.py", *map(str, flags)])
+            runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
+
+    return run
+
+
+TINY = """
+--workers.processes=1 --train_vae.steps=2 --train_vae.checkpoint_every=1 --train_mdnrnn.steps=2
+--train_mdnrnn.checkpoint_every=1 --evolve.generations=1 --evolve.validation_max_steps=4
+--cma.population_size=4 --evolve.rollouts_per_candidate=1 --watch.seconds=0.5 --watch.scale=1
+""".split()
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Flags that make configs/smoke*.yaml smaller still."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def smoke_run(script, tmp_path_factory):
+    """A run of configs/smoke.yaml from collect to evolve. Only to be read: see `smoke_copy`."""
+    from worldmodels.run import Run
+
+    run = Run(tmp_path_factory.mktemp("smoke") / "run")
+    script("collect", "--config", ROOT / "configs/smoke.yaml", "--run", run.folder, *TINY)
+    for stage in ("train_vae", "encode", "train_mdnrnn", "evolve"):
+        script(stage, "--run", run.folder)
+    return run
+
+
+@pytest.fixture
+def smoke_copy(smoke_run, tmp_run):
+    """A run with chosen parts of `smoke_run`, and other values of its config: section={...}."""
+    import yaml
+
+    def copy(*parts, **sections):
+        tmp_run.folder.mkdir(exist_ok=True)
+        for name in ("world.json", *parts):
+            source, target = smoke_run.folder / name, tmp_run.folder / name
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
+        config = yaml.safe_load(smoke_run.config_file.read_text())
+        for name, values in sections.items():
+            config[name] |= values
+        tmp_run.config_file.write_text(yaml.safe_dump(config))
+        return tmp_run
+
+    return copy
+
+
+@pytest.fixture
+def hashes():
+    """Name and sha256 of each file of a run, but for the logs, which every command adds to."""
+
+    def of(folder, *, without=("metrics.jsonl", "tensorboard")):
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        names = {path.relative_to(folder): path for path in sorted(files)}
+        return {
+            str(name): hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in names.items()
+            if not set(name.parts) & set(without)
+        }
+
+    return of
 
 
 @pytest.fixture

@@ -180,14 +180,22 @@ def load_world(run: Run) -> World:
 
 
 def check_latents(run: Run) -> str:
-    """The hash of the run's latents, once they are known to come from the run's V.
+    """The hash of the run's latents, once they are known to fit the run's V, and M if there is one.
 
     Raises:
-        InputError: they are missing or were made by another V.
+        InputError: they are missing, or of another V; or M learnt from others.
     """
     index = load_json(run.need(run.latents / "index.json", "scripts/encode.py"))
-    if index["vae"] != file_hash(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py")):
+    if index.get("vae") != file_hash(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py")):
         raise InputError(f"{run.latents} was made by another V: run `scripts/encode.py` again")
+    if index.get("hash") is None:
+        raise InputError(f"{run.latents} is not complete: run `scripts/encode.py` again")
+    made = run.mdnrnn / "mdnrnn.safetensors"
+    if made.exists() and _checkpoint(made, "mdnrnn")[1].get("latents") != index["hash"]:
+        raise InputError(
+            f"{made} learnt from other latents: delete {run.mdnrnn} and {run.controller}, and run "
+            "`scripts/train_mdnrnn.py` again"
+        )
     return str(index["hash"])
 
 

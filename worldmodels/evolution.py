@@ -9,17 +9,21 @@ import math
 import pickle
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float64
 
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.seeding import numpy_generator
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import cma
+
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,10 @@ class CMAConfig:
     """First standard deviation of the parameters; the paper: 0.1."""
     covariance: Literal["diagonal", "full"] = "diagonal"
     """`full` needs thousands of generations to adapt at the paper's 867 parameters."""
+
+    def __post_init__(self) -> None:
+        check_at_least("cma", self, 4, "population_size")
+        check_above_zero("cma", self, "sigma0")
 
 
 class _Normals:
@@ -56,10 +64,6 @@ class CMAES:
     """
 
     def __init__(self, config: CMAConfig, start: np.ndarray, seed: int) -> None:
-        if config.population_size < 4:
-            raise InputError("cma.population_size must be at least 4")
-        if not config.sigma0 > 0:
-            raise InputError(f"cma.sigma0 is {config.sigma0}: it must be above 0")
         options: dict[str, Any] = {
             "popsize": config.population_size,
             "CMA_diagonal": config.covariance == "diagonal",
@@ -102,3 +106,19 @@ class CMAES:
         restored = cls.__new__(cls)
         restored._es, restored._asked = pickle.loads(data), []
         return restored
+
+
+def load_state(path: Path, kind: type[Kind]) -> Kind:
+    """Where an evolution stands: an object of `kind` that was pickled in the run.
+
+    Raises:
+        InputError: the file is truncated or foreign.
+    """
+    try:
+        state = pickle.loads(path.read_bytes())
+    # broken bytes make pickle raise nearly anything
+    except Exception as error:
+        raise InputError(f"{path} is truncated or foreign: delete it to evolve anew") from error
+    if not isinstance(state, kind):
+        raise InputError(f"{path} is foreign: delete it to evolve anew")
+    return state

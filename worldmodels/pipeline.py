@@ -40,7 +40,8 @@ def pipeline(run: Run, config: Config) -> None:
         config.seed,
         rounds if config.rounds > 1 else (),
     )
-    watch(run, config.watch, config.seed)
+    if not (run.videos / "dream.webm").exists():
+        watch(run, config.watch, config.seed)
     _minutes([*rounds, run] if config.rounds > 1 else [run])
 
 

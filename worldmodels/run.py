@@ -99,9 +99,9 @@ def save_arrays(path: Name, **arrays: Any) -> None:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
-def load_arrays(path: Name) -> dict[str, np.ndarray]:
+def load_arrays(path: Name, command: str = "scripts/collect.py") -> dict[str, np.ndarray]:
     """Read an npz file, without pickle; an InputError names one missing or broken."""
-    fix = "delete it and run collect again"
+    fix = f"delete it and run `{command}` again"
     # opened here: np.load leaves a broken file open, and advises pickle for a foreign one
     with _reading(path, "npz", fix), open(path, "rb") as file:
         with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:

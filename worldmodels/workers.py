@@ -8,13 +8,16 @@ from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import torch
 
 from worldmodels.errors import InputError
 from worldmodels.run import cores, progress
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Result = TypeVar("Result")
 ATTEMPTS = 4
@@ -49,7 +52,8 @@ def run_jobs(
     killed are run again.
     """
     results: dict[int, Result] = {}
-    with progress(len(jobs), label or "", disable=None if label else True) as bar:
+    bar: tqdm[Any] = progress(len(jobs), label or "", disable=None if label else True)
+    with bar:
         for index, result in _completed(function, jobs, workers):
             results[index] = result
             bar.update()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, check_above_zero, check_at_least
 
 RewardKind = Literal["constant", "count", "real"]
 
@@ -52,8 +52,12 @@ class EnvConfig:
     """Whether the last picture of an episode is real (ViZDoom returns zeros)."""
 
     def __post_init__(self) -> None:
-        if self.action_repeat < 1:
-            raise InputError(f"env.action_repeat is {self.action_repeat}: it must be at least 1")
+        check_at_least("env", self, 1, "action_repeat", "max_episode_steps")
+        check_above_zero("env", self, "count_limit")
+        if self.crop is not None and not (
+            0 <= self.crop[0] < self.crop[1] and 0 <= self.crop[2] < self.crop[3]
+        ):
+            raise InputError(f"env.crop is {self.crop}: top < bottom and left < right are needed")
         if self.size != 64:
             raise InputError(f"env.size is {self.size}: V's layers are made for 64")
         if self.reward == "count" and not self.count_attribute:

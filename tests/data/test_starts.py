@@ -76,3 +76,9 @@ def test_an_episode_that_was_only_cut_must_last_the_horizon(tmp_path):
     assert set(replays.lengths) == {6}
     assert set(replays.starts.mu[:, 0, 0].tolist()) == {0, 1}
     assert draw_replays(data, count=20, window=3, horizon=8, seed=0) is None
+
+
+def test_windows_may_have_to_be_rewarded(tmp_path):
+    data = source(tmp_path, 9, 5)  # the first frame of episode 0 is the only one that earns nothing
+    starts = draw_starts(data, count=8, window=1, seed=0, rewarded=True)
+    assert set(starts.mu.flatten().tolist()) == {100}

@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from worldmodels.data.episode import Episode, LatentEpisode, episode_files
+from worldmodels.data.episode import ENCODE, Episode, LatentEpisode, episode_files
 from worldmodels.run import Run
 from worldmodels.seeding import numpy_generator
 
 T = TypeVar("T")
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class EpisodeSource:
 
 def latent_source(run: Run, new_share: float) -> EpisodeSource:
     """The run's latents: this round's as new, those of the rounds before as old."""
-    files = episode_files(run.need(run.latents, "scripts/encode.py"))
+    files = episode_files(run.need(run.latents, ENCODE), command=ENCODE)
     mark = f"{run.number:02d}_"
     new = [path for path in files if path.name.startswith(mark)]
     return EpisodeSource(new, [path for path in files if path not in set(new)], new_share)
@@ -141,10 +142,10 @@ def sequence_batches(
 
 def _chunks(
     load: Callable[[int], T],
-    batches: Callable[[T, int, int], Iterator],
+    batches: Callable[[T, int, int], Iterator[Batch]],
     start: int,
     batches_per_chunk: int,
-) -> Iterator:
+) -> Iterator[Batch]:
     """Loads chunk i + 1 in a thread while chunk i is used."""
     index, skip = divmod(start, batches_per_chunk)
     with ThreadPoolExecutor(1) as pool:

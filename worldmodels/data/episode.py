@@ -17,6 +17,9 @@ from jaxtyping import Bool, Float16, Float32, UInt8
 from worldmodels.errors import InputError
 from worldmodels.run import load_arrays, save_arrays
 
+COLLECT, ENCODE = "scripts/collect.py", "scripts/encode.py"
+"""What makes episodes, and their latents, again."""
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -45,8 +48,8 @@ class Episode:
         Raises:
             InputError: the file is truncated, foreign, or its arrays don't belong together.
         """
-        episode = cls(**_read(path, cls))
-        _check_lengths(path, len(episode.frames), len(episode))
+        episode = cls(**_read(path, cls, COLLECT))
+        _check_lengths(path, len(episode.frames), len(episode), COLLECT)
         return episode
 
 
@@ -75,33 +78,34 @@ class LatentEpisode:
         Raises:
             InputError: as `Episode.load`.
         """
-        episode = cls(**_read(path, cls))
-        _check_lengths(path, len(episode.mu), len(episode))
+        episode = cls(**_read(path, cls, ENCODE))
+        _check_lengths(path, len(episode.mu), len(episode), ENCODE)
         return episode
 
 
-def episode_files(*folders: Path) -> list[Path]:
+def episode_files(*folders: Path, command: str = COLLECT) -> list[Path]:
     """The episode files of folders, in the order of their names.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none; `command` makes them.
     """
     files = [path for folder in folders for path in sorted(folder.glob("*.npz"))]
     if not files:
-        raise InputError(f"{folders[-1]} holds no episodes: run `scripts/collect.py` first")
+        raise InputError(f"{folders[-1]} holds no episodes: run `{command}` first")
     return files
 
 
-def _read(path: Path, kind: type) -> dict[str, np.ndarray]:
-    arrays = load_arrays(path)
+def _read(path: Path, kind: type, command: str) -> dict[str, np.ndarray]:
+    arrays = load_arrays(path, command)
     names = [f.name for f in fields(kind)]
     if missing := [name for name in names if name not in arrays]:
-        raise InputError(f"{path} has no array `{missing[0]}`: delete it and run the stage again")
+        raise InputError(f"{path} has no array `{missing[0]}`: delete it and run `{command}` again")
     return {name: arrays[name] for name in names}
 
 
-def _check_lengths(path: Path, frames: int, actions: int) -> None:
+def _check_lengths(path: Path, frames: int, actions: int, command: str) -> None:
     if actions < 1 or frames not in (actions, actions + 1):
         raise InputError(
-            f"{path} holds {frames} frames for {actions} actions: delete it and run the stage again"
+            f"{path} holds {frames} frames for {actions} actions: "
+            f"delete it and run `{command}` again"
         )

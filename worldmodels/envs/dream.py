@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worldmodels.bundle import Bundle
 from worldmodels.data.starts import Starts
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.lanes import lane_seeds, reset_mask
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import (
@@ -49,10 +49,8 @@ class DreamConfig:
     """Frames of a start window."""
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise InputError(f"dream.temperature is {self.temperature}: it must be above 0")
-        if self.horizon < 1 or self.num_starts < 1 or self.warmup < 1:
-            raise InputError("dream.horizon, num_starts and warmup must be at least 1")
+        check_above_zero("dream", self, "temperature")
+        check_at_least("dream", self, 1, "horizon", "num_starts", "warmup")
 
     @property
     def window(self) -> int:

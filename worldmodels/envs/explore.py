@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from worldmodels.envs.features import Memory
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller
 
@@ -37,6 +37,15 @@ class ExploreConfig:
     noise: float = 0.5
     """Largest standard deviation of the walk added to an evolved controller; each episode draws
     its own between 0 and this."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.hold[0] <= self.hold[1]:
+            raise InputError(f"collect.explore.hold is {self.hold}: 1 <= from <= to is needed")
+        check_above_zero("collect.explore", self, "memory")
+        check_at_least("collect.explore", self, 0, "noise")
+        for name in ("mean_spread", "deviation"):
+            if not all(value >= 0 for value in getattr(self, name)):
+                raise InputError(f"collect.explore.{name} must hold numbers of at least 0")
 
 
 @runtime_checkable
@@ -86,7 +95,7 @@ class Explorer:
                 self.actions, self.mean + np.asarray(self.config.deviation) * self.walk.step()
             )
         low, high = self.config.hold if self.config.policy == "held" else (1, 1)
-        for lane in np.flatnonzero(self.left == 0):
+        for lane in map(int, np.flatnonzero(self.left == 0)):
             generator = self.generators[lane]
             self.held[lane] = _uniform(self.actions, generator)
             self.left[lane] = generator.integers(low, high + 1)

@@ -40,7 +40,8 @@ def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
     except gymnasium.error.DependencyNotInstalled as error:
         raise InputError(f"env.id {id_} needs a package: {error}") from error
     except (gymnasium.error.Error, ModuleNotFoundError, TypeError) as error:
-        raise InputError(f"env.id {id_} can't be made: {_one_line(error)}") from error
+        reason = _one_line(error).rstrip(".")
+        raise InputError(f"env.id {id_} can't be made ({reason}): see env.id, kwargs") from error
 
 
 def _has_picture(spec: gymnasium.envs.registration.EnvSpec, config: EnvConfig) -> bool:
@@ -112,7 +113,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.frames = np.zeros(self.observation_space.shape, np.uint8)
+        self.frames = np.zeros((num_envs, size, size, 3), np.uint8)
         self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))
 
     def reset(
@@ -182,7 +183,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
 
     def _frame(self, env: gymnasium.Env[Any, Any], observation: Any) -> np.ndarray:
         if not self.drawing:
-            return np.zeros(self.single_observation_space.shape, np.uint8)
+            return np.zeros_like(self.frames[0])
         if self.world.config.screen is None and not _is_picture(env.observation_space):
             observation = env.render()
         return preprocess(self.world.config, observation)

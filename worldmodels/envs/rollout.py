@@ -61,7 +61,7 @@ def record(
         last_frame: False where the picture after the end is not real: it is dropped.
     """
     frames, _ = envs.reset(seed=list(seeds))  # type: ignore[arg-type]
-    pictures, steps = [frames], []
+    pictures, steps = [frames], list[tuple[np.ndarray, ...]]()
     live = np.ones(envs.num_envs, bool)
     lengths = np.zeros(envs.num_envs, int)
     while live.any() and len(steps) < max_steps:
@@ -90,5 +90,5 @@ def _episode(
     ended = bool(terminated[-1] or truncated[-1])
     frames = np.stack([p[lane] for p in pictures[: length + (last_frame or not ended)]])
     truncated[-1] |= not ended
-    single = (np.asarray(x, np.float32) for x in (actions, rewards, counts))
-    return Episode(frames, *single, terminated, truncated)
+    actions, rewards, counts = (np.asarray(x, np.float32) for x in (actions, rewards, counts))
+    return Episode(frames, actions, rewards, counts, terminated, truncated)

@@ -79,7 +79,9 @@ class Actions:
         if self.kind == "multi_binary":
             return (u > 0).to(u.dtype)
         if self.counts:
-            return torch.cat([_one_hot_argmax(part) for part in u.split(self.counts, -1)], -1)
+            return torch.cat(
+                [_one_hot_argmax(part) for part in u.split_with_sizes(self.counts, -1)], -1
+            )
         low, high = u.new_tensor(self.low), u.new_tensor(self.high)
         squashed = torch.tanh(u)
         action = low + (squashed + 1) / 2 * (high - low)
@@ -97,8 +99,8 @@ class Actions:
         """Actions a (E, A) to the environment's own (E, ...)."""
         match self.kind:
             case "box":
-                own = np.clip(action, np.float32(self.low), np.float32(self.high))
-                return own.astype(np.float32)
+                low, high = (np.array(b, np.float32) for b in (self.low, self.high))
+                return np.clip(action, low, high).astype(np.float32)
             case "thirds":  # Source: the paper's thirds; ViZDoom: 0 nothing, 1 right, 2 left
                 a = action[:, 0]
                 return np.where(a < -1 / 3, 2, np.where(a > 1 / 3, 1, 0)).astype(np.int64)
@@ -125,7 +127,8 @@ class Actions:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Actions:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        tuples = {name: tuple(data[name]) for name in ("low", "high", "clip", "counts")}
+        return cls(data["kind"], **tuples)
 
 
 def _one_hot_argmax(part: Tensor) -> Tensor:

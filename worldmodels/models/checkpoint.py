@@ -38,6 +38,20 @@ def load_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
         raise InputError(f"{path} belongs to another model: delete it to train anew") from error
 
 
+def require_finite(loss: Tensor, model: str, stage: str, step: int, checkpoint: Path) -> None:
+    """Stops a stage whose loss has left the finite numbers.
+
+    Raises:
+        InputError: names the step, the last good state and the field to change.
+    """
+    if not torch.isfinite(loss):
+        kept = f"{checkpoint} is the last good state" if checkpoint.exists() else "nothing is lost"
+        raise InputError(
+            f"{model}'s loss is not finite at step {step} ({kept}): lower {stage}.learning_rate in "
+            "the run's config.yaml, or look for broken data"
+        )
+
+
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -86,7 +86,8 @@ class MDNRNN(nn.Module):
         inputs = latent_size + action_size + config.restart_input
         self.lstm = nn.LSTM(inputs, config.hidden_size, batch_first=True)
         # nn.LSTM has two biases that are only ever added: the second stays zero, as in the paper.
-        self.lstm.bias_hh_l0.requires_grad_(False).zero_()
+        second: Tensor = self.lstm.get_parameter("bias_hh_l0")
+        second.requires_grad_(False).zero_()
         self._mixture_size = mixture_size(latent_size, config.num_mixtures, config.mixture)
         extra = (heads.reward != "none") + heads.termination
         self.head = nn.Linear(config.hidden_size, self._mixture_size + extra)
@@ -117,9 +118,10 @@ class MDNRNN(nn.Module):
         i, f, g, o = W x + U h + b;  c' = σ(f) c + σ(i) tanh(g);  h' = σ(o) tanh(c').
         """
         h, c = state
-        gates = torch.addmm(
-            self.lstm.bias_ih_l0, self._inputs(z, actions, first), self.lstm.weight_ih_l0.T
-        ).addmm_(h, self.lstm.weight_hh_l0.T)
+        weights = self.lstm.get_parameter
+        inputs = self._inputs(z, actions, first)
+        gates = torch.addmm(weights("bias_ih_l0"), inputs, weights("weight_ih_l0").T)
+        gates.addmm_(h, weights("weight_hh_l0").T)
         i, f, g, o = gates.chunk(4, dim=1)
         c = torch.sigmoid(f).mul_(c).add_(torch.sigmoid(i).mul_(torch.tanh(g)))
         return torch.sigmoid(o).mul_(torch.tanh(c)), c

@@ -37,7 +37,7 @@ class Noise:
             ]
         )
         rows = torch.tensor([distinct[place] for place in places])
-        uniforms, normals = drawn[rows].split(self._sizes, dim=1)
+        uniforms, normals = drawn[rows].split_with_sizes(self._sizes, dim=1)
         return uniforms, normals
 
     def _tape(self, block: tuple[int, int, int]) -> Tensor:

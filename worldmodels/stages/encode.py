@@ -12,7 +12,7 @@ import torch
 
 from worldmodels.bundle import load_vae
 from worldmodels.data.episode import Episode, LatentEpisode, episode_files
-from worldmodels.errors import InputError
+from worldmodels.errors import check_at_least
 from worldmodels.models.vae import VAE, images_of
 from worldmodels.run import Metrics, Run, file_hash, files_hash, load_json, progress, save_json, say
 
@@ -25,8 +25,7 @@ class EncodeConfig:
     """Frames at once."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise InputError("encode.batch_size must be at least 1")
+        check_at_least("encode", self, 1, "batch_size")
 
 
 def encode(run: Run, config: EncodeConfig) -> None:
@@ -60,7 +59,7 @@ def encode(run: Run, config: EncodeConfig) -> None:
 def _begin(run: Run, made_by: str) -> None:
     """Clears latents of another V, and claims the folder for this one."""
     index = run.latents / "index.json"
-    if run.latents.exists() and (not index.exists() or load_json(index)["vae"] != made_by):
+    if run.latents.exists() and (not index.exists() or load_json(index).get("vae") != made_by):
         shutil.rmtree(run.latents)
     save_json(index, {"vae": made_by, "hash": None})
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import draw_starts
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.real import package_versions
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, check_at_least
 from worldmodels.evaluation import RealEvaluation, Senses, evaluate_blind, interval
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.run import Metrics, Run, cores, file_hash, load_json, load_tensors, save_json, say
@@ -44,14 +44,14 @@ class EvaluateConfig:
 
     episodes: int = 100
     """Episodes; the paper: 100."""
-    split: str = "test"
+    split: Literal["validation", "test", "final"] = "test"
     """Range of environment seeds: validation, test, or final (once per shipped bundle)."""
     first: int = 0
     """First seed within the range."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 2:
-            raise InputError("evaluate.episodes must be at least 2")
+        check_at_least("evaluate", self, 2, "episodes")
+        check_at_least("evaluate", self, 0, "first")
 
 
 def evaluate(
@@ -78,7 +78,10 @@ def evaluate(
     with Metrics(run, "evaluate") as metrics:
         _write_bundle(run, dream, seed)
         bundle = Bundle.load(run.bundle)
+        bundle_hash = file_hash(run.bundle / "weights.safetensors")
         seeds = environment_seeds(config.split, config.first, config.episodes)
+        if known := _measured(run, [seeds[0], len(seeds)], bundle_hash):
+            return known
         returns = _play(run, bundle, seeds, workers)
         baselines = {
             name: _beside(
@@ -99,11 +102,22 @@ def evaluate(
             "cores": cores(),
             "command": " ".join(sys.argv),
             "versions": package_versions(),
-            "bundle_sha256": file_hash(run.bundle / "weights.safetensors"),
+            "bundle_sha256": bundle_hash,
         }
     save_json(run.evaluation_file, report)
     _histogram(run, returns, baselines)
     _tell(report, run)
+    return report
+
+
+def _measured(run: Run, seeds: list[int], bundle_hash: str) -> dict[str, Any] | None:
+    """What evaluation.json holds, if that is this bundle on these episodes."""
+    if not run.evaluation_file.exists():
+        return None
+    report: dict[str, Any] = load_json(run.evaluation_file)
+    if (report.get("seeds"), report.get("bundle_sha256")) != (seeds, bundle_hash):
+        return None
+    say(f"{run.evaluation_file} is there already")
     return report
 
 
@@ -204,7 +218,7 @@ def _histogram(run: Run, returns: np.ndarray, baselines: dict[str, Any]) -> None
     bins = np.histogram_bin_edges(np.concatenate(list(rows.values())), 30)
     for name, values in rows.items():
         label = f"{name}: {np.mean(values):.0f} ± {np.std(values, ddof=1):.0f}"
-        axes.hist(values, bins, alpha=0.6, label=label)
+        axes.hist(values, list(bins), alpha=0.6, label=label)
     axes.set_xlabel("episode return")
     axes.set_ylabel("episodes")
     axes.legend()

@@ -15,7 +15,7 @@ from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError
 from worldmodels.evaluation import choose
-from worldmodels.evolution import CMAES, CMAConfig
+from worldmodels.evolution import CMAES, CMAConfig, load_state
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.replay import check_dream
 from worldmodels.run import (
@@ -164,7 +164,7 @@ def evolve(
 def _restore(setting: Setting, start: Run | None) -> Progress:
     path = setting.run.controller / "state.pkl"
     if path.exists():
-        return pickle.loads(path.read_bytes())
+        return load_state(path, Progress)
     mean = np.zeros(setting.arena.num_parameters)
     if start is not None:
         tensors, _ = load_tensors(start.controller / "controller.safetensors")

@@ -17,9 +17,9 @@ from worldmodels.data.dataset import (
     latent_source,
     sequence_batches,
 )
-from worldmodels.errors import InputError
+from worldmodels.errors import check_above_zero, check_at_least, check_share
 from worldmodels.models.action import Actions
-from worldmodels.models.checkpoint import annealed, load_training, save_training
+from worldmodels.models.checkpoint import annealed, load_training, require_finite, save_training
 from worldmodels.models.mdnrnn import (
     MDNRNN,
     Heads,
@@ -70,12 +70,13 @@ class TrainMDNRNNConfig:
     """Batches after which training can go on after a kill."""
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch_size, self.sequence_length, self.checkpoint_every) < 1:
-            raise InputError(
-                "train_mdnrnn: steps, batch_size, sequence_length, checkpoint_every: at least 1"
-            )
-        if not self.learning_rate > 0:
-            raise InputError("train_mdnrnn.learning_rate must be above 0")
+        whole = "steps", "later_steps", "batch_size", "chunk_episodes", "batches_per_chunk"
+        check_at_least("train_mdnrnn", self, 1, *whole, "sequence_length", "checkpoint_every")
+        weights = "reward_weight", "termination_weight", "positive_weight"
+        check_at_least("train_mdnrnn", self, 0, *weights, "latent_noise")
+        rates = "learning_rate", "final_learning_rate"
+        check_above_zero("train_mdnrnn", self, *rates, "gradient_clip")
+        check_share("train_mdnrnn", self, "new_share")
 
 
 def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed: int) -> None:
@@ -151,11 +152,9 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = annealed(config.learning_rate, config.final_learning_rate, step / steps)
         loss, parts = mdnrnn_loss(mdnrnn, batch, config, generator)
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"M's loss is not finite at step {step}; the last good state is {checkpoint}: "
-                "lower train_mdnrnn.learning_rate"
-            )
+        require_finite(loss, "M", "train_mdnrnn", step, checkpoint)
+        if step % config.checkpoint_every == 0 and step > start:
+            save_training(checkpoint, mdnrnn, optimizer, step)  # only now it is known to be good
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_value_(trainable, config.gradient_clip)
@@ -164,8 +163,6 @@ def _train(
             numbers = {name: value.item() for name, value in parts.items()}
             bar.set_postfix({name: f"{value:.3f}" for name, value in numbers.items()})
             metrics.log(step, loss=loss.item(), **numbers)
-        if (step + 1) % config.checkpoint_every == 0:
-            save_training(checkpoint, mdnrnn, optimizer, step + 1)
 
 
 def mdnrnn_loss(
@@ -205,14 +202,19 @@ def _check(
     the present z with the data's own deviations.
     """
     batch = next(_batches(source, config, seed_for(seed, "mdnrnn check"), 0))
-    _, parts = mdnrnn_loss(mdnrnn, batch, config, torch_generator(seed, "mdnrnn check"))
+    loss, parts = mdnrnn_loss(mdnrnn, batch, config, torch_generator(seed, "mdnrnn check"))
+    checkpoint = metrics.run.mdnrnn / "checkpoint.safetensors"
+    require_finite(loss, "M", "train_mdnrnn", config.steps, checkpoint)
     known = batch.next_known
     sigma = config.latent_noise * torch.exp(0.5 * batch.logvar)
     z = batch.mu + sigma * torch.randn(batch.mu.shape, generator=torch_generator(seed, "copy z"))
     steps = (z[:, 1:] - z[:, :-1])[known]
     copy = float(0.5 * (math.log(2 * math.pi * math.e) + steps.var(dim=0).log()).mean())
-    entropy = 0.5 * math.log(2 * math.pi * math.e) + sigma[:, 1:][known].log().mean()
-    floor = float(entropy) if config.latent_noise > 0 else -math.inf
+    drawn = sigma[:, 1:][known]
+    entropy = 0.5 * math.log(2 * math.pi * math.e) + drawn.log().mean()
+    # so far a mean of drawn z strays by chance: the variance of half a squared normal is 1/2
+    chance = 3 * math.sqrt(0.5 / drawn.numel())
+    floor = float(entropy) - chance if config.latent_noise > 0 else -math.inf
     numbers = {name: float(value) for name, value in parts.items()}
     metrics.log(config.steps, check_copy_z=copy, check_floor=floor, **numbers)
     metrics.check(

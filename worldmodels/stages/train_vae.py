@@ -10,8 +10,8 @@ import torch
 from worldmodels.bundle import load_vae, save_model
 from worldmodels.data.dataset import EpisodeSource, frame_batches
 from worldmodels.data.episode import Episode, episode_files
-from worldmodels.errors import InputError
-from worldmodels.models.checkpoint import annealed, load_training, save_training
+from worldmodels.errors import check_above_zero, check_at_least, check_share
+from worldmodels.models.checkpoint import annealed, load_training, require_finite, save_training
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, vae_loss
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
@@ -49,10 +49,11 @@ class TrainVAEConfig:
     """Sanity: at most this sum of squares per held-out image."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
-            raise InputError("train_vae.steps, batch_size and checkpoint_every must be at least 1")
-        if not self.learning_rate > 0:
-            raise InputError(f"train_vae.learning_rate is {self.learning_rate}: it must be above 0")
+        whole = "steps", "later_steps", "batch_size", "chunk_episodes", "batches_per_chunk"
+        check_at_least("train_vae", self, 1, *whole, "checkpoint_every")
+        check_at_least("train_vae", self, 0, "free_nats", "active_latents", "reconstruction")
+        check_above_zero("train_vae", self, "learning_rate", "final_learning_rate")
+        check_share("train_vae", self, "new_share")
 
 
 def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> None:
@@ -107,12 +108,11 @@ def _train(
         images = images_of(frames)
         for group in optimizer.param_groups:
             group["lr"] = annealed(config.learning_rate, config.final_learning_rate, step / steps)
-        loss, parts = vae_loss(images, *vae(images, noise), config.free_nats)
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"V's loss is not finite at step {step}; the last good state is {checkpoint}: "
-                "lower train_vae.learning_rate"
-            )
+        reconstruction, mu, logvar = vae(images, noise)
+        loss, parts = vae_loss(images, reconstruction, mu, logvar, config.free_nats)
+        require_finite(loss, "V", "train_vae", step, checkpoint)
+        if step % config.checkpoint_every == 0 and step > start:
+            save_training(checkpoint, vae, optimizer, step)  # only now it is known to be good
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -120,8 +120,6 @@ def _train(
             numbers = {name: value.item() for name, value in parts.items()}
             bar.set_postfix({name: f"{value:.1f}" for name, value in numbers.items()})
             metrics.log(step, loss=loss.item(), **numbers)
-        if (step + 1) % config.checkpoint_every == 0:
-            save_training(checkpoint, vae, optimizer, step + 1)
 
 
 @torch.inference_mode()
@@ -131,6 +129,8 @@ def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Met
     images = images_of(frames[:: max(1, len(frames) // 512)])
     mu, logvar = vae.encode(images)
     squares = (vae.decode(mu) - images).square().sum(dim=(1, 2, 3)).mean()
+    checkpoint = metrics.run.vae / "checkpoint.safetensors"
+    require_finite(squares, "V", "train_vae", config.steps, checkpoint)
     kl = kl_divergence(mu, logvar).mean(dim=0)
     active = int((kl > 0.1).sum())
     metrics.log(
@@ -138,15 +138,15 @@ def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Met
     )
     metrics.check(
         "active latents",
-        active,
-        config.active_latents,
-        vae.config.latent_size,
+        float(active),
+        float(config.active_latents),
+        float(vae.config.latent_size),
         "V ignores its latents (posterior collapse): train longer or lower train_vae.free_nats",
     )
     metrics.check(
         "reconstruction error",
         float(squares),
-        0,
+        0.0,
         config.reconstruction,
         "V's pictures are poor: raise train_vae.steps or look at the data",
     )

@@ -1,0 +1,189 @@
+"""Everything from nothing to a tested agent, through the real command lines, in seconds."""
+
+import json
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+import worldmodels
+from worldmodels.pipeline import validation
+from worldmodels.run import Run, file_hash, load_json
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+ONE_ROUND = [
+    "world.json",
+    "metrics.jsonl",
+    "episodes/00_000000.npz",
+    "latents/index.json",
+    "latents/00_000000.npz",
+    "vae/vae.safetensors",
+    "mdnrnn/mdnrnn.safetensors",
+    "controller/controller.safetensors",
+]
+TOP = [
+    "config.yaml",
+    "bundle/bundle.json",
+    "bundle/weights.safetensors",
+    "bundle/starts.safetensors",
+    "bundle/README.md",
+    "evaluation.json",
+    "videos/dream.webm",
+    "videos/dream.gif",
+]
+STAGES = ["collect", "train_vae", "encode", "train_mdnrnn", "evolve", "evaluate", "watch"]
+CAR_RACING = """
+env:
+  id: CarRacing-v3
+  training_id: worldmodels/CarRacing-v3
+  crop: [0, 84, 0, 96]
+  action_repeat: 4
+  action_clip: [2]
+  reward: count
+  count_attribute: tile_visited_count
+  count_limit: 0.6
+  reward_per_count: 3.3333
+  reward_per_frame: -0.1
+  terminates: false
+collect:
+  episodes: 3
+  max_steps: 18
+  explore: {policy: smooth, mean: [0.0, 0.5, -2.0], memory: 8.0}
+"""
+
+
+def missing(folder, names):
+    return [name for name in names if not (folder / name).is_file()]
+
+
+def check_report(report, environment):
+    """evaluation.json's schema."""
+    assert set(report) == {
+        *("environment", "split", "episodes", "mean", "std", "ci95", "returns", "seeds"),
+        *("baselines", "real_frames", "seconds", "cores", "command", "versions", "bundle_sha256"),
+    }
+    assert (report["environment"], report["split"]) == (environment, "test")
+    assert report["episodes"] == len(report["returns"]) == 2
+    assert report["seeds"] == [200_000_000, 2]
+    assert report["mean"] == pytest.approx(np.mean(report["returns"]))
+    assert report["ci95"][0] <= report["mean"] <= report["ci95"][1]
+    assert set(report["real_frames"]) == {"collect", "validate", "evolve"}
+    assert report["real_frames"]["collect"] > 0 < report["real_frames"]["validate"]
+    assert report["seconds"] > 0 < report["cores"]
+    assert {"torch", "gymnasium", "numpy", "cma"} <= set(report["versions"])
+    for blind in report["baselines"].values():
+        assert set(blind) == {"mean", "std", "ci95", "episodes", "returns", "paired_ci95"}
+        assert blind["episodes"] == len(blind["returns"]) == 2
+        difference = report["mean"] - blind["mean"]
+        low, high = blind["paired_ci95"]
+        assert low - 1e-9 <= difference <= high + 1e-9
+
+
+def test_one_round(script, tmp_run, tiny, hashes, capsys):
+    flags = ["--config", CONFIGS / "smoke.yaml", "--run", tmp_run.folder, *tiny]
+    script("pipeline", *flags)
+    assert missing(tmp_run.folder, ONE_ROUND + TOP) == []
+    check_report(load_json(tmp_run.evaluation_file), "CartPole-v1")
+    assert "random" in load_json(tmp_run.evaluation_file)["baselines"]
+    weights = tmp_run.bundle / "weights.safetensors"
+    assert load_json(tmp_run.evaluation_file)["bundle_sha256"] == file_hash(weights)
+    lines = [json.loads(line) for line in tmp_run.metrics.read_text().splitlines()]
+    ends = [line for line in lines if line.get("event") == "end"]
+    assert [line["stage"] for line in ends] == STAGES
+    assert all({"seconds", "cores", "threads"} <= set(line) for line in ends)
+    check_that_it_acts(tmp_run.folder)
+    check_names_and_minutes(capsys.readouterr().out, tmp_run)
+    before = hashes(tmp_run.folder)
+    script("pipeline", *flags)
+    assert hashes(tmp_run.folder) == before
+    script("pipeline", "--run", tmp_run.folder)
+    assert hashes(tmp_run.folder) == before
+
+
+def check_that_it_acts(folder):
+    """The five lines of the README, on the official environment."""
+    agent = worldmodels.load(folder)
+    env = gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    env.reset(seed=0)
+    agent.reset(num_envs=1, seed=0)
+    for _ in range(5):
+        action = agent.act(env.render())
+        assert env.action_space.contains(action)
+        if env.step(action)[2]:
+            break
+    env.close()
+
+
+def check_names_and_minutes(out, run):
+    """Each stage ends by naming its result; the whole by the minutes and what comes next."""
+    for name in ("episodes", "vae/vae.safetensors", "latents", "mdnrnn/mdnrnn.safetensors"):
+        assert str(run.folder / name) in out
+    assert str(run.controller / "controller.safetensors") in out
+    assert "minutes: collect" in out
+    assert f"next: python scripts/play.py {run.folder}" in out
+
+
+def test_two_rounds(script, tmp_run, tiny, hashes):
+    flags = ["--config", CONFIGS / "smoke.yaml", "--run", tmp_run.folder, *tiny, "--rounds=2"]
+    more = ["--collect.later_episodes=4", "--train_vae.later_steps=1"]
+    script("pipeline", *flags, *more)
+    rounds = [tmp_run.round(0), tmp_run.round(1)]
+    for this in rounds:
+        expected = [name.replace("/00_", f"/{this.number:02d}_") for name in ONE_ROUND]
+        assert missing(this.folder, expected) == []
+        assert not this.evaluation_file.exists()
+        assert not this.bundle.exists()
+    assert len(list(rounds[1].episodes.glob("*.npz"))) == 4
+    assert len(list(rounds[1].latents.glob("*.npz"))) == 12  # old and new
+    best = max(rounds, key=validation)
+    for name in ("vae", "mdnrnn", "controller", "latents"):
+        assert hashes(tmp_run.folder / name) == hashes(best.folder / name)
+    assert missing(tmp_run.folder, TOP) == []
+    report = load_json(tmp_run.evaluation_file)
+    check_report(report, "CartPole-v1")
+    frames = sum(steps_in(this) for this in rounds)
+    assert report["real_frames"]["collect"] == frames
+    before = hashes(tmp_run.folder)
+    script("pipeline", *flags, *more)
+    assert hashes(tmp_run.folder) == before
+
+
+def steps_in(run):
+    return sum(len(np.load(path)["rewards"]) for path in run.episodes.glob("*.npz"))
+
+
+def test_car_racing(script, tmp_run, tiny, tmp_path):
+    """quick's world: the redrawn twin, frames held for four, tiles counted."""
+    (tmp_path / "car.yaml").write_text(CAR_RACING)
+    flags = ["--config", CONFIGS / "smoke.yaml", "--config", tmp_path / "car.yaml", *tiny]
+    script("collect", *flags, "--run", tmp_run.folder)
+    for stage in ("train_vae", "encode", "train_mdnrnn", "evolve"):
+        script(stage, "--run", tmp_run.folder)
+    assert missing(tmp_run.folder, ONE_ROUND) == []
+    with np.load(tmp_run.episodes / "00_000000.npz") as episode:
+        assert episode["frames"].shape == (19, 64, 64, 3)
+        assert episode["actions"].shape == (18, 3)
+        assert episode["counts"].sum() > 0
+        assert (episode["actions"] >= [-1, 0, 0]).all()
+        # a lap is 1000 points less 0.1 a frame, here of four frames a step
+        tiles = (episode["rewards"] + 0.4)[:-1] / episode["counts"][:-1].clip(1)
+        assert tiles.max() < 1000 / 200
+    world = load_json(tmp_run.world_file)
+    assert world["config"]["action_repeat"] == 4
+    assert world["action"]["kind"] == "box"
+
+
+def test_take_cover(script, tmp_run, tiny, hashes):
+    """Doom, from the first frame to the film."""
+    small = ["--collect.episodes=4", "--collect.max_steps=40", "--watch.seconds=0.5"]
+    flags = ["--config", CONFIGS / "smoke_take_cover.yaml", "--run", tmp_run.folder, *tiny, *small]
+    script("pipeline", *flags)
+    assert missing(tmp_run.folder, ONE_ROUND + TOP) == []
+    report = load_json(tmp_run.evaluation_file)
+    check_report(report, "VizdoomTakeCover-v1")
+    assert set(report["baselines"]) == {"random", "sweep"}
+    assert Run(tmp_run.folder).config_file.exists()
+    before = hashes(tmp_run.folder)
+    script("pipeline", *flags)
+    assert hashes(tmp_run.folder) == before
