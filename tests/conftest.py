@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 install_import_hook("worldmodels", "beartype.beartype")
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers of pytest on two cores
 os.environ["SDL_VIDEODRIVER"] = "dummy"
 os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are compared: one kind of machine

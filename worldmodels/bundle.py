@@ -101,24 +101,25 @@ class Bundle:
             InputError: there is no such bundle, or it is truncated or foreign.
         """
         folder = bundle_folder(name)
-        description = load_json(folder / "bundle.json")
+        file = folder / "bundle.json"
+        description = load_json(file)
         if not isinstance(description, dict) or description.get("format") != FORMAT:
-            raise InputError(f"{folder}/bundle.json: format must be {FORMAT}: make it again")
+            raise InputError(f"{file}: format must be {FORMAT}: make it again")
         source = folder / "weights.safetensors"
         weights = _single(load_tensors(source)[0])
-        world = World.from_dict(_part(description, "world", folder), folder / "bundle.json")
-        vae = VAE(_section(VAEConfig, description, "vae", folder))
-        config = _section(MDNRNNConfig, description, "mdnrnn", folder)
+        world = World.from_dict(_part(description, "world", file), file)
+        vae = VAE(_section(VAEConfig, description, "vae", file))
+        config = _section(MDNRNNConfig, description, "mdnrnn", file)
         action_size = Actions.from_dict(world.action).size
         mdnrnn = MDNRNN(config, vae.config.latent_size, action_size, Heads.of(config, world))
         _fill(vae, "vae", weights, source)
         _fill(mdnrnn, "mdnrnn", weights, source)
-        settings = _section(ControllerConfig, description, "controller", folder)
+        settings = _section(ControllerConfig, description, "controller", file)
         controller = controller_for(settings, vae, mdnrnn)
         if weights.get("controller", torch.empty(0)).shape != (controller.num_parameters,):
             raise InputError(f"{source} holds no controller that fits: make the bundle again")
         starts = _starts(folder / "starts.safetensors", vae.config.latent_size, action_size)
-        rest = starts, _part(description, "dream", folder), _part(description, "about", folder)
+        rest = starts, _part(description, "dream", file), _part(description, "about", file)
         return cls(world, vae, mdnrnn, controller, weights["controller"], *rest)
 
 
@@ -151,7 +152,7 @@ def load_vae(path: Path) -> VAE:
         InputError: the file is missing, truncated or foreign.
     """
     tensors, about = _checkpoint(path, "vae")
-    vae = VAE(VAEConfig(**about["vae"]))
+    vae = VAE(_section(VAEConfig, about, "vae", path))
     _fill(vae, "", tensors, path)
     return vae.eval()
 
@@ -163,8 +164,12 @@ def load_mdnrnn(path: Path) -> MDNRNN:
         InputError: the file is missing, truncated or foreign.
     """
     tensors, about = _checkpoint(path, "mdnrnn")
-    config, heads = MDNRNNConfig(**about["mdnrnn"]), Heads(**about["heads"])
-    mdnrnn = MDNRNN(config, about["latent_size"], about["action_size"], heads)
+    config = _section(MDNRNNConfig, about, "mdnrnn", path)
+    heads = _section(Heads, about, "heads", path)
+    try:
+        mdnrnn = MDNRNN(config, about["latent_size"], about["action_size"], heads)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: the metadata lack {error}: train M again") from error
     _fill(mdnrnn, "", tensors, path)
     return mdnrnn.eval()
 
@@ -228,18 +233,18 @@ def _starts(path: Path, latent_size: int, action_size: int) -> Starts:
     return Starts(**tensors)
 
 
-def _part(data: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+def _part(data: Mapping[str, Any], name: str, source: Path) -> dict[str, Any]:
     part = data.get(name)
     if not isinstance(part, dict):
-        raise InputError(f"{folder}/bundle.json: section {name} is missing: make it again")
+        raise InputError(f"{source}: section {name} is missing: make it again")
     return part
 
 
-def _section(kind: type[Section], data: Mapping[str, Any], name: str, folder: Path) -> Section:
+def _section(kind: type[Section], data: Mapping[str, Any], name: str, source: Path) -> Section:
     try:
-        return kind(**_part(data, name, folder))
+        return kind(**_part(data, name, source))
     except TypeError as error:
-        raise InputError(f"{folder}/bundle.json: section {name} is wrong ({error})") from error
+        raise InputError(f"{source}: section {name} is wrong ({error})") from error
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ def test_short_episodes_are_left_out(tmp_path):
     starts = draw_starts(source(tmp_path, 3, 8), count=10, window=4, seed=0)
     assert len(starts) == 10
     assert (starts.mu >= 100).all()
-    with pytest.raises(InputError, match=r"no episode has 20 steps.*dream\.warmup"):
+    with pytest.raises(InputError, match=r"no window of 20 steps.*dream\.warmup"):
         draw_starts(source(tmp_path, 3, 8), count=10, window=20, seed=0)
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from worldmodels.data.episode import ENCODE, Episode, LatentEpisode, episode_files
+from worldmodels.errors import InputError
 from worldmodels.run import Run
 from worldmodels.seeding import numpy_generator
 
@@ -50,6 +51,8 @@ def latent_source(run: Run, new_share: float) -> EpisodeSource:
     files = episode_files(run.need(run.latents, ENCODE), command=ENCODE)
     mark = f"{run.number:02d}_"
     new = [path for path in files if path.name.startswith(mark)]
+    if not new:
+        raise InputError(f"{run.latents} holds nothing of this round: run `{ENCODE}` again")
     return EpisodeSource(new, [path for path in files if path not in set(new)], new_share)
 
 

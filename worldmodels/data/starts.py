@@ -71,7 +71,8 @@ def draw_starts(
                 rows.append(_window(episode, begin, window))
     if not rows:
         raise InputError(
-            f"no episode has {window} steps: collect longer ones or lower dream.warmup"
+            f"no window of {window} steps will do: collect longer or better episodes, lower "
+            "dream.warmup, or set dream.starts to windows"
         )
     return _stack([rows[i % len(rows)] for i in range(count)])
 

@@ -32,6 +32,8 @@ class ExploreConfig:
     """Standard deviation of the walk's mean from episode to episode; one for all or one each."""
     deviation: tuple[float, ...] = (0.7,)
     """Standard deviation of the walk about its mean; one for all or one each."""
+    deviation_spread: float = 0.0
+    """Each episode multiplies its deviations by exp(this x a normal number)."""
     memory: float = 10.0
     """Steps after which the walk has forgotten 63% of where it was."""
     noise: float = 0.5
@@ -85,6 +87,8 @@ class Explorer:
                 raise InputError(f"collect.explore.{name} needs 1 or {actions.size} numbers")
         spread = np.stack([g.standard_normal(actions.size) for g in generators])
         self.mean = np.asarray(config.mean) + np.asarray(config.mean_spread) * spread
+        scale = np.array([[g.standard_normal()] for g in generators])
+        self.deviation = np.exp(config.deviation_spread * scale) * np.asarray(config.deviation)
         self.walk = Walk(generators, actions.size, config.memory)
         self.held = np.zeros((len(generators), actions.size), np.float32)
         self.left = np.zeros(len(generators), int)
@@ -92,7 +96,7 @@ class Explorer:
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         if self.config.policy == "smooth":
             return _bound(
-                self.actions, self.mean + np.asarray(self.config.deviation) * self.walk.step()
+                self.actions, self.mean + self.deviation * self.walk.step()
             )
         low, high = self.config.hold if self.config.policy == "held" else (1, 1)
         for lane in map(int, np.flatnonzero(self.left == 0)):

@@ -41,6 +41,9 @@ class EvolveConfig:
     """Generations in the dream of later rounds; none: as many."""
     later_rounds: str = "fresh"
     """`fresh`: later rounds start from zeros; `warm`: from the best controller so far."""
+    later_sigma0: float | None = None
+    """First standard deviation of later rounds; none: cma.sigma0. Small keeps C near the driving
+    that M has just seen."""
     real_generations: int = 0
     """Generations in the real world afterwards, from the dream's mean; the paper's CarRacing:
     1800 and none in the dream."""
@@ -169,7 +172,9 @@ def _restore(setting: Setting, start: Run | None) -> Progress:
     if start is not None:
         tensors, _ = load_tensors(start.controller / "controller.safetensors")
         mean = tensors["best"].double().numpy()
-    es = CMAES(setting.cma, mean, seed_for(setting.seed, "evolve", setting.run.number))
+    sigma0 = setting.config.later_sigma0 if setting.run.earlier else None
+    cma = replace(setting.cma, sigma0=sigma0 or setting.cma.sigma0)
+    es = CMAES(cma, mean, seed_for(setting.seed, "evolve", setting.run.number))
     return Progress(cma=es.to_bytes())
 
 

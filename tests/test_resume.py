@@ -1,0 +1,150 @@
+"""A stage killed at a random moment and started again ends with the bits of an undisturbed one."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from worldmodels.evolution import CMAES, load_state
+from worldmodels.run import Run, load_tensors
+from worldmodels.stages.evolve import Progress
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+EPISODES, STEPS, DREAMT, REAL = 160, 100, 24, 8
+
+
+def command(stage, run, *flags):
+    """The stage's own command line, in a process (and group) of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPTS / f"{stage}.py"), "--run", str(run.folder), *flags],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def kill_at(stage, run, reached, target, *flags):
+    """Starts a stage, and kills it once reached(run) has come to `target`; its group's number."""
+    process = command(stage, run, *flags)
+    try:
+        while reached(run) < target:
+            assert process.poll() is None, process.stderr.read().decode()
+            time.sleep(0.005)
+        # somewhere between two checkpoints, or inside of writing one
+        time.sleep(np.random.default_rng(target).uniform(0, 0.05))
+    finally:
+        process.kill()
+        process.wait()
+    return process.pid
+
+
+def finish(stage, run):
+    process = command(stage, run)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
+
+
+def files(run):
+    return len(list(run.episodes.glob("*.npz")))
+
+
+def trained(folder):
+    def steps(run):
+        checkpoint = run.folder / folder / "checkpoint.safetensors"
+        return int(load_tensors(checkpoint)[1]["step"]) if checkpoint.exists() else 0
+
+    return steps
+
+
+def generations(run):
+    state = run.controller / "state.pkl"
+    return load_state(state, Progress).generation if state.exists() else 0
+
+
+def twin_of(run):
+    """A second folder with the same files."""
+    twin = Run(run.folder.parent / "undisturbed")
+    shutil.copytree(run.folder, twin.folder)
+    return twin
+
+
+def check_equal(run, twin, hashes, *also_without):
+    logs = ("metrics.jsonl", "tensorboard", *also_without)
+    left, right = (hashes(each.folder, without=logs) for each in (run, twin))
+    # a kill while a file is written leaves its beginning under a name that nothing reads
+    assert {name: value for name, value in left.items() if not name.endswith(".tmp")} == right
+
+
+def wait_until_gone(group, seconds=20):
+    """No process of a killed command stays behind."""
+    try:
+        for _ in range(seconds * 10):
+            os.killpg(group, 0)
+            time.sleep(0.1)
+        os.killpg(group, signal.SIGKILL)
+        pytest.fail("workers outlive the command that was killed")
+    except ProcessLookupError:
+        return
+
+
+def test_collect(script, smoke_copy, hashes):
+    """On two workers, which end with their command; then on one."""
+    run = smoke_copy(collect={"episodes": EPISODES})
+    twin = twin_of(run)
+    target = int(np.random.default_rng(1).integers(4, EPISODES // 4))
+    wait_until_gone(kill_at("collect", run, files, target, "--workers.processes=2"))
+    assert target <= files(run) < EPISODES
+    script("collect", "--run", run.folder)
+    script("collect", "--run", twin.folder)
+    assert files(run) == EPISODES
+    check_equal(run, twin, hashes, "config.yaml")  # it says how many workers
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder", "needs"),
+    [
+        ("train_vae", "vae", ["episodes"]),
+        ("train_mdnrnn", "mdnrnn", ["episodes", "vae", "latents"]),
+    ],
+)
+def test_training(script, smoke_copy, hashes, stage, folder, needs):
+    settings = {"steps": STEPS, "batch_size": 4, "checkpoint_every": 4}
+    run = smoke_copy(*needs, **{stage: settings})
+    twin = twin_of(run)
+    target = int(np.random.default_rng(len(folder)).integers(STEPS // 10, STEPS // 2))
+    kill_at(stage, run, trained(folder), target)
+    assert target <= trained(folder)(run) < STEPS
+    assert not (run.folder / folder / f"{folder}.safetensors").exists()
+    finish(stage, run)
+    script(stage, "--run", twin.folder)
+    check_equal(run, twin, hashes)
+
+
+def test_evolve(script, smoke_copy, hashes):
+    """Killed in the dream and killed again in the real world."""
+    lengths = {"generations": DREAMT, "real_generations": REAL, "real_max_steps": 8}
+    run = smoke_copy("episodes", "vae", "latents", "mdnrnn", evolve=lengths)
+    twin = twin_of(run)
+    result = run.controller / "controller.safetensors"
+    for target in (int(np.random.default_rng(2).integers(2, DREAMT // 2)), DREAMT + 1):
+        kill_at("evolve", run, generations, target)
+        assert target <= generations(run) < DREAMT + REAL
+        assert not result.exists()
+    finish("evolve", run)
+    script("evolve", "--run", twin.folder)
+    # pycma's state holds the time of day; what it would ask next is all that matters
+    check_equal(run, twin, hashes, "state.pkl")
+    states = [load_state(each.controller / "state.pkl", Progress) for each in (run, twin)]
+    asked = [CMAES.from_bytes(state.cma).ask() for state in states]
+    np.testing.assert_array_equal(*asked)
+    assert states[0].real_steps == states[1].real_steps
+    for one, other in zip(states[0].validated, states[1].validated, strict=True):
+        np.testing.assert_array_equal(one[1], other[1])
+        assert (one[0], one[2]) == (other[0], other[2])
