@@ -54,11 +54,19 @@ def script():
     return run
 
 
-TINY = """
---workers.processes=1 --train_vae.steps=2 --train_vae.checkpoint_every=1 --train_mdnrnn.steps=2
---train_mdnrnn.checkpoint_every=1 --evolve.generations=1 --evolve.validation_max_steps=4
---cma.population_size=4 --evolve.rollouts_per_candidate=1 --watch.seconds=0.5 --watch.scale=1
-""".split()
+TINY = [
+    "--workers.processes=1",
+    "--train_vae.steps=2",
+    "--train_vae.checkpoint_every=1",
+    "--train_mdnrnn.steps=2",
+    "--train_mdnrnn.checkpoint_every=1",
+    "--evolve.generations=1",
+    "--evolve.validation_max_steps=4",
+    "--cma.population_size=4",
+    "--evolve.rollouts_per_candidate=1",
+    "--watch.seconds=0.5",
+    "--watch.scale=1",
+]
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +92,8 @@ def smoke_copy(smoke_run, tmp_run):
     """A run with chosen parts of `smoke_run`, and other values of its config: section={...}."""
     import yaml
 
+    from worldmodels.config import Config, keep, read
+
     def copy(*parts, **sections):
         tmp_run.folder.mkdir(exist_ok=True)
         for name in ("world.json", *parts):
@@ -93,6 +103,9 @@ def smoke_copy(smoke_run, tmp_run):
         for name, values in sections.items():
             config[name] |= values
         tmp_run.config_file.write_text(yaml.safe_dump(config))
+        resolved = read(Config, tmp_run.config_file)
+        tmp_run.config_file.unlink()
+        keep(resolved, tmp_run)
         return tmp_run
 
     return copy

@@ -16,18 +16,20 @@ from worldmodels.run import Run, load_tensors
 from worldmodels.stages.evolve import Progress
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-EPISODES, STEPS, DREAMT, REAL = 160, 100, 24, 8
+ERRORS = Path("errors.txt")
+EPISODES, STEPS, DREAMT, REAL = 80, 100, 24, 8
 
 
 def command(stage, run, *flags):
     """The stage's own command line, in a process (and group) of its own."""
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPTS / f"{stage}.py"), "--run", str(run.folder), *flags],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    with ERRORS.open("w") as errors:
+        return subprocess.Popen(
+            [sys.executable, str(SCRIPTS / f"{stage}.py"), "--run", str(run.folder), *flags],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
 
 
 def kill_at(stage, run, reached, target, *flags):
@@ -35,7 +37,7 @@ def kill_at(stage, run, reached, target, *flags):
     process = command(stage, run, *flags)
     try:
         while reached(run) < target:
-            assert process.poll() is None, process.stderr.read().decode()
+            assert process.poll() is None, ERRORS.read_text()
             time.sleep(0.005)
         # somewhere between two checkpoints, or inside of writing one
         time.sleep(np.random.default_rng(target).uniform(0, 0.05))
@@ -46,9 +48,7 @@ def kill_at(stage, run, reached, target, *flags):
 
 
 def finish(stage, run):
-    process = command(stage, run)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors.decode()
+    assert command(stage, run).wait() == 0, ERRORS.read_text()
 
 
 def files(run):
@@ -96,7 +96,7 @@ def wait_until_gone(group, seconds=20):
 
 def test_collect(script, smoke_copy, hashes):
     """On two workers, which end with their command; then on one."""
-    run = smoke_copy(collect={"episodes": EPISODES})
+    run = smoke_copy(collect={"episodes": EPISODES, "max_steps": 8})
     twin = twin_of(run)
     target = int(np.random.default_rng(1).integers(4, EPISODES // 4))
     wait_until_gone(kill_at("collect", run, files, target, "--workers.processes=2"))

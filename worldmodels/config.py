@@ -200,6 +200,8 @@ def begin(
     config, run = parse(Config, description, show=show)
     if not first:
         run.need(run.config_file, "scripts/collect.py")
+    elif not (run.world_file.exists() or run.round(0).world_file.exists()):
+        run.config_file.unlink(missing_ok=True)  # of a command that failed before it made anything
     keep(config, run, free=[name for name in _flat(config) if name.split(".")[0] in FREE])
     return config, run
 

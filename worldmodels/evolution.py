@@ -18,11 +18,6 @@ from jaxtyping import Float64
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.seeding import numpy_generator
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import cma
-
-
 Kind = TypeVar("Kind")
 
 
@@ -72,7 +67,7 @@ class CMAES:
             "verbose": -9,
             "maxiter": math.inf,
         }
-        self._es = cma.CMAEvolutionStrategy(start.astype(float), config.sigma0, options)
+        self._es = _pycma().CMAEvolutionStrategy(start.astype(float), config.sigma0, options)
         self._asked: list[np.ndarray] = []
 
     def ask(self) -> Float64[np.ndarray, "P N"]:
@@ -103,9 +98,18 @@ class CMAES:
     @classmethod
     def from_bytes(cls, data: bytes) -> CMAES:
         """Goes on exactly where `to_bytes` was called."""
+        _pycma()
         restored = cls.__new__(cls)
         restored._es, restored._asked = pickle.loads(data), []
         return restored
+
+
+def _pycma() -> Any:
+    """The library; it draws in scipy and matplotlib, for which only evolution has to wait."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import cma
+    return cma
 
 
 def load_state(path: Path, kind: type[Kind]) -> Kind:

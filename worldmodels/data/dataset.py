@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,6 +84,9 @@ class SequenceBatch:
     """The step exists."""
     next_known: Bool[Tensor, "B T"]
     """The step exists and so does the frame after it."""
+
+    def to(self, device: torch.device) -> SequenceBatch:
+        return SequenceBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 def frame_batches(

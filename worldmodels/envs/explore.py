@@ -95,9 +95,7 @@ class Explorer:
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         if self.config.policy == "smooth":
-            return _bound(
-                self.actions, self.mean + self.deviation * self.walk.step()
-            )
+            return _bound(self.actions, self.mean + self.deviation * self.walk.step())
         low, high = self.config.hold if self.config.policy == "held" else (1, 1)
         for lane in map(int, np.flatnonzero(self.left == 0)):
             generator = self.generators[lane]

@@ -12,6 +12,11 @@ from worldmodels.errors import InputError
 from worldmodels.run import load_tensors, save_tensors
 
 
+def best_device() -> torch.device:
+    """CUDA where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def save_training(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int
 ) -> None:

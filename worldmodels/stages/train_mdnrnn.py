@@ -19,7 +19,13 @@ from worldmodels.data.dataset import (
 )
 from worldmodels.errors import check_above_zero, check_at_least, check_share
 from worldmodels.models.action import Actions
-from worldmodels.models.checkpoint import annealed, load_training, require_finite, save_training
+from worldmodels.models.checkpoint import (
+    annealed,
+    best_device,
+    load_training,
+    require_finite,
+    save_training,
+)
 from worldmodels.models.mdnrnn import (
     MDNRNN,
     Heads,
@@ -141,7 +147,8 @@ def _train(
     metrics: Metrics,
 ) -> None:
     steps = config.later_steps if run.earlier and config.later_steps else config.steps
-    trainable = [p for p in mdnrnn.parameters() if p.requires_grad]
+    device = best_device()
+    trainable = [p for p in mdnrnn.to(device).parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trainable, config.learning_rate)
     checkpoint = run.mdnrnn / "checkpoint.safetensors"
     start = load_training(checkpoint, mdnrnn, optimizer) if checkpoint.exists() else 0
@@ -151,7 +158,7 @@ def _train(
         generator = torch_generator(seed, "mdnrnn noise", run.number, step)
         for group in optimizer.param_groups:
             group["lr"] = annealed(config.learning_rate, config.final_learning_rate, step / steps)
-        loss, parts = mdnrnn_loss(mdnrnn, batch, config, generator)
+        loss, parts = mdnrnn_loss(mdnrnn, batch.to(device), config, generator)
         require_finite(loss, "M", "train_mdnrnn", step, checkpoint)
         if step % config.checkpoint_every == 0 and step > start:
             save_training(checkpoint, mdnrnn, optimizer, step)  # only now it is known to be good
@@ -163,6 +170,7 @@ def _train(
             numbers = {name: value.item() for name, value in parts.items()}
             bar.set_postfix({name: f"{value:.3f}" for name, value in numbers.items()})
             metrics.log(step, loss=loss.item(), **numbers)
+    mdnrnn.cpu()
 
 
 def mdnrnn_loss(
@@ -175,7 +183,7 @@ def mdnrnn_loss(
 
     Source: Ha & Schmidhuber 2018, A.2; the reward head is ours.
     """
-    noise = torch.randn(batch.mu.shape, generator=generator)
+    noise = torch.randn(batch.mu.shape, generator=generator).to(batch.mu.device)
     z = batch.mu + config.latent_noise * torch.exp(0.5 * batch.logvar) * noise
     prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
     parts = {"nll": masked_mean(prediction.mixture.nll(z[:, 1:]), batch.next_known)}

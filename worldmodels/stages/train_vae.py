@@ -11,7 +11,13 @@ from worldmodels.bundle import load_vae, save_model
 from worldmodels.data.dataset import EpisodeSource, frame_batches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.errors import check_above_zero, check_at_least, check_share
-from worldmodels.models.checkpoint import annealed, load_training, require_finite, save_training
+from worldmodels.models.checkpoint import (
+    annealed,
+    best_device,
+    load_training,
+    require_finite,
+    save_training,
+)
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, vae_loss
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
@@ -90,7 +96,8 @@ def _train(
     run: Run, vae: VAE, source: EpisodeSource, config: TrainVAEConfig, seed: int, metrics: Metrics
 ) -> None:
     steps = config.later_steps if run.earlier and config.later_steps else config.steps
-    optimizer = torch.optim.Adam(vae.parameters(), config.learning_rate)
+    device = best_device()
+    optimizer = torch.optim.Adam(vae.to(device).parameters(), config.learning_rate)
     checkpoint = run.vae / "checkpoint.safetensors"
     start = load_training(checkpoint, vae, optimizer) if checkpoint.exists() else 0
     batches = frame_batches(
@@ -104,8 +111,8 @@ def _train(
     bar = progress(range(start, steps), "train_vae", initial=start, total=steps)
     for step, frames in zip(bar, batches, strict=False):
         generator = torch_generator(seed, "vae noise", run.number, step)
-        noise = torch.randn(len(frames), vae.config.latent_size, generator=generator)
-        images = images_of(frames)
+        noise = torch.randn(len(frames), vae.config.latent_size, generator=generator).to(device)
+        images = images_of(frames.to(device))
         for group in optimizer.param_groups:
             group["lr"] = annealed(config.learning_rate, config.final_learning_rate, step / steps)
         reconstruction, mu, logvar = vae(images, noise)
@@ -120,6 +127,7 @@ def _train(
             numbers = {name: value.item() for name, value in parts.items()}
             bar.set_postfix({name: f"{value:.1f}" for name, value in numbers.items()})
             metrics.log(step, loss=loss.item(), **numbers)
+    vae.cpu()
 
 
 @torch.inference_mode()

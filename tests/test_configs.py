@@ -1,0 +1,68 @@
+"""Every shipped config loads and round-trips; every field explains itself."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import docstring_parser
+import pytest
+import yaml
+
+from worldmodels.config import Config, keep, read
+from worldmodels.run import Run
+from worldmodels.stages.play import PlayConfig
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
+
+
+def sections(kind: type[Any]) -> Iterator[type[Any]]:
+    """The dataclasses of a config, sections of sections too."""
+    for field in dataclasses.fields(kind):
+        hint = get_type_hints(kind)[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield hint
+            yield from sections(hint)
+
+
+def stated(values: dict[str, Any], config: Any) -> Iterator[tuple[str, Any, Any]]:
+    """(name, value in the file, value in the config) of all that a file states."""
+    for name, value in values.items():
+        resolved = getattr(config, name)
+        if dataclasses.is_dataclass(resolved):
+            yield from stated(value, resolved)
+        else:
+            yield name, value, resolved
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_a_config_loads_as_it_is_written(file):
+    config = read(Config, file)
+    for name, written, resolved in stated(yaml.safe_load(file.read_text()), config):
+        expected = tuple(written) if isinstance(resolved, tuple) else written
+        assert resolved == expected, name
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_a_config_round_trips(file, tmp_path):
+    """Resolved, saved in a run, and read again."""
+    config, run = read(Config, file), Run(tmp_path)
+    keep(config, run)
+    assert read(Config, run.config_file) == config
+    text = run.config_file.read_text()
+    assert yaml.safe_load(text)["env"]["id"] == config.env.id
+    keep(config, run)
+    assert run.config_file.read_text() == text
+
+
+def test_the_configs_of_the_issue_are_there():
+    names = {file.stem for file in CONFIGS}
+    assert names >= {"car_racing", "car_racing_dream", "take_cover", "smoke", "smoke_take_cover"}
+
+
+@pytest.mark.parametrize("kind", [*sections(Config), PlayConfig], ids=lambda kind: kind.__name__)
+def test_every_field_explains_itself(kind):
+    """The docstring under a field is its --help."""
+    texts = {p.arg_name: p.description for p in docstring_parser.parse_from_object(kind).params}
+    assert [f.name for f in dataclasses.fields(kind) if not texts.get(f.name)] == []
+    assert docstring_parser.parse_from_object(kind).short_description

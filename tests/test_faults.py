@@ -1,0 +1,315 @@
+"""Bad input: one line that names field or file and the fix, exit code 2, nothing lost."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from worldmodels.envs.dream import DreamConfig
+from worldmodels.envs.explore import ExploreConfig
+from worldmodels.errors import InputError
+from worldmodels.evolution import CMAConfig
+from worldmodels.models.controller import ControllerConfig
+from worldmodels.models.mdnrnn import MDNRNNConfig
+from worldmodels.models.vae import VAEConfig
+from worldmodels.run import Run, load_tensors, save_arrays, save_tensors
+from worldmodels.stages.collect import CollectConfig
+from worldmodels.stages.encode import EncodeConfig
+from worldmodels.stages.evaluate import EvaluateConfig
+from worldmodels.stages.evolve import EvolveConfig
+from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig
+from worldmodels.stages.train_vae import TrainVAEConfig
+from worldmodels.stages.watch import WatchConfig
+from worldmodels.workers import WorkersConfig
+from worldmodels.world import EnvConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+EPISODE = "episodes/00_000003.npz"
+LATENT = "latents/00_000003.npz"
+SECTIONS = {
+    "env": EnvConfig,
+    "workers": WorkersConfig,
+    "collect": CollectConfig,
+    "collect.explore": ExploreConfig,
+    "vae": VAEConfig,
+    "train_vae": TrainVAEConfig,
+    "encode": EncodeConfig,
+    "mdnrnn": MDNRNNConfig,
+    "train_mdnrnn": TrainMDNRNNConfig,
+    "controller": ControllerConfig,
+    "dream": DreamConfig,
+    "cma": CMAConfig,
+    "evolve": EvolveConfig,
+    "evaluate": EvaluateConfig,
+    "watch": WatchConfig,
+}
+
+
+@pytest.fixture
+def fails(script, capsys, hashes):
+    """Runs a command that must fail; the line it says. All files stay as they were."""
+
+    def run_it(stage, run, *flags):
+        before = hashes(run.folder)
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="^2$"):
+            script(stage, "--run", run.folder, *flags)
+        line = capsys.readouterr().err
+        assert line.startswith("error: ")
+        assert line.count("\n") == 1
+        assert hashes(run.folder) == before
+        assert list(run.folder.rglob("*.tmp")) == []
+        return line
+
+    return run_it
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train_vae: {stepz: 1}", "bad.yaml: train_vae.stepz is unknown: did you mean train_vae.s"),
+        ("train_vae: {steps: many}", "bad.yaml: train_vae.steps: "),
+        ("train_vae: {steps: 0}", "bad.yaml: train_vae.steps is 0: it must be at least 1"),
+    ],
+)
+def test_a_mistake_in_the_file(fails, tmp_run, text, message):
+    Path("bad.yaml").write_text(text)
+    assert message in fails("collect", tmp_run, "--config", "bad.yaml")
+    assert not tmp_run.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("env.action_repeat", 0), ("env.size", 32), ("env.crop", (84, 0, 0, 96))],
+        *[("env.count_limit", 0.0), ("env.max_episode_steps", 0), ("workers.processes", -1)],
+        *[("collect.episodes", 0), ("collect.max_steps", 0), ("collect.evolved_share", 1.5)],
+        *[("collect.explore.hold", (5, 1)), ("collect.explore.memory", 0.0)],
+        *[("vae.latent_size", 0), ("vae.width", 0), ("encode.batch_size", 0)],
+        *[("train_vae.learning_rate", 0.0), ("train_vae.learning_rate", float("nan"))],
+        *[("train_vae.new_share", -0.1), ("train_vae.chunk_episodes", 0)],
+        *[("mdnrnn.hidden_size", 0), ("mdnrnn.num_mixtures", 0)],
+        *[("train_mdnrnn.batch_size", 0), ("train_mdnrnn.sequence_length", 0)],
+        *[("train_mdnrnn.gradient_clip", 0.0), ("train_mdnrnn.final_learning_rate", -1.0)],
+        *[("controller.hidden_size", -1), ("dream.temperature", 0.0), ("dream.horizon", 0)],
+        *[("cma.population_size", 3), ("cma.sigma0", -0.1)],
+        *[("evolve.generations", -1), ("evolve.rollouts_per_candidate", 0)],
+        *[("evolve.validate_every", 0), ("evaluate.episodes", 1), ("evaluate.first", -1)],
+        *[("watch.seconds", 0.0), ("watch.scale", 0)],
+    ],
+)
+def test_a_value_out_of_range(field, value):
+    section, name = field.rsplit(".", 1)
+    with pytest.raises(InputError, match=name) as caught:
+        SECTIONS[section](**{name: value})
+    assert section in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_environment(fails, script, tmp_run, tiny):
+    """And the right name can be given to the same folder afterwards."""
+    flags = ["--config", ROOT / "configs/smoke.yaml", *tiny, "--collect.episodes=1"]
+    Path(tmp_run.folder).mkdir()
+    with pytest.raises(AssertionError, match=r"config\.yaml"):  # the only thing that is left
+        fails("collect", tmp_run, *flags, "--env.id=CartPoll-v1")
+    line = fails("collect", tmp_run, *flags, "--env.id=CartPoll-v1")
+    assert "env.id CartPoll-v1 can't be made" in line
+    assert not tmp_run.world_file.exists()
+    assert not tmp_run.episodes.exists()
+    script("collect", "--run", tmp_run.folder, *flags)
+    assert tmp_run.world_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "there", "needed"),
+    [
+        ("train_vae", [], "collect"),
+        ("encode", ["episodes"], "train_vae"),
+        ("train_mdnrnn", ["episodes", "vae"], "encode"),
+        ("evolve", ["episodes", "vae"], "encode"),
+        ("evolve", ["episodes", "vae", "latents"], "train_mdnrnn"),
+        ("evaluate", ["episodes", "vae", "latents", "mdnrnn"], "evolve"),
+        ("watch", ["episodes", "vae", "latents", "mdnrnn", "controller"], "evaluate"),
+    ],
+)
+def test_a_missing_stage(fails, smoke_copy, stage, there, needed):
+    line = fails(stage, smoke_copy(*there))
+    assert "is missing" in line
+    assert f"run `scripts/{needed}.py` first" in line
+
+
+def test_a_stage_before_everything(fails, tmp_run):
+    assert "config.yaml is missing: run `scripts/collect.py` first" in fails("encode", tmp_run)
+
+
+def test_a_run_of_another_config(fails, smoke_copy):
+    run = smoke_copy("episodes")
+    line = fails("train_vae", run, "--vae.latent_size=5")
+    assert f"vae.latent_size is 5, but {run.config_file} says 8" in line
+    assert "another --run" in line
+
+
+def test_another_v_and_another_m(fails, script, smoke_copy):
+    """The messages say what to renew; done as they say, the chain fits again."""
+    run = smoke_copy("episodes", "vae", "latents", "mdnrnn")
+    weights = run.vae / "vae.safetensors"
+    tensors, about = load_tensors(weights)
+    tensors["posterior.bias"] += 0.1
+    save_tensors(weights, tensors, about)
+    for stage in ("train_mdnrnn", "evolve"):
+        assert "made by another V: run `scripts/encode.py` again" in fails(stage, run)
+    script("encode", "--run", run.folder)
+    for stage in ("train_mdnrnn", "evolve"):
+        line = fails(stage, run)
+        assert f"learnt from other latents: delete {run.mdnrnn}" in line
+    for path in run.mdnrnn.iterdir():
+        path.unlink()
+    script("train_mdnrnn", "--run", run.folder)
+    script("evolve", "--run", run.folder)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+TRUNCATED = [
+    ("train_vae", EPISODE, ["episodes"], "collect.py"),
+    ("encode", EPISODE, ["episodes", "vae"], "collect.py"),
+    ("train_mdnrnn", LATENT, ["episodes", "vae", "latents"], "encode.py"),
+    ("train_mdnrnn", "latents/index.json", ["episodes", "vae", "latents"], "its stage"),
+    ("encode", "vae/vae.safetensors", ["episodes", "vae"], "its stage"),
+    ("train_vae", "vae/checkpoint.safetensors", ["episodes", "vae"], "its stage"),
+    (
+        *("train_mdnrnn", "mdnrnn/checkpoint.safetensors"),
+        *(["episodes", "vae", "latents", "mdnrnn"], "its stage"),
+    ),
+    ("evolve", "controller/state.pkl", ["vae", "latents", "mdnrnn", "controller"], "delete it"),
+    ("evolve", "world.json", ["vae", "latents", "mdnrnn"], "its stage"),
+    (
+        *("evaluate", "controller/controller.safetensors"),
+        *(["vae", "latents", "mdnrnn", "controller"], "its stage"),
+    ),
+]
+RESULTS = {"train_vae": "vae/vae", "train_mdnrnn": "mdnrnn/mdnrnn", "evolve": "controller/controller"}
+
+
+def without_result(run, stage):
+    """A stage whose result is there does nothing."""
+    if stage in RESULTS:
+        (run.folder / f"{RESULTS[stage]}.safetensors").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(("stage", "name", "needs", "fix"), TRUNCATED)
+def test_a_truncated_file(fails, smoke_copy, stage, name, needs, fix):
+    run = smoke_copy(*needs)
+    without_result(run, stage)
+    truncate(run.folder / name)
+    line = fails(stage, run)
+    assert f"{run.folder / name} is truncated" in line
+    assert fix in line
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "foreign", "needs"),
+    [
+        ("encode", "vae/vae", "mdnrnn/mdnrnn", ["episodes", "vae", "mdnrnn"]),
+        ("evolve", "mdnrnn/mdnrnn", "vae/vae", ["episodes", "vae", "latents", "mdnrnn"]),
+        ("train_vae", "vae/checkpoint", "mdnrnn/checkpoint", ["episodes", "vae", "mdnrnn"]),
+        (
+            *("evaluate", "controller/controller", "vae/vae"),
+            ["episodes", "vae", "latents", "mdnrnn", "controller"],
+        ),
+    ],
+)
+def test_a_foreign_checkpoint(fails, smoke_copy, stage, name, foreign, needs):
+    run = smoke_copy(*needs)
+    without_result(run, stage)
+    path = run.folder / f"{name}.safetensors"
+    path.write_bytes((run.folder / f"{foreign}.safetensors").read_bytes())
+    assert str(path) in fails(stage, run)
+
+
+def test_a_foreign_episode_and_its_cure(fails, script, smoke_copy, hashes):
+    """Delete it and collect again, as the line says: the same bits are back."""
+    run = smoke_copy("episodes")
+    before = hashes(run.episodes)
+    save_arrays(run.folder / EPISODE, frames=np.zeros(3))
+    assert f"{run.folder / EPISODE} has no array" in fails("train_vae", run)
+    (run.folder / EPISODE).write_bytes(b"foreign")
+    assert f"{run.folder / EPISODE} is truncated or no npz" in fails("train_vae", run)
+    (run.folder / EPISODE).unlink()
+    script("collect", "--run", run.folder)
+    assert hashes(run.episodes) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder", "needs", "fix"),
+    [
+        ("train_vae", "episodes", ["episodes"], "collect"),
+        ("encode", "episodes", ["episodes", "vae"], "collect"),
+        ("train_mdnrnn", "latents", ["episodes", "vae", "latents"], "encode"),
+    ],
+)
+def test_an_empty_data_set(fails, smoke_copy, stage, folder, needs, fix):
+    run = smoke_copy(*needs)
+    without_result(run, stage)
+    for path in (run.folder / folder).glob("*.npz"):
+        path.unlink()
+    line = fails(stage, run)
+    assert f"{run.folder / folder} holds no episodes: run `scripts/{fix}.py` first" in line
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder", "model"),
+    [("train_vae", "vae", "V"), ("train_mdnrnn", "mdnrnn", "M")],
+)
+def test_a_loss_that_explodes(fails, script, smoke_copy, stage, folder, model):
+    """Step 1 is the checkpoint's; after it the weights are thrown to 1e30."""
+    needs = {"vae": ["episodes", "vae"], "mdnrnn": ["episodes", "vae", "latents", "mdnrnn"]}
+    run = smoke_copy(*needs[folder], **{stage: {"steps": 6, "learning_rate": 1e30}})
+    without_result(run, stage)
+    checkpoint = run.folder / folder / "checkpoint.safetensors"
+    line = fails(stage, run)
+    assert f"{model}'s loss is not finite at step 2 ({checkpoint} is the last good state)" in line
+    assert f"lower {stage}.learning_rate" in line
+    tensors, about = load_tensors(checkpoint)
+    assert about["step"] == "1"
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    text = run.config_file.read_text()
+    run.config_file.write_text(text.replace("1.0e+30", "0.0001"))
+    script(stage, "--run", run.folder)
+    tensors, _ = load_tensors(run.folder / f"{RESULTS[stage]}.safetensors")
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_a_loss_that_explodes_in_the_last_step(fails, smoke_copy):
+    run = smoke_copy("episodes", train_vae={"steps": 1, "learning_rate": 1e30})
+    assert "V's loss is not finite at step 1 (nothing is lost)" in fails("train_vae", run)
+    assert not (run.vae / "vae.safetensors").exists()
+
+
+def test_latents_that_are_not_numbers(fails, smoke_copy):
+    run = smoke_copy("episodes", "vae", "latents")
+    for path in run.latents.glob("*.npz"):
+        with np.load(path) as file:
+            arrays = dict(file)
+        arrays["mu"] = np.full_like(arrays["mu"], np.nan)
+        save_arrays(path, **arrays)
+    line = fails("train_mdnrnn", run)
+    assert "M's loss is not finite at step 0" in line
+    assert not run.mdnrnn.exists()
+
+
+def test_the_real_command_line(smoke_copy):
+    """Exit code 2, one line on stderr, no traceback."""
+    run: Run = smoke_copy("episodes")
+    truncate(run.folder / EPISODE)
+    script = str(ROOT / "scripts/train_vae.py")
+    done = subprocess.run([sys.executable, script, "--run", run.folder], capture_output=True)
+    assert done.returncode == 2
+    line = done.stderr.decode()
+    assert line.startswith(f"error: {run.folder / EPISODE} is truncated")
+    assert line.count("\n") == 1
+    assert b"Traceback" not in done.stdout
