@@ -112,7 +112,9 @@ def _fill(field: UInt16[np.ndarray, "y x"], polygons: Polygons, identities: Any)
 def _narrowed(road: Polygons) -> Polygons:
     """Polygons (left, right, right, left) with their sides moved inwards by `INSET`."""
     left, right = road[:, [0, 3]], road[:, [1, 2]]
-    inset = (right - left) * (INSET / np.linalg.norm(right - left, axis=-1, keepdims=True))
+    widths = np.linalg.norm(right - left, axis=-1, keepdims=True)
+    # a border on a stretch that doesn't turn has no width
+    inset = (right - left) * (INSET / np.maximum(widths, 1e-9))
     left, right = left + inset, right - inset
     return np.stack([left[:, 0], right[:, 0], right[:, 1], left[:, 1]], axis=1)
 

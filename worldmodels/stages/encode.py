@@ -38,8 +38,8 @@ def encode(run: Run, config: EncodeConfig) -> None:
     files = episode_files(*[r.episodes for r in (*run.earlier, run)])
     made_by = file_hash(weights)
     with Metrics(run, "encode") as metrics:
+        vae = load_vae(weights)  # before latents of another V are cleared: this one may be broken
         _begin(run, made_by)
-        vae = load_vae(weights)
         reusable = _reusable(run, made_by)
         steps = 0
         for path in progress(files, "encode"):
