@@ -1,4 +1,4 @@
-"""Every shipped config loads and round-trips; every field explains itself."""
+"""Every shipped config loads and round-trips; every field explains itself and knows its range."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from worldmodels.config import Config, keep, read
+from worldmodels.errors import InputError
 from worldmodels.run import Run
 from worldmodels.stages.play import PlayConfig
 
@@ -66,3 +67,34 @@ def test_every_field_explains_itself(kind):
     texts = {p.arg_name: p.description for p in docstring_parser.parse_from_object(kind).params}
     assert [f.name for f in dataclasses.fields(kind) if not texts.get(f.name)] == []
     assert docstring_parser.parse_from_object(kind).short_description
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("env.action_repeat", 0), ("env.size", 32), ("env.crop", (84, 0, 0, 96))],
+        *[("env.count_limit", 0.0), ("env.max_episode_steps", 0), ("workers.processes", -1)],
+        *[("collect.episodes", 0), ("collect.max_steps", 0), ("collect.evolved_share", 1.5)],
+        *[("collect.explore.hold", (5, 1)), ("collect.explore.memory", 0.0)],
+        *[("vae.latent_size", 0), ("vae.width", 0), ("encode.batch_size", 0)],
+        *[("train_vae.learning_rate", 0.0), ("train_vae.learning_rate", float("nan"))],
+        *[("train_vae.new_share", -0.1), ("train_vae.chunk_episodes", 0)],
+        *[("mdnrnn.hidden_size", 0), ("mdnrnn.num_mixtures", 0)],
+        *[("train_mdnrnn.batch_size", 0), ("train_mdnrnn.sequence_length", 0)],
+        *[("train_mdnrnn.gradient_clip", 0.0), ("train_mdnrnn.final_learning_rate", -1.0)],
+        *[("controller.hidden_size", -1), ("dream.temperature", 0.0), ("dream.horizon", 0)],
+        *[("cma.population_size", 3), ("cma.sigma0", -0.1)],
+        *[("evolve.generations", -1), ("evolve.rollouts_per_candidate", 0)],
+        *[("evolve.validate_every", 0), ("evaluate.episodes", 1), ("evaluate.first", -1)],
+        *[("watch.seconds", 0.0), ("watch.scale", 0)],
+    ],
+)
+def test_a_value_out_of_range(field, value):
+    section, name = field.rsplit(".", 1)
+    kind: Any = Config
+    for part in section.split("."):
+        kind = get_type_hints(kind)[part]
+    with pytest.raises(InputError, match=name) as caught:
+        kind(**{name: value})
+    assert section in str(caught.value)
+    assert "\n" not in str(caught.value)

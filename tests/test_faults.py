@@ -7,44 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worldmodels.envs.dream import DreamConfig
-from worldmodels.envs.explore import ExploreConfig
-from worldmodels.errors import InputError
-from worldmodels.evolution import CMAConfig
-from worldmodels.models.controller import ControllerConfig
-from worldmodels.models.mdnrnn import MDNRNNConfig
-from worldmodels.models.vae import VAEConfig
 from worldmodels.run import Run, load_tensors, save_arrays, save_tensors
-from worldmodels.stages.collect import CollectConfig
-from worldmodels.stages.encode import EncodeConfig
-from worldmodels.stages.evaluate import EvaluateConfig
-from worldmodels.stages.evolve import EvolveConfig
-from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig
-from worldmodels.stages.train_vae import TrainVAEConfig
-from worldmodels.stages.watch import WatchConfig
-from worldmodels.workers import WorkersConfig
-from worldmodels.world import EnvConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 EPISODE = "episodes/00_000003.npz"
 LATENT = "latents/00_000003.npz"
-SECTIONS = {
-    "env": EnvConfig,
-    "workers": WorkersConfig,
-    "collect": CollectConfig,
-    "collect.explore": ExploreConfig,
-    "vae": VAEConfig,
-    "train_vae": TrainVAEConfig,
-    "encode": EncodeConfig,
-    "mdnrnn": MDNRNNConfig,
-    "train_mdnrnn": TrainMDNRNNConfig,
-    "controller": ControllerConfig,
-    "dream": DreamConfig,
-    "cma": CMAConfig,
-    "evolve": EvolveConfig,
-    "evaluate": EvaluateConfig,
-    "watch": WatchConfig,
-}
 
 
 @pytest.fixture
@@ -54,7 +21,7 @@ def fails(script, capsys, hashes):
     def run_it(stage, run, *flags):
         before = hashes(run.folder)
         capsys.readouterr()
-        with pytest.raises(SystemExit, match="^2$"):
+        with pytest.raises(SystemExit, match=r"^2$"):
             script(stage, "--run", run.folder, *flags)
         line = capsys.readouterr().err
         assert line.startswith("error: ")
@@ -78,34 +45,6 @@ def test_a_mistake_in_the_file(fails, tmp_run, text, message):
     Path("bad.yaml").write_text(text)
     assert message in fails("collect", tmp_run, "--config", "bad.yaml")
     assert not tmp_run.folder.exists()
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *[("env.action_repeat", 0), ("env.size", 32), ("env.crop", (84, 0, 0, 96))],
-        *[("env.count_limit", 0.0), ("env.max_episode_steps", 0), ("workers.processes", -1)],
-        *[("collect.episodes", 0), ("collect.max_steps", 0), ("collect.evolved_share", 1.5)],
-        *[("collect.explore.hold", (5, 1)), ("collect.explore.memory", 0.0)],
-        *[("vae.latent_size", 0), ("vae.width", 0), ("encode.batch_size", 0)],
-        *[("train_vae.learning_rate", 0.0), ("train_vae.learning_rate", float("nan"))],
-        *[("train_vae.new_share", -0.1), ("train_vae.chunk_episodes", 0)],
-        *[("mdnrnn.hidden_size", 0), ("mdnrnn.num_mixtures", 0)],
-        *[("train_mdnrnn.batch_size", 0), ("train_mdnrnn.sequence_length", 0)],
-        *[("train_mdnrnn.gradient_clip", 0.0), ("train_mdnrnn.final_learning_rate", -1.0)],
-        *[("controller.hidden_size", -1), ("dream.temperature", 0.0), ("dream.horizon", 0)],
-        *[("cma.population_size", 3), ("cma.sigma0", -0.1)],
-        *[("evolve.generations", -1), ("evolve.rollouts_per_candidate", 0)],
-        *[("evolve.validate_every", 0), ("evaluate.episodes", 1), ("evaluate.first", -1)],
-        *[("watch.seconds", 0.0), ("watch.scale", 0)],
-    ],
-)
-def test_a_value_out_of_range(field, value):
-    section, name = field.rsplit(".", 1)
-    with pytest.raises(InputError, match=name) as caught:
-        SECTIONS[section](**{name: value})
-    assert section in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_environment(fails, script, tmp_run, tiny):
@@ -189,7 +128,11 @@ TRUNCATED = [
         *(["vae", "latents", "mdnrnn", "controller"], "its stage"),
     ),
 ]
-RESULTS = {"train_vae": "vae/vae", "train_mdnrnn": "mdnrnn/mdnrnn", "evolve": "controller/controller"}
+RESULTS = {
+    "train_vae": "vae/vae",
+    "train_mdnrnn": "mdnrnn/mdnrnn",
+    "evolve": "controller/controller",
+}
 
 
 def without_result(run, stage):

@@ -3,6 +3,7 @@
 Importing registers the environments by name and loads neither PyTorch nor an environment.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["InputError", "__version__", "load"]
 __version__ = "0.1.0"
+
+# Read when torch loads: by default its threads wait in a busy loop, and any other program on the
+# same cores then makes training ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 gymnasium.register(
     id="worldmodels/CarRacing-v3",

@@ -29,7 +29,8 @@ class OwnFolder(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
         self.folder = tempfile.mkdtemp(prefix="worldmodels-doom-")
-        self._remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        game = self.unwrapped.game  # type: ignore[attr-defined]
+        self._remove = weakref.finalize(self, _leave, game, self.folder)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -48,6 +49,12 @@ class OwnFolder(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Ends the game, which leaves its settings in the folder, and removes the folder."""
         super().close()
         self._remove()
+
+
+def _leave(game: Any, folder: str) -> None:
+    """Ends a game, which then writes its settings, and only then removes its folder."""
+    game.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_doom(id_: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:

@@ -1,0 +1,59 @@
+"""Exploration: held as long as said, smooth as said, and every episode from draws of its own."""
+
+import numpy as np
+import pytest
+
+from worldmodels.envs.explore import ExploreConfig, Explorer, Walk
+from worldmodels.errors import InputError
+from worldmodels.models.action import Actions
+from worldmodels.seeding import numpy_generator
+
+CAR = Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), clip=(2,))
+DOOM = Actions("thirds", (-1.0,), (1.0,))
+
+
+def drive(config, actions, lanes=2, steps=200, seed=0):
+    explorer = Explorer(config, actions, [numpy_generator(seed, lane) for lane in range(lanes)])
+    frames = np.zeros((lanes, 64, 64, 3), np.uint8)
+    return np.stack([explorer(frames) for _ in range(steps)])
+
+
+def test_held_actions_last_between_one_and_ten_steps():
+    changes = np.flatnonzero(np.diff(drive(ExploreConfig(policy="held"), DOOM)[:, 0, 0]) != 0)
+    lengths = np.diff(changes)
+    assert lengths.min() >= 1
+    assert lengths.max() <= 10
+    assert 4 < lengths.mean() < 7  # 5.5
+
+
+def test_uniform_actions_cover_the_space():
+    actions = drive(ExploreConfig(policy="uniform"), CAR, steps=2000).reshape(-1, 3)
+    assert np.allclose(actions.mean(axis=0), [0.0, 0.5, 0.5], atol=0.05)
+    assert (actions >= [-1, 0, 0]).all()
+    assert (actions <= 1).all()
+
+
+def test_a_walk_has_unit_variance_and_the_memory_it_is_given():
+    walk = Walk([numpy_generator(0, lane) for lane in range(500)], 1, memory=5.0)
+    path = np.stack([walk.step() for _ in range(40)])[..., 0]
+    assert path.std() == pytest.approx(1.0, abs=0.05)
+    later = np.corrcoef(path[:-5].ravel(), path[5:].ravel())[0, 1]
+    assert later == pytest.approx(np.exp(-1), abs=0.05)
+
+
+def test_a_lanes_actions_do_not_depend_on_its_neighbours():
+    config = ExploreConfig(policy="smooth", deviation_spread=0.5)
+    alone, crowd = drive(config, CAR, lanes=1), drive(config, CAR, lanes=3)
+    np.testing.assert_array_equal(alone[:, 0], crowd[:, 0])
+
+
+def test_wild_and_calm_episodes():
+    calm = drive(ExploreConfig(policy="smooth", mean_spread=(0.0,)), CAR, lanes=100)
+    mixed = ExploreConfig(policy="smooth", mean_spread=(0.0,), deviation_spread=1.0)
+    spreads = drive(mixed, CAR, lanes=100)[..., 0].std(axis=0)
+    assert spreads.std() > 2 * calm[..., 0].std(axis=0).std()
+
+
+def test_a_mean_of_the_wrong_length_is_named():
+    with pytest.raises(InputError, match=r"collect\.explore\.mean needs 1 or 3 numbers"):
+        drive(ExploreConfig(policy="smooth", mean=(0.0, 1.0)), CAR)
