@@ -17,7 +17,7 @@ from worldmodels.stages.evolve import Progress
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 ERRORS = Path("errors.txt")
-EPISODES, STEPS, DREAMT, REAL = 80, 100, 24, 8
+EPISODES, STEPS, DREAMT, REAL = 72, 60, 16, 12
 
 
 def command(stage, run, *flags):
