@@ -174,6 +174,45 @@ def load_mdnrnn(path: Path) -> MDNRNN:
     return mdnrnn.eval()
 
 
+@dataclass(frozen=True)
+class Champion:
+    """What evolution left of C."""
+
+    config: ControllerConfig
+    parameters: dict[str, Tensor]
+    """`best`, the one that is kept, and `last`, where evolution ended: (N,) each."""
+    validation: float
+    """Mean return of the best on real validation episodes."""
+    real_steps: dict[str, int]
+    """Steps taken in the real world to `validate` and to `evolve`."""
+
+
+def load_champion(run: Run) -> Champion:
+    """A run's C.
+
+    Raises:
+        InputError: the file is missing, foreign, or C was evolved in another M.
+    """
+    path = run.need(run.controller / "controller.safetensors", "scripts/evolve.py")
+    tensors, metadata = load_tensors(path)
+    about = {name: json.loads(value) for name, value in metadata.items()}
+    if "best" not in tensors or "mdnrnn" not in about:
+        raise InputError(f"{path} is no controller of ours: delete it and run `scripts/evolve.py`")
+    check_evolved_in(run, about["mdnrnn"], path)
+    config = _section(ControllerConfig, about, "controller", path)
+    return Champion(config, tensors, about["validation"], about["real_steps"])
+
+
+def check_evolved_in(run: Run, mdnrnn: str, path: Path) -> None:
+    """That a file of evolution belongs to the run's M, whose hash it holds.
+
+    Raises:
+        InputError: it belongs to another.
+    """
+    if mdnrnn != file_hash(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py")):
+        raise InputError(f"{path} was evolved in another M: delete {path.parent} and evolve again")
+
+
 def load_world(run: Run) -> World:
     """world.json of a run.
 

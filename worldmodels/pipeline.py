@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from worldmodels.bundle import load_champion
 from worldmodels.config import Config
-from worldmodels.run import Metrics, Run, load_tensors, say
+from worldmodels.run import Metrics, Run, say
 from worldmodels.stages.collect import Evolvee, collect
 from worldmodels.stages.encode import encode
 from worldmodels.stages.evaluate import evaluate
@@ -29,7 +30,7 @@ def pipeline(run: Run, config: Config) -> None:
     rounds = [run] if config.rounds == 1 else [run.round(i) for i in range(config.rounds)]
     for index, this in enumerate(rounds):
         one_round(this, config, _best(rounds[:index]) if index else None)
-        say(f"round {index}: {validation(this):.1f} on real validation episodes")
+        say(f"round {index}: {load_champion(this).validation:.1f} on real validation episodes")
     if config.rounds > 1:
         _copy(_best(rounds), run)
     evaluate(
@@ -69,14 +70,8 @@ def one_round(run: Run, config: Config, best: Run | None) -> None:
     )
 
 
-def validation(run: Run) -> float:
-    """The kept controller's mean return over its last real validation."""
-    _, about = load_tensors(run.controller / "controller.safetensors")
-    return float(about["validation"])
-
-
 def _best(rounds: list[Run]) -> Run:
-    return rounds[int(np.argmax([validation(run) for run in rounds]))]
+    return rounds[int(np.argmax([load_champion(run).validation for run in rounds]))]
 
 
 def _copy(best: Run, run: Run) -> None:

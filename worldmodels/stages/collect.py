@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from worldmodels.bundle import controller_for, load_mdnrnn, load_vae
+from worldmodels.bundle import controller_for, load_champion, load_mdnrnn, load_vae
 from worldmodels.data.episode import Episode
 from worldmodels.envs.explore import Driver, Evolved, ExploreConfig, Explorer, Walk
 from worldmodels.envs.features import Memory
 from worldmodels.envs.real import RealEnvs, describe
 from worldmodels.envs.rollout import record
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, check_at_least, check_share
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.vae import VAE, VAEConfig
-from worldmodels.run import Metrics, Run, load_json, load_tensors, save_json, say
+from worldmodels.run import Metrics, Run, load_json, save_json, say
 from worldmodels.seeding import SPLIT_SIZE, numpy_generator, seed_for
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
@@ -53,10 +53,11 @@ class CollectConfig:
     """How the others are driven."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 1 or self.max_steps < 1:
-            raise InputError("collect.episodes and collect.max_steps must be at least 1")
-        if not 0 <= self.evolved_share <= 1:
-            raise InputError("collect.evolved_share must lie between 0 and 1")
+        check_at_least("collect", self, 1, "episodes", "later_episodes", "max_steps")
+        check_at_least("collect", self, 0, "min_steps")
+        check_share("collect", self, "evolved_share")
+        if self.min_steps > self.max_steps:
+            raise InputError(f"collect.min_steps {self.min_steps} is above max_steps")
 
 
 Evolvee = tuple[Run, Literal["best", "last"]]
@@ -185,9 +186,9 @@ def _driver(
     if job.evolvee is not None:
         run, which = job.evolvee
         vae, mdnrnn = _models(run)
-        tensors, about = load_tensors(run.controller / "controller.safetensors")
-        settings = ControllerConfig(**json.loads(about["controller"]))
-        parameters = tensors[which].numpy()[None].repeat(len(generators), axis=0)
+        champion = load_champion(run)
+        settings = champion.config
+        parameters = champion.parameters[which].numpy()[None].repeat(len(generators), axis=0)
         noise = np.array([g.uniform(0, explore.noise) for g in generators])
     else:
         vae, mdnrnn = _random_models(world, actions, int(generators[0].integers(2**62)))

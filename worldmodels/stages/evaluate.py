@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from worldmodels.bundle import (
     Bundle,
     controller_for,
+    load_champion,
     load_mdnrnn,
     load_vae,
     load_world,
@@ -22,10 +22,9 @@ from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import draw_starts
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.real import package_versions
-from worldmodels.errors import InputError, check_at_least
+from worldmodels.errors import check_at_least
 from worldmodels.evaluation import RealEvaluation, Senses, evaluate_blind, interval
-from worldmodels.models.controller import ControllerConfig
-from worldmodels.run import Metrics, Run, cores, file_hash, load_json, load_tensors, save_json, say
+from worldmodels.run import Metrics, Run, cores, file_hash, load_json, save_json, say
 from worldmodels.seeding import environment_seeds
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
@@ -124,11 +123,7 @@ def _measured(run: Run, seeds: list[int], bundle_hash: str) -> dict[str, Any] | 
 def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
     vae = load_vae(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py"))
     mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
-    file = run.need(run.controller / "controller.safetensors", "scripts/evolve.py")
-    tensors, about = load_tensors(file)
-    if "controller" not in about or "best" not in tensors:
-        raise InputError(f"{file} is no controller of ours: run `scripts/evolve.py` again")
-    config = ControllerConfig(**json.loads(about["controller"]))
+    champion = load_champion(run)
     starts = draw_starts(
         latent_source(run, 0.5),
         count=min(dream.num_starts, STARTS),
@@ -136,13 +131,13 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
         rewarded=dream.starts == "rewarded_windows",
         seed=seed,
     )
-    made = {"seed": seed, "validation": json.loads(about["validation"])}
+    made = {"seed": seed, "validation": champion.validation}
     Bundle(
         load_world(run),
         vae,
         mdnrnn,
-        controller_for(config, vae, mdnrnn),
-        tensors["best"],
+        controller_for(champion.config, vae, mdnrnn),
+        champion.parameters["best"],
         starts,
         asdict(dream),
         made,
@@ -194,9 +189,8 @@ def _real_frames(runs: Iterable[Run], world: World) -> dict[str, int]:
         for path in run.episodes.glob("*.npz"):
             with np.load(path, allow_pickle=False) as arrays:
                 steps["collect"] += len(arrays["rewards"])
-        file = run.controller / "controller.safetensors"
-        if run.episodes.exists() and file.exists():
-            for name, count in json.loads(load_tensors(file)[1]["real_steps"]).items():
+        if run.episodes.exists() and run.controller.exists():
+            for name, count in load_champion(run).real_steps.items():
                 steps[name] += count
     return {name: count * world.config.action_repeat for name, count in steps.items()}
 

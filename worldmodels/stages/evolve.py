@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
 
 from worldmodels.arena import Arena, arena_of
-from worldmodels.bundle import check_latents
+from worldmodels.bundle import check_evolved_in, check_latents, load_champion
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
 from worldmodels.evaluation import choose
 from worldmodels.evolution import CMAES, CMAConfig, load_state
 from worldmodels.models.controller import ControllerConfig
@@ -21,7 +22,7 @@ from worldmodels.replay import check_dream
 from worldmodels.run import (
     Metrics,
     Run,
-    load_tensors,
+    file_hash,
     progress,
     replacing,
     save_tensors,
@@ -39,7 +40,7 @@ class EvolveConfig:
     """Generations in the dream; 0: none."""
     later_generations: int | None = None
     """Generations in the dream of later rounds; none: as many."""
-    later_rounds: str = "fresh"
+    later_rounds: Literal["fresh", "warm"] = "fresh"
     """`fresh`: later rounds start from zeros; `warm`: from the best controller so far."""
     later_sigma0: float | None = None
     """First standard deviation of later rounds; none: cma.sigma0. Small keeps C near the driving
@@ -72,20 +73,21 @@ class EvolveConfig:
     many standard deviations of the recorded returns."""
 
     def __post_init__(self) -> None:
-        if self.generations < 0 or self.real_generations < 0:
-            raise InputError("evolve.generations and evolve.real_generations must not be negative")
-        if min(self.rollouts_per_candidate, self.validate_every, self.validation_episodes) < 1:
-            raise InputError(
-                "evolve.rollouts_per_candidate, validate_every, validation_episodes: at least 1"
-            )
-        if self.later_rounds not in ("fresh", "warm"):
-            raise InputError("evolve.later_rounds must be fresh or warm")
+        counts = "rollouts_per_candidate", "validate_every", "validation_episodes", "finalists"
+        steps = "real_max_steps", "validation_max_steps", "checkpoint_every"
+        zeros = "generations", "later_generations", "real_generations", "final_episodes"
+        check_at_least("evolve", self, 1, *counts, *steps)
+        check_at_least("evolve", self, 0, *zeros)
+        check_above_zero("evolve", self, "later_sigma0", "real_sigma0", "replay_tolerance")
+        check_share("evolve", self, "starts_new_share")
 
 
 @dataclass
 class Progress:
     """Where evolution stands: all that the next generation depends on."""
 
+    mdnrnn: str
+    """Hash of the M that is dreamt."""
     generation: int = 0
     cma: bytes = b""
     validated: list[tuple[int, np.ndarray, list[float]]] = field(default_factory=list)
@@ -138,6 +140,7 @@ def evolve(
     """
     result = run.controller / "controller.safetensors"
     if result.exists():
+        load_champion(run)
         say(f"{result} is there already")
         return
     with Metrics(run, "evolve") as metrics:
@@ -154,6 +157,7 @@ def evolve(
         parameters, score = _choose(setting, state)
         about = {
             "controller": asdict(controller),
+            "mdnrnn": state.mdnrnn,
             "validation": score,
             "real_steps": state.real_steps,
         }
@@ -167,15 +171,16 @@ def evolve(
 def _restore(setting: Setting, start: Run | None) -> Progress:
     path = setting.run.controller / "state.pkl"
     if path.exists():
-        return load_state(path, Progress)
+        state = load_state(path, Progress)
+        check_evolved_in(setting.run, state.mdnrnn, path)
+        return state
     mean = np.zeros(setting.arena.num_parameters)
     if start is not None:
-        tensors, _ = load_tensors(start.controller / "controller.safetensors")
-        mean = tensors["best"].double().numpy()
+        mean = load_champion(start).parameters["best"].double().numpy()
     sigma0 = setting.config.later_sigma0 if setting.run.earlier else None
     cma = replace(setting.cma, sigma0=sigma0 or setting.cma.sigma0)
     es = CMAES(cma, mean, seed_for(setting.seed, "evolve", setting.run.number))
-    return Progress(cma=es.to_bytes())
+    return Progress(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), cma=es.to_bytes())
 
 
 def _run(setting: Setting, state: Progress) -> None:
