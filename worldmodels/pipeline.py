@@ -33,14 +33,7 @@ def pipeline(run: Run, config: Config) -> None:
         say(f"round {index}: {load_champion(this).validation:.1f} on real validation episodes")
     if config.rounds > 1:
         _copy(_best(rounds), run)
-    evaluate(
-        run,
-        config.dream,
-        config.evaluate,
-        config.workers,
-        config.seed,
-        rounds if config.rounds > 1 else (),
-    )
+    evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
     if not (run.videos / "dream.webm").exists():
         watch(run, config.watch, config.seed)
     _minutes([*rounds, run] if config.rounds > 1 else [run])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,7 +59,6 @@ def evaluate(
     config: EvaluateConfig,
     workers: WorkersConfig,
     seed: int,
-    rounds: Sequence[Run] = (),
 ) -> dict[str, Any]:
     """Writes bundle/, measures it as read back, writes evaluation.json and histogram.png.
 
@@ -69,7 +68,6 @@ def evaluate(
         config: which episodes.
         workers: where they run.
         seed: the run's, for the bundle's start windows.
-        rounds: the run's rounds, whose times and frames are counted.
 
     Returns:
         What evaluation.json holds.
@@ -96,8 +94,8 @@ def evaluate(
             "returns": returns,
             "seeds": [seeds[0], len(seeds)],
             "baselines": baselines,
-            "real_frames": _real_frames([*rounds, run], bundle.world),
-            "seconds": _active_seconds([*rounds, run]) + metrics.seconds,
+            "real_frames": _real_frames(_parts(run), bundle.world),
+            "seconds": _active_seconds(_parts(run)) + metrics.seconds,
             "cores": cores(),
             "command": " ".join(sys.argv),
             "versions": package_versions(),
@@ -181,6 +179,12 @@ def _beside(returns: np.ndarray, blind: np.ndarray) -> dict[str, Any]:
         "returns": blind,
         "paired_ci95": difference.ci95,
     }
+
+
+def _parts(run: Run) -> list[Run]:
+    """The run's rounds, where it has any, and the run itself."""
+    folders = sorted((run.folder / "rounds").glob("[0-9][0-9]"))
+    return [*map(Run, folders), run]
 
 
 def _real_frames(runs: Iterable[Run], world: World) -> dict[str, int]:
