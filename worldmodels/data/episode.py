@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, UInt8
@@ -21,8 +22,41 @@ COLLECT, ENCODE = "scripts/collect.py", "scripts/encode.py"
 """What makes episodes, and their latents, again."""
 
 
+Kind = TypeVar("Kind", bound="_Steps")
+
+
+class _Steps:
+    """What both kinds share: the first field has a row per frame, the others a row per action."""
+
+    actions: np.ndarray
+    made_by: ClassVar[str]
+    """The script that makes such files again."""
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def save(self, path: Path) -> None:
+        save_arrays(path, **{name: getattr(self, name) for name in self._names()})
+
+    @classmethod
+    def load(cls: type[Kind], path: Path) -> Kind:
+        """Reads and checks a file.
+
+        Raises:
+            InputError: the file is truncated, foreign, or its arrays don't belong together.
+        """
+        arrays = _read(path, cls._names(), cls.made_by)
+        frames, actions = (len(arrays[name]) for name in (cls._names()[0], "actions"))
+        _check_lengths(path, frames, actions, cls.made_by)
+        return cls(**arrays)
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [f.name for f in fields(cls)]  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
-class Episode:
+class Episode(_Steps):
     """One real episode, as `collect` stores it."""
 
     frames: UInt8[np.ndarray, "T_frames 64 64 3"]
@@ -35,26 +69,11 @@ class Episode:
     terminated: Bool[np.ndarray, " T"]
     truncated: Bool[np.ndarray, " T"]
 
-    def __len__(self) -> int:
-        return len(self.actions)
-
-    def save(self, path: Path) -> None:
-        save_arrays(path, **{f.name: getattr(self, f.name) for f in fields(self)})
-
-    @classmethod
-    def load(cls, path: Path) -> Episode:
-        """Reads and checks a file.
-
-        Raises:
-            InputError: the file is truncated, foreign, or its arrays don't belong together.
-        """
-        episode = cls(**_read(path, cls, COLLECT))
-        _check_lengths(path, len(episode.frames), len(episode), COLLECT)
-        return episode
+    made_by: ClassVar[str] = COLLECT
 
 
 @dataclass(frozen=True)
-class LatentEpisode:
+class LatentEpisode(_Steps):
     """The same episode with each frame's posterior in the place of the frame."""
 
     mu: Float16[np.ndarray, "T_frames Z"]
@@ -65,22 +84,7 @@ class LatentEpisode:
     terminated: Bool[np.ndarray, " T"]
     truncated: Bool[np.ndarray, " T"]
 
-    def __len__(self) -> int:
-        return len(self.actions)
-
-    def save(self, path: Path) -> None:
-        save_arrays(path, **{f.name: getattr(self, f.name) for f in fields(self)})
-
-    @classmethod
-    def load(cls, path: Path) -> LatentEpisode:
-        """Reads and checks a file.
-
-        Raises:
-            InputError: as `Episode.load`.
-        """
-        episode = cls(**_read(path, cls, ENCODE))
-        _check_lengths(path, len(episode.mu), len(episode), ENCODE)
-        return episode
+    made_by: ClassVar[str] = ENCODE
 
 
 def episode_files(*folders: Path, command: str = COLLECT) -> list[Path]:
@@ -95,9 +99,8 @@ def episode_files(*folders: Path, command: str = COLLECT) -> list[Path]:
     return files
 
 
-def _read(path: Path, kind: type, command: str) -> dict[str, np.ndarray]:
+def _read(path: Path, names: list[str], command: str) -> dict[str, np.ndarray]:
     arrays = load_arrays(path, command)
-    names = [f.name for f in fields(kind)]
     if missing := [name for name in names if name not in arrays]:
         raise InputError(f"{path} has no array `{missing[0]}`: delete it and run `{command}` again")
     return {name: arrays[name] for name in names}
