@@ -31,6 +31,8 @@ from worldmodels.seeding import numpy_generator
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import World
 
+BASELINES = Path(__file__).parent / "envs" / "baselines.json"
+"""Blind policies found once per world by scripts/find_baselines.py."""
 LANES = 4
 """Real environments side by side in a job. Fixed: a job's bits depend on its own lanes."""
 

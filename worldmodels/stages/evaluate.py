@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -23,14 +22,12 @@ from worldmodels.data.starts import draw_starts
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.real import package_versions
 from worldmodels.errors import check_at_least
-from worldmodels.evaluation import RealEvaluation, Senses, evaluate_blind, interval
+from worldmodels.evaluation import BASELINES, RealEvaluation, Senses, evaluate_blind, interval
 from worldmodels.run import Metrics, Run, cores, file_hash, load_json, save_json, say
 from worldmodels.seeding import environment_seeds
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
-BASELINES = Path(__file__).parent.parent / "envs" / "baselines.json"
-"""Blind policies found once per world by scripts/find_baselines.py."""
 STARTS = 500
 """Most start windows that a bundle carries."""
 CHUNK = 32

@@ -10,17 +10,13 @@ from typing import Any
 
 import numpy as np
 
-import worldmodels
 from worldmodels.envs.real import describe
 from worldmodels.envs.take_cover import TAKE_COVER
-from worldmodels.evaluation import evaluate_blind, interval
+from worldmodels.evaluation import BASELINES, evaluate_blind, interval
 from worldmodels.run import load_json, progress, save_json, say
 from worldmodels.seeding import environment_seeds
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig
-
-BASELINES = Path(worldmodels.__file__).parent / "envs" / "baselines.json"
-"""Where `evaluate` looks for them."""
 
 
 @dataclass(frozen=True)
