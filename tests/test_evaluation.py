@@ -61,11 +61,12 @@ def short(tiny_bundle):
     return replace(bundle, world=replace(bundle.world, config=config))
 
 
-def dreaming(bundle, horizon):
-    config = DreamConfig(horizon=horizon)
+def dreaming(bundle, horizon, processes=1, engine="float32"):
+    config = DreamConfig(horizon=horizon, engine=engine)
     return DreamEvaluation(
         lambda lanes: dream_of(bundle, lanes, config, autoreset_mode=AutoresetMode.DISABLED),
         bundle.controller,
+        WorkersConfig(processes=processes),
     )
 
 
@@ -84,6 +85,15 @@ def test_a_population_in_the_dream_is_its_members_one_by_one(tiny_bundle):
     assert np.ptp(returns) > 0.01
 
 
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_dreams_give_equal_bits_on_any_threads(tiny_bundle, engine):
+    bundle = Bundle.load(tiny_bundle)
+    population, seeds = candidates(bundle, 7), [3, 4, 5]
+    measured = [dreaming(bundle, 15, n, engine)(population, seeds)[0] for n in (1, 2, 3)]
+    for returns in measured[1:]:
+        np.testing.assert_array_equal(returns, measured[0])
+
+
 def test_evolution_finds_the_optimum_of_a_toy_dream(linear_mdnrnn):
     """z drifts up by 0.3 a step and ends the dream above 1; a = -1 takes 0.6 off."""
     mdnrnn = linear_mdnrnn(1.0, 0.6, (0.3,), (1.0,), 0.05, ends=(1.0, 0.0), threshold=1.0)
@@ -96,7 +106,7 @@ def test_evolution_finds_the_optimum_of_a_toy_dream(linear_mdnrnn):
         settings = {"inputs": "z", "autoreset_mode": AutoresetMode.DISABLED}
         return DreamEnv(mdnrnn, starts, actions, world, config, lanes, **settings)
 
-    evaluate = DreamEvaluation(make, controller)
+    evaluate = DreamEvaluation(make, controller, HERE)
     assert evaluate(np.zeros((1, 2)), [1, 2])[0].max() < 8
     es = CMAES(CMAConfig(population_size=8, sigma0=0.5), np.zeros(2), seed=0)
     for generation in range(12):

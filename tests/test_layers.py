@@ -17,7 +17,7 @@ FLOORS = [
     {"models", "data", "evolution"},
     {"bundle"},
     {"envs"},
-    {"agent", "workers", "evaluation", "replay", "arena"},
+    {"agent", "workers", "evaluation", "halving", "replay", "arena"},
     {"stages"},
     {"config"},
     {"pipeline", "gallery", "web"},
@@ -30,6 +30,7 @@ TIES = {
     ("envs.real", "envs.take_cover"),
     ("envs.explore", "envs.features"),
     ("evaluation", "workers"),
+    ("halving", "evaluation"),
     ("arena", "evaluation"),
     ("arena", "workers"),
 }

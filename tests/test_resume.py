@@ -130,7 +130,8 @@ def test_training(script, smoke_copy, hashes, stage, folder, needs):
 def test_evolve(script, smoke_copy, hashes):
     """Killed in the dream and killed again in the real world."""
     lengths = {"generations": DREAMT, "real_generations": REAL, "real_max_steps": 8}
-    run = smoke_copy("episodes", "vae", "latents", "mdnrnn", evolve=lengths)
+    savings = {"rollouts_per_candidate": 3, "screening_rollouts": 1, "patience": 5}
+    run = smoke_copy("episodes", "vae", "latents", "mdnrnn", evolve=lengths | savings)
     twin = twin_of(run)
     result = run.controller / "controller.safetensors"
     for target in (int(np.random.default_rng(2).integers(2, DREAMT // 2)), DREAMT + 1):

@@ -38,11 +38,15 @@ def test_collect_car_racing(script, smoke_copy, hashes):
     assert load_json(one.world_file) == load_json(two.world_file)
 
 
-@pytest.mark.parametrize("dreamt", [0, 1], ids=["cold", "warm"])
-def test_evolve_in_the_real_world(script, smoke_copy, hashes, dreamt):
+@pytest.mark.parametrize(
+    ("dreamt", "savings"),
+    [(0, {}), (1, {}), (0, {"rollouts_per_candidate": 3, "screening_rollouts": 1, "patience": 4})],
+    ids=["cold", "warm", "saving"],
+)
+def test_evolve_in_the_real_world(script, smoke_copy, hashes, dreamt, savings):
     """Cold, and from the mean that the dream left."""
     lengths = {"generations": dreamt, "real_generations": 2, "real_max_steps": 6}
-    run = smoke_copy("episodes", "vae", "latents", "mdnrnn", evolve=lengths)
+    run = smoke_copy("episodes", "vae", "latents", "mdnrnn", evolve=lengths | savings)
     one, two = both(script, run, "evolve")
     result = "controller.safetensors"
     assert hashes(one.controller)[result] == hashes(two.controller)[result]

@@ -20,6 +20,18 @@ from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Steps after which episodes end early; none: they don't."""
+
+    training: int | None = None
+    """All of a training episode in reality."""
+    validation: int | None = None
+    """All of a validation episode."""
+    patience: int | None = None
+    """Those of a training episode, in the dream or in reality, without a new best return."""
+
+
 @dataclass(frozen=True)
 class Arena:
     """What evolution measures candidates with."""
@@ -41,7 +53,7 @@ def arena_of(
     dream: DreamConfig,
     source: EpisodeSource,
     workers: WorkersConfig,
-    limits: tuple[int | None, int | None],
+    limits: Limits,
     seed: int,
 ) -> Arena:
     """The arena of a run's V and M.
@@ -52,7 +64,7 @@ def arena_of(
         dream: how M is dreamt.
         source: latents, from which dreams begin.
         workers: where real episodes run.
-        limits: most steps of a training and of a validation episode in reality.
+        limits: when episodes end early.
         seed: of the choice of start windows.
 
     Raises:
@@ -87,8 +99,10 @@ def arena_of(
 
     senses = Senses.of_run(run)
     real, validation = (
-        RealEvaluation(world, senses, made, workers, official=False, max_steps=steps)
-        for steps in limits
+        RealEvaluation(
+            world, senses, made, workers, official=False, max_steps=steps, patience=patience
+        )
+        for steps, patience in ((limits.training, limits.patience), (limits.validation, None))
     )
-    dreamt = DreamEvaluation(make_dream, made)
+    dreamt = DreamEvaluation(make_dream, made, workers, limits.patience)
     return Arena(world, make_dream, dreamt, real, validation, made.num_parameters)

@@ -6,9 +6,12 @@ Two bodies: one batched dream, or jobs of a fixed number of lanes on workers in 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,13 +31,15 @@ from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
 from worldmodels.run import Run, file_hash
 from worldmodels.seeding import numpy_generator
-from worldmodels.workers import WorkersConfig, run_jobs
+from worldmodels.workers import WorkersConfig, one_thread, run_jobs
 from worldmodels.world import World
 
 BASELINES = Path(__file__).parent / "envs" / "baselines.json"
 """Blind policies found once per world by scripts/find_baselines.py."""
 LANES = 4
 """Real environments side by side in a job. Fixed: a job's bits depend on its own lanes."""
+DREAM_LANES = 512
+"""Most lanes of a dream's job. Fixed likewise; fewer make smaller, slower products."""
 
 Returns = Float64[np.ndarray, "P R"]
 Lengths = Int64[np.ndarray, "P R"]
@@ -94,20 +99,45 @@ def population_policy(
 
 
 class DreamEvaluation:
-    """All candidates as one batch in the dream; keeps its environment between calls."""
+    """Candidates in the dream, in jobs that threads dream side by side; keeps their environments.
 
-    def __init__(self, make: Callable[[int], DreamEnv], controller: Controller) -> None:
-        self._make, self._controller = make, controller
-        self._env: DreamEnv | None = None
+    A job is some candidates on all seeds, and runs on one thread: its bits are the same wherever.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], DreamEnv],
+        controller: Controller,
+        workers: WorkersConfig,
+        patience: int | None = None,
+    ) -> None:
+        self._make, self._controller, self._patience = make, controller, patience
+        self._workers = workers
+        self._envs: dict[tuple[int, int], DreamEnv] = {}
 
     def __call__(
         self, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
     ) -> tuple[Returns, Lengths]:
-        lanes = len(parameters) * len(seeds)
-        if self._env is None or self._env.num_envs != lanes:
-            self._env = self._make(lanes)
-        policy = population_policy(self._controller, parameters, self._env.actions)
-        returns, lengths = rollout(self._env, policy, list(seeds) * len(parameters))
+        jobs = max(2, math.ceil(len(parameters) * len(seeds) / DREAM_LANES))
+        parts = [part for part in np.array_split(parameters, jobs) if len(part)]
+        envs = [self._env(job, len(part) * len(seeds)) for job, part in enumerate(parts)]
+        # threads take the number from the one that starts them
+        with one_thread(), ThreadPoolExecutor(min(self._workers.count, len(parts))) as pool:
+            results = list(pool.map(self._dream, envs, parts, repeat(seeds)))
+        returns, lengths = (np.concatenate(rows) for rows in zip(*results, strict=True))
+        return returns, lengths
+
+    def _env(self, job: int, lanes: int) -> DreamEnv:
+        if (job, lanes) not in self._envs:
+            self._envs[job, lanes] = self._make(lanes)
+        return self._envs[job, lanes]
+
+    def _dream(
+        self, env: DreamEnv, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
+    ) -> tuple[Returns, Lengths]:
+        policy = population_policy(self._controller, parameters, env.actions)
+        everyone = list(seeds) * len(parameters)
+        returns, lengths = rollout(env, policy, everyone, patience=self._patience)
         shape = len(parameters), len(seeds)
         return returns.reshape(shape), lengths.reshape(shape)
 
@@ -127,9 +157,10 @@ class RealEvaluation:
         *,
         official: bool,
         max_steps: int | None = None,
+        patience: int | None = None,
         label: str | None = None,
     ) -> None:
-        self._fixed = (_text(world), senses, controller, official, max_steps)
+        self._fixed = (_text(world), senses, controller, official, max_steps, patience)
         self._workers, self._label = workers, label
 
     def __call__(
@@ -167,6 +198,7 @@ def _real_job(
     controller: Controller,
     official: bool,
     max_steps: int | None,
+    patience: int | None,
     parameters: np.ndarray,
     seeds: list[int],
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +208,8 @@ def _real_job(
     envs.drawing = True
     actions = Actions.from_dict(envs.world.action)
     env = FeatureEnv(envs, vae, mdnrnn, actions, controller.config.inputs)
-    return rollout(env, population_policy(controller, parameters, actions), seeds, max_steps)
+    policy = population_policy(controller, parameters, actions)
+    return rollout(env, policy, seeds, max_steps, patience)
 
 
 def evaluate_blind(

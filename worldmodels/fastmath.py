@@ -7,25 +7,32 @@ the compiler computes eight or sixteen at a time. Relative errors stay below 4e-
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
 import numba
 import numpy as np
 import torch
 from llvmlite import ir
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 F = np.float32
 LOG2E, LN2_HIGH, LN2_LOW = F(1.44269504), F(0.693359375), F(-2.12194440e-4)
 SQRT_HALF = F(0.70710678)
 
 inlined = numba.njit(inline="always", error_model="numpy")
+kernel = numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
+"""Compiles a loop for one thread; others may run Python meanwhile.
+
+Sums may be reordered, so its bits are fixed on one machine type only. Mark the function with
+`typing.no_type_check` as well: a type checker's wrapper can't be compiled. Numba keeps the machine
+code on disk and notices changes in the kernel's own file only, not in this one.
+"""
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a loop over rows (`numba.prange`); it runs on as many threads as torch does.
+def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a loop over `numba.prange`, on as many threads as torch uses.
 
-    Sums may be reordered, so its bits are fixed on one machine type only.
+    Waking the threads takes some 50 µs: for work of a millisecond and more.
     """
     compiled = numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)(function)
 
@@ -37,27 +44,30 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @intrinsic
-def _float_of(typing: Any, bits: Any) -> Any:
+@no_type_check
+def _float_of(typing, bits):
     """The float32 of these 32 bits."""
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return numba.float32(numba.int32), codegen
 
 
 @intrinsic
-def _bits_of(typing: Any, number: Any) -> Any:
+@no_type_check
+def _bits_of(typing, number):
     """The 32 bits of a float32, as an int32."""
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.IntType(32))
 
     return numba.int32(numba.float32), codegen
 
 
 @inlined
-def exp(x: Any) -> Any:
+@no_type_check
+def exp(x):
     """e^x, x clamped to [-87, 88]. Source: Cephes, expf."""
     x = min(max(x, F(-87.0)), F(88.0))
     n = np.floor(x * LOG2E + F(0.5))
@@ -71,7 +81,8 @@ def exp(x: Any) -> Any:
 
 
 @inlined
-def log(x: Any) -> Any:
+@no_type_check
+def log(x):
     """ln x of a normal positive x. Source: Cephes, logf."""
     bits = _bits_of(x)
     exponent = F((bits >> np.int32(23)) - np.int32(126))
@@ -93,12 +104,48 @@ def log(x: Any) -> Any:
 
 
 @inlined
-def sigmoid(x: Any) -> Any:
+@no_type_check
+def sigmoid(x):
     """1 / (1 + e^-x)."""
     return F(1.0) / (F(1.0) + exp(-x))
 
 
 @inlined
-def tanh(x: Any) -> Any:
+@no_type_check
+def tanh(x):
     """2 σ(2x) - 1."""
     return F(1.0) - F(2.0) / (F(1.0) + exp(x + x))
+
+
+def widened(number: Any) -> Any:
+    """A number as float32; a uint16 holds the bits of a bfloat16. Only inside kernels."""
+    raise NotImplementedError
+
+
+@overload(widened, inline="always")
+@no_type_check
+def _widened(number):
+    if number == numba.uint16:
+        return lambda number: _float_of(np.int32(number) << np.int32(16))
+    return lambda number: number
+
+
+def narrowed(number: Any, like: Any) -> Any:
+    """A float32 as an array `like` stores it; bits are rounded to the nearest, ties to even."""
+    raise NotImplementedError
+
+
+@overload(narrowed, inline="always")
+@no_type_check
+def _narrowed(number, like):
+    if like.dtype == numba.uint16:
+        return lambda number, like: _bfloat16_bits(number)
+    return lambda number, like: number
+
+
+@inlined
+@no_type_check
+def _bfloat16_bits(number):
+    bits = _bits_of(number)
+    odd = (bits >> np.int32(16)) & np.int32(1)
+    return np.uint16((bits + np.int32(0x7FFF) + odd) >> np.int32(16))

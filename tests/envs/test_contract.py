@@ -159,3 +159,23 @@ def test_closes_once(make):
     env.close()
     env.close()
     assert env.closed
+
+
+def test_retired_lanes_are_frozen_until_a_reset(make):
+    env = make(DISABLED)
+    actions = actions_for(env)
+    env.reset(seed=[3, 4])
+    expected = play(env, actions)
+    env.reset(seed=[3, 4])
+    before = env.step(actions[0])[0]
+    env.retire(np.array([True, False]))
+    for action, others in zip(actions[1:], expected[1:], strict=True):
+        observations, rewards, terminated, truncated, _ = env.step(action)
+        np.testing.assert_array_equal(observations[0], before[0])
+        np.testing.assert_allclose(observations[1], others[1], rtol=1e-4, atol=1e-5)
+        assert rewards[0] == 0.0
+        assert truncated[0]
+        assert not terminated.any()
+    again, _ = env.reset(seed=[3, 4])
+    np.testing.assert_allclose(env.step(actions[0])[0], expected[0], rtol=1e-4, atol=1e-5)
+    assert again in env.observation_space

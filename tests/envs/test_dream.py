@@ -26,6 +26,7 @@ def dream(mdnrnn, num_envs, mode=AutoresetMode.DISABLED, starts=None, world=CONS
     actions = Actions("box", (-1.0,) * size, (1.0,) * size)
     vae = options.pop("vae", None)
     inputs = options.pop("inputs", "zh")
+    options.setdefault("engine", "float32")
     settings = {"autoreset_mode": mode, "inputs": inputs, "vae": vae}
     return DreamEnv(mdnrnn, starts, actions, world, DreamConfig(**options), num_envs, **settings)
 
@@ -53,12 +54,13 @@ def play(env, actions):
     return np.stack([s[0] for s in steps]), np.stack([s[1] for s in steps])
 
 
+@pytest.mark.parametrize("engine", ["reference", "float32", "bfloat16"])
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 1.5])
-def test_a_known_world_has_its_statistics(linear_mdnrnn, temperature):
+def test_a_known_world_has_its_statistics(linear_mdnrnn, temperature, engine):
     """z' = 0.8 z + 0.5 a + o + 0.4 sqrt(τ) ε with o -0.3 or 0.6, weights (0.7, 0.3)^(1/τ)."""
     lanes, offsets = 2000, np.array([-0.3, 0.6])
     mdnrnn = linear_mdnrnn(0.8, 0.5, tuple(offsets), (0.7, 0.3), 0.4)
-    env = dream(mdnrnn, lanes, temperature=temperature)
+    env = dream(mdnrnn, lanes, temperature=temperature, engine=engine)
     env.reset(seed=0)
     weights = np.array([0.7, 0.3]) ** (1 / temperature)
     weights /= weights.sum()
@@ -160,7 +162,7 @@ def test_a_dream_goes_on_from_its_window():
         state = mdnrnn.step(starts.mu[:, t], starts.actions[:, t], first, state)
     expected = torch.cat([starts.mu[:, -1], state[1], state[0]], 1)
     torch.testing.assert_close(torch.from_numpy(env.begin_at(range(5))), expected)
-    assert not env.first.any()
+    assert not env.state.first.any()
     begun = env.reset(seed=0)[0]
     assert all(any(np.array_equal(row, e) for e in env.begin_at(range(5))) for row in begun)
 
@@ -173,7 +175,7 @@ def test_the_papers_way_begins_cold_with_the_restart_flag():
     h, _ = mdnrnn.step(starts.mu[:, 0], torch.zeros(1, 2), torch.ones(1), mdnrnn.initial_state(1))
     after = env.step(np.zeros((1, 2), np.float32))[0]
     np.testing.assert_allclose(after[0, 3:], h[0], rtol=1e-5)
-    assert not env.first.any()
+    assert not env.state.first.any()
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_frames_are_vs():
     frames = env.render()
     assert [(f.shape, f.dtype) for f in frames] == [((64, 64, 3), np.uint8)] * 2
     with torch.no_grad():
-        expected = vae.decode(env.z)[1].permute(1, 2, 0) * 255
+        expected = vae.decode(env.state.z)[1].permute(1, 2, 0) * 255
     np.testing.assert_allclose(frames[1], expected, atol=0.51)
 
 

@@ -22,24 +22,25 @@ DARKER = 2  # what pygame's smoothscale loses by rounding down, once per axis
 GAUGES = (125, 175, 200, 225, 250)  # left edges: speed and the four wheels
 GAUGE_UNITS = (0.4, 0.2, 0.2, 0.2, 0.2)  # window pixels per unit of speed
 GAUGE_COLORS = ((255, 255, 255), (0, 0, 255), (0, 0, 255), (51, 0, 255), (51, 0, 255))
-STEERING, ROTATION = 500, 750  # left edges of the dials
+STEERING, ROTATION = 500, 750  # where the dials begin
+STEERING_UNIT, ROTATION_UNIT = 250, 20  # window pixels per radian, and per radian a second
 
 Bar = UInt8[np.ndarray, "12 96 3"]
 
 
 def draw_bar(car: Any, total: float) -> Bar:
     """The bar for a car in its present state and a sum of rewards."""
-    bar = _text(f"{total:04.0f}").copy()
+    bar = text_of(f"{total:04.0f}").copy()
     speeds = (math.hypot(*car.hull.linearVelocity), *(wheel.omega for wheel in car.wheels))
     for left, unit, speed, color in zip(GAUGES, GAUGE_UNITS, speeds, GAUGE_COLORS, strict=True):
         if abs(speed) > 1e-4:
             cv2.add(bar, _rectangle(left, left + 25, int(80 - unit * speed), 80, color), dst=bar)
     steering, rotation = car.wheels[0].joint.angle, car.hull.angularVelocity
     if abs(steering) > 1e-4:
-        right = int(STEERING - 250 * steering)
+        right = int(STEERING - STEERING_UNIT * steering)
         cv2.add(bar, _rectangle(STEERING, right, 20, 60, (0, 255, 0)), dst=bar)
     if abs(rotation) > 1e-4:
-        right = int(ROTATION - 20 * rotation)
+        right = int(ROTATION - ROTATION_UNIT * rotation)
         cv2.add(bar, _rectangle(ROTATION, right, 20, 60, (255, 0, 0)), dst=bar)
     return bar
 
@@ -63,7 +64,7 @@ def _covered(start: int, end: int, scale: float, count: int) -> Float[np.ndarray
 
 
 @functools.lru_cache(maxsize=4096)
-def _text(text: str) -> Bar:
+def text_of(text: str) -> Bar:
     """A bar with a text alone, centred at (60, 50)."""
     label = _label(text)
     window = pygame.Surface((125, 100))  # 12 x 12 picture pixels

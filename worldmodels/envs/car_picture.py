@@ -37,6 +37,7 @@ CAR_CENTER = np.array([CAR_X - CAR_BOX[0], CAR_Y - CAR_BOX[1]]) * CAR_FINE - 0.5
 CAR_CENTER *= 1 << SUBPIXEL
 TYRE_X = car_dynamics.WHEEL_W * car_dynamics.SIZE
 TYRE_Y = car_dynamics.WHEEL_R * car_dynamics.SIZE
+MARK_ANGLE = 1.2  # radians of the wheel's turn that its white mark takes
 BLACK, MARK, HULL = (0, 0, 0), (77 - DARKER,) * 3, (204 - DARKER, 0, 0)
 
 Affine = Float[np.ndarray, "2 3"]
@@ -119,6 +120,11 @@ def _narrowed(road: Polygons) -> Polygons:
     return np.stack([left[:, 0], right[:, 0], right[:, 1], left[:, 1]], axis=1)
 
 
+def zoom_at(time: float) -> float:
+    """Window pixels per unit after some seconds: the view zooms in during the first."""
+    return official.SCALE * (0.1 * max(1 - time, 0) + official.ZOOM * min(time, 1))
+
+
 @dataclass(frozen=True)
 class Camera:
     """What the picture shows: it follows the hull and turns with it.
@@ -134,12 +140,9 @@ class Camera:
 
     @classmethod
     def following(cls, hull: Any, time: float) -> "Camera":
-        """The camera at a time in seconds; it zooms in during the first of them."""
-        zoom = 0.1 * official.SCALE * max(1 - time, 0) + official.ZOOM * official.SCALE * min(
-            time, 1
-        )
+        """The camera at a time in seconds."""
         x, y = hull.position
-        return cls(x, y, math.cos(hull.angle), math.sin(hull.angle), zoom)
+        return cls(x, y, math.cos(hull.angle), math.sin(hull.angle), zoom_at(time))
 
     def seen(self, raster: Raster, palette: Palette, box: Box, fine: int) -> Colored:
         """The field in a part of the picture, `fine` x `fine` samples a pixel."""
@@ -187,11 +190,11 @@ def _draw_car(patch: Colored, car: Any, camera: Camera) -> None:
     pixels = (np.array(wheels) * (CAR_SCALE * camera.zoom) + CAR_CENTER).astype(np.int32)
     for polygon, color in zip(pixels, colors, strict=True):
         cv2.fillConvexPoly(patch, polygon, color, shift=SUBPIXEL)
-    cv2.copyTo(*_hull(camera.zoom), patch)
+    cv2.copyTo(*hull_at(camera.zoom), patch)
 
 
 @functools.lru_cache(maxsize=64)
-def _hull(zoom: float) -> tuple[Colored, UInt8[np.ndarray, "y x"]]:
+def hull_at(zoom: float) -> tuple[Colored, UInt8[np.ndarray, "y x"]]:
     """The hull on the patch and the mask of its pixels; both change with the zoom alone."""
     hull = np.zeros((CAR_BOX[3] * CAR_FINE, CAR_BOX[2] * CAR_FINE, 4), np.uint8)
     for name in ("HULL_POLY1", "HULL_POLY2", "HULL_POLY3", "HULL_POLY4"):
@@ -213,7 +216,7 @@ def _wheels(car: Any, camera: Camera) -> tuple[list[Quadrilateral], list[tuple[i
         turn = wheel.angle - angle
         polygons.append(_across(center, turn, TYRE_Y, -TYRE_Y))
         colors.append(BLACK)
-        start, end = wheel.phase, wheel.phase + 1.2
+        start, end = wheel.phase, wheel.phase + MARK_ANGLE
         if math.sin(start) <= 0 or math.sin(end) <= 0:
             polygons.append(_across(center, turn, _mark_edge(start), _mark_edge(end)))
             colors.append(MARK)

@@ -4,6 +4,7 @@ Gymnasium spends 98% of a step on drawing. Here `car_picture` draws and everythi
 parent's code, so rewards, ends and positions are equal to the last bit; only pixels differ.
 """
 
+import math
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -11,10 +12,19 @@ from typing import Any
 
 import gymnasium.envs.box2d.car_racing as official
 import numpy as np
+from jaxtyping import Float64
 
-from worldmodels.envs.car_picture import Palette, Picture, Raster, draw_picture
+from worldmodels.envs.car_bar import SIDE, text_of
+from worldmodels.envs.car_motion import Car
+from worldmodels.envs.car_picture import Palette, Picture, Raster, draw_picture, hull_at, zoom_at
+
+try:
+    from worldmodels.envs.car_kernel import paint
+except ImportError:  # no Numba for this platform
+    paint = None
 
 CACHED_TRACKS = 64
+NEAR = 6.0  # zoom above which two samples a pixel and axis are enough
 
 
 @dataclass
@@ -55,18 +65,38 @@ class CarRacing(official.CarRacing):
     drawing: bool = True
     track: Any  # the parent declares these too narrowly
     road: Any
+    car: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._picture: Picture = np.zeros((96, 96, 3), np.uint8)
         self._raster: Raster | None = None
 
+    def step(self, action: Any) -> Any:
+        if action is None:  # `reset` has just built the car
+            self.car.__class__ = Car
+        return super().step(action)
+
     def draw(self) -> Picture:
         """A new picture of the present state."""
         if self._raster is None:
             self._raster = self._track.raster()
-        self._palette.paint(self._road_colors)
-        return draw_picture(self._raster, self._palette, self.car, self.t, self.reward)
+        zoom = zoom_at(self.t)
+        if paint is None or zoom < NEAR:
+            self._palette.paint(self._road_colors)
+            return draw_picture(self._raster, self._palette, self.car, self.t, self.reward)
+        picture = np.empty((SIDE, SIDE, 3), np.uint8)
+        paint(
+            picture,
+            self._raster.identities,
+            self._palette.table,
+            self._road_colors,
+            hull_at(zoom)[1],
+            text_of(f"{self.reward:04.0f}"),
+            numbers_of(self.car),
+            zoom,
+        )
+        return picture
 
     def _render(self, mode: str) -> Any:
         if mode != "state_pixels":
@@ -121,3 +151,15 @@ class CarRacing(official.CarRacing):
                 next(tiles).color = colors[row]
                 self.road_poly[row] = (corners, colors[row])
         self._palette = Palette(self.bg_color, self.grass_color)
+
+
+def numbers_of(car: Any) -> Float64[np.ndarray, " 26"]:
+    """What the picture shows of a car: six numbers of the hull, five of each wheel."""
+    hull = car.hull
+    position, velocity = hull.position, hull.linearVelocity
+    speed, turn = math.hypot(velocity.x, velocity.y), hull.angularVelocity
+    numbers = [position.x, position.y, hull.angle, speed, car.wheels[0].joint.angle, turn]
+    for wheel in car.wheels:
+        position = wheel.position
+        numbers += [position.x, position.y, wheel.angle, wheel.omega, wheel.phase]
+    return np.array(numbers)

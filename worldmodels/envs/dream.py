@@ -25,6 +25,7 @@ from worldmodels.models.controller import (
     feature_space,
     features,
 )
+from worldmodels.models.engine import DreamState, EngineName, Raw, engine_for
 from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.noise import Noise
 from worldmodels.models.vae import VAE, frames_of
@@ -47,6 +48,9 @@ class DreamConfig:
     """Start windows drawn from the data."""
     warmup: int = 16
     """Frames of a start window."""
+    engine: EngineName = "auto"
+    """How M is stepped: compiled with products in bfloat16 or float32, or `reference`, in plain
+    PyTorch; `auto`: compiled where Numba is installed, bfloat16 where the processor has it."""
 
     def __post_init__(self) -> None:
         check_above_zero("dream", self, "temperature")
@@ -95,17 +99,13 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._starts = warm(mdnrnn, starts)
-        joint = mdnrnn.config.mixture == "joint"
-        self._noise = Noise(1 if joint else mdnrnn.latent_size, mdnrnn.latent_size)
-        self._allocate()
-
-    def _allocate(self) -> None:
-        self.z = torch.zeros(self.num_envs, self.mdnrnn.latent_size)
-        self.h, self.c = self.mdnrnn.initial_state(self.num_envs)
-        self.first = torch.zeros(self.num_envs)
-        self.steps = np.zeros(self.num_envs, np.int64)
-        self.keys = [(seed_for(0, "unseeded dream", lane), -1) for lane in range(self.num_envs)]
-        self.terminated, self.truncated = (np.ones(self.num_envs, bool) for _ in range(2))
+        uniforms = 1 if mdnrnn.config.mixture == "joint" else mdnrnn.latent_size
+        self._noise = Noise(num_envs, uniforms, mdnrnn.latent_size)
+        self.engine = engine_for(mdnrnn, config.engine, num_envs)
+        self.state = DreamState.empty(mdnrnn, num_envs)
+        self.steps = np.zeros(num_envs, np.int64)
+        self.keys = [(seed_for(0, "unseeded dream", lane), -1) for lane in range(num_envs)]
+        self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))
 
     def reset(
         self,
@@ -135,18 +135,21 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         flags = self.terminated.copy(), self.truncated.copy()
         return self._observation(), rewards, *flags, {}
 
+    def retire(self, lanes: np.ndarray) -> None:
+        """These lanes (a mask) are over: frozen until reset, as if truncated."""
+        self.truncated |= lanes
+
     @torch.inference_mode()
     def render(self) -> tuple[np.ndarray, ...]:
         """One frame uint8 (64, 64, 3) per lane."""
         if self.vae is None:
             raise ValueError("rendering a dream needs V: pass vae=")
-        return tuple(frames_of(self.vae.decode(self.z)).numpy())
+        return tuple(frames_of(self.vae.decode(self.state.z)).numpy())
 
     def begin_at(self, windows: Sequence[int]) -> np.ndarray:
         """Begins lane i at start window `windows[i]`; the observation."""
         self.reset(seed=0)
-        chosen = list(windows)
-        self.z, self.h, self.c, self.first = (part[chosen].clone() for part in self._starts)
+        self._start(np.arange(self.num_envs), list(windows))
         return self._observation()
 
     def put(self, lane: int, z: Tensor, state: State, first: float = 0.0) -> None:
@@ -158,56 +161,57 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
             state: (h, c) of (1, H) each.
             first: 1 where the moment opens an episode.
         """
-        self.z[lane], self.h[lane], self.c[lane] = z, state[0][0], state[1][0]
-        self.first[lane], self.steps[lane] = first, 0
+        mine = self.state
+        mine.z[lane], mine.h[lane], mine.c[lane] = z, state[0][0], state[1][0]
+        mine.first[lane], self.steps[lane] = first, 0
+        self._noise.begin([lane], [self.keys[lane]])
         self.terminated[lane] = self.truncated[lane] = False
 
     def _begin(self, lanes: np.ndarray, seeds: Sequence[int | None]) -> None:
         for lane in lanes:
             seed, before = seeds[lane], self.keys[lane]
             self.keys[lane] = (before[0], before[1] + 1) if seed is None else (seed, 0)
-        chosen = [self._start_of(self.keys[lane]) for lane in lanes]
-        index = torch.from_numpy(lanes)
-        for mine, start in zip((self.z, self.h, self.c, self.first), self._starts, strict=True):
-            mine[index] = start[chosen]
+        keys = [self.keys[lane] for lane in lanes]
+        windows = {key: self._start_of(key) for key in dict.fromkeys(keys)}
+        self._noise.begin(lanes.tolist(), keys)
+        self._start(lanes, [windows[key] for key in keys])
         self.steps[lanes] = 0
         self.terminated[lanes] = self.truncated[lanes] = False
+
+    def _start(self, lanes: np.ndarray, windows: list[int]) -> None:
+        mine = self.state.z, self.state.h, self.state.c, self.state.first
+        index = torch.from_numpy(lanes)
+        for part, start in zip(mine, self._starts, strict=True):
+            part[index] = start[windows]
 
     def _start_of(self, key: tuple[int, int]) -> int:
         return int(numpy_generator(key[0], "dream start", key[1]).integers(len(self._starts[0])))
 
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Dreams one step of these lanes; their rewards."""
-        whole = len(lanes) == self.num_envs
-        index = slice(None) if whole else torch.from_numpy(lanes)
-        taken = torch.from_numpy(np.ascontiguousarray(actions[lanes], np.float32))
-        state = self.h[index], self.c[index]
-        h, c = self.mdnrnn.step(
-            self.z[index], self.actions.canonical(taken), self.first[index], state
-        )
-        prediction = self.mdnrnn.predict(h)
-        noise = self._noise([self.keys[lane] for lane in lanes], self.steps[lanes])
-        z = prediction.mixture.sample_from_noise(*noise, temperature=self.config.temperature)
-        self.z[index], self.h[index], self.c[index] = z.clamp_(-LATENT_BOUND, LATENT_BOUND), h, c
-        self.first[index] = 0.0
+        given = torch.from_numpy(np.ascontiguousarray(actions, np.float32))
+        taken = self.actions.canonical(given).numpy()
+        rows, heat = self._noise.rows(lanes, self.steps[lanes]), self.config.temperature
+        reward, end = self.engine.step(lanes, taken, self.state, self._noise, rows, heat)
+        self.state.first[torch.from_numpy(lanes)] = 0.0
         self.steps[lanes] += 1
         self.truncated[lanes] = self.steps[lanes] >= self.config.horizon
-        if prediction.termination is not None:  # p > 1/2, whatever the temperature: the paper
-            self.terminated[lanes] = (prediction.termination > 0).numpy()
-        return self._rewards(prediction.reward, len(lanes))
+        if end is not None:  # p > 1/2, whatever the temperature: the paper
+            self.terminated[lanes] = end > 0
+        return self._rewards(reward, len(lanes))
 
-    def _rewards(self, raw: Tensor | None, lanes: int) -> np.ndarray:
-        constant = self.world.reward_per_frame * self.world.action_repeat
+    def _rewards(self, raw: Raw, lanes: int) -> np.ndarray:
+        world = self.world
+        constant = world.reward_per_frame * world.action_repeat
         if raw is None:
             return np.full(lanes, constant)
-        expected = self.mdnrnn.expected_reward(raw).double().numpy()
-        if self.world.reward == "real":
-            return expected
-        return expected * self.world.reward_per_count + constant
+        expected = self.mdnrnn.expected_reward(torch.from_numpy(raw)).double().numpy()
+        return expected if world.reward == "real" else expected * world.reward_per_count + constant
 
     def _observation(self) -> np.ndarray:
-        cells = self.c.clamp(-CELL_BOUND, CELL_BOUND)
-        return features(self.z, self.h, cells, self.inputs).numpy().copy()
+        z, h, c = self.state.z, self.state.h, self.state.c
+        cells = c.clamp(-CELL_BOUND, CELL_BOUND) if "c" in self.inputs else c
+        return features(z, h, cells, self.inputs).numpy()
 
 
 @torch.inference_mode()

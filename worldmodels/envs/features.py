@@ -105,6 +105,11 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self._ended = terminated | truncated
         return self._observation(), rewards, terminated, truncated, infos
 
+    def retire(self, lanes: np.ndarray) -> None:
+        """These lanes (a mask) are over: frozen until reset, as if truncated."""
+        self.env.retire(lanes)  # type: ignore[attr-defined]
+        self._ended |= lanes
+
     def close_extras(self, **kwargs: Any) -> None:
         self.env.close()
 

@@ -141,6 +141,10 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         flags = self.terminated.copy(), self.truncated.copy()
         return self.frames.copy(), rewards, *flags, {"count": counts}
 
+    def retire(self, lanes: np.ndarray) -> None:
+        """These lanes (a mask) are over: frozen until reset, as if truncated."""
+        self.truncated |= lanes
+
     def close_extras(self, **kwargs: Any) -> None:
         for env in self.envs:
             env.close()

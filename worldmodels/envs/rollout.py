@@ -20,6 +20,7 @@ def rollout(
     policy: Policy,
     seeds: Sequence[int],
     max_steps: int | None = None,
+    patience: int | None = None,
 ) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
     """Returns and lengths (in steps) of each lane's first episode.
 
@@ -28,18 +29,39 @@ def rollout(
         policy: acts on all lanes at once.
         seeds: one per lane.
         max_steps: ends every episode after so many steps.
+        patience: for training only: ends an episode after so many steps without a new best of its
+            return, which begins at 0. `env` then needs `retire(lanes)`: a mask of lanes that are
+            over, frozen until reset as if truncated.
     """
     if env.metadata["autoreset_mode"] != AutoresetMode.DISABLED:
         raise ValueError("rollout needs an environment under AutoresetMode.DISABLED")
     observations, _ = env.reset(seed=list(seeds))  # type: ignore[arg-type]
     returns, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
     live = np.ones(env.num_envs, bool)
+    progress = _Progress(env.num_envs)
     while live.any() and (max_steps is None or lengths.max() < max_steps):
         observations, rewards, terminated, truncated, _ = env.step(policy(observations))
         returns += np.where(live, rewards, 0.0)
         lengths += live
         live &= ~(terminated | truncated)
+        if patience is not None:
+            hopeless = live & (progress.steps_without(returns) >= patience)
+            live &= ~hopeless
+            env.retire(hopeless)  # type: ignore[attr-defined]
     return returns, lengths
+
+
+class _Progress:
+    """The best that each lane's return has been, and when."""
+
+    def __init__(self, lanes: int) -> None:
+        self._best, self._since = np.zeros(lanes), np.zeros(lanes, np.int64)
+
+    def steps_without(self, returns: Float64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]:
+        """Steps since the last new best; to be asked after every step."""
+        self._since = np.where(returns > self._best, 0, self._since + 1)
+        self._best = np.maximum(self._best, returns)
+        return self._since
 
 
 def record(

@@ -2,54 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float32, Int64
 
-from worldmodels.seeding import torch_generator
+from worldmodels.seeding import numpy_generator
 
-NOISE_BLOCK = 32
+NOISE_BLOCK = 64
 """Steps of noise drawn at once."""
+
+Key = tuple[int, int]
+"""Seed and episode number."""
 
 
 class Noise:
-    """Noise as a function of (seed, episode, step), drawn in blocks once per distinct key."""
+    """Noise as a function of (seed, episode, step), drawn in blocks once per distinct key.
 
-    def __init__(self, uniforms: int, normals: int) -> None:
-        self._sizes = uniforms, normals
-        self._tapes: dict[tuple[int, int, int], Tensor] = {}
+    Lanes of one key that are at the same block share a slot of the tape.
 
-    def __call__(
-        self, keys: Sequence[tuple[int, int]], steps: np.ndarray
-    ) -> tuple[Float[Tensor, "E U"], Float[Tensor, "E N"]]:
-        """Uniforms and normals of lanes, each with its key and step."""
-        places = [(*key, int(step)) for key, step in zip(keys, steps, strict=True)]
-        distinct = {place: row for row, place in enumerate(dict.fromkeys(places))}
-        blocks = [(seed, episode, step // NOISE_BLOCK) for seed, episode, step in distinct]
-        self._tapes = {block: self._tape(block) for block in dict.fromkeys(blocks)}
-        drawn = torch.stack(
-            [
-                self._tapes[block][step % NOISE_BLOCK]
-                for block, (*_, step) in zip(blocks, distinct, strict=True)
-            ]
+    Attributes:
+        tape: (rows, uniforms + normals); `rows` says which of them belong to which lanes.
+    """
+
+    def __init__(self, num_envs: int, uniforms: int, normals: int) -> None:
+        self.uniforms = uniforms
+        self.tape: Float32[np.ndarray, "rows U+N"] = np.empty(
+            (num_envs * NOISE_BLOCK, uniforms + normals), np.float32
         )
-        rows = torch.tensor([distinct[place] for place in places])
-        uniforms, normals = drawn[rows].split_with_sizes(self._sizes, dim=1)
-        return uniforms, normals
+        self.keys: list[Key] = [(0, 0)] * num_envs
+        self._blocks = np.full(num_envs, -1)  # the block a lane holds; -1: none
+        self._slots = np.zeros(num_envs, np.int64)
+        self._free = list(range(num_envs))
+        self._held: dict[tuple[int, int, int], int] = {}  # seed, episode, block: slot
+        self._holders: dict[int, set[int]] = {}  # slot: lanes
 
-    def _tape(self, block: tuple[int, int, int]) -> Tensor:
-        if block in self._tapes:
-            return self._tapes[block]
-        seed, episode, number = block
-        generator = torch_generator(seed, "dream noise", episode, number)
-        uniforms, normals = self._sizes
-        return torch.cat(
-            [
-                torch.rand(NOISE_BLOCK, uniforms, generator=generator),
-                torch.randn(NOISE_BLOCK, normals, generator=generator),
-            ],
-            dim=1,
-        )
+    def begin(self, lanes: Iterable[int], keys: Iterable[Key]) -> None:
+        """Lanes that go on, from step 0, with the noise of these keys."""
+        for lane, key in zip(lanes, keys, strict=True):
+            self._leave(lane)
+            self.keys[lane], self._blocks[lane] = key, -1
+
+    def rows(
+        self, lanes: Int64[np.ndarray, " n"], steps: Int64[np.ndarray, " n"]
+    ) -> Int64[np.ndarray, " n"]:
+        """The tape's rows for lanes at these steps."""
+        blocks = steps // NOISE_BLOCK
+        moved = np.flatnonzero(self._blocks[lanes] != blocks)
+        for lane, block in zip(lanes[moved].tolist(), blocks[moved].tolist(), strict=True):
+            self._move(lane, block)
+        return self._slots[lanes] * NOISE_BLOCK + steps % NOISE_BLOCK
+
+    def _move(self, lane: int, block: int) -> None:
+        self._leave(lane)
+        place = (*self.keys[lane], block)
+        slot = self._held.get(place)
+        if slot is None:
+            slot = self._held[place] = self._free.pop()
+            self._draw(place, slot)
+        self._holders.setdefault(slot, set()).add(lane)
+        self._blocks[lane], self._slots[lane] = block, slot
+
+    def _leave(self, lane: int) -> None:
+        """A slot that no lane holds any more is free."""
+        if self._blocks[lane] < 0:
+            return
+        slot = int(self._slots[lane])
+        self._holders[slot].remove(lane)
+        if not self._holders[slot]:
+            del self._held[(*self.keys[lane], int(self._blocks[lane]))]
+            self._free.append(slot)
+
+    def _draw(self, place: tuple[int, int, int], slot: int) -> None:
+        seed, episode, block = place
+        generator = numpy_generator(seed, "dream noise", episode, block)
+        rows = self.tape[slot * NOISE_BLOCK : (slot + 1) * NOISE_BLOCK]
+        normals = rows.shape[1] - self.uniforms
+        rows[:, : self.uniforms] = generator.random((NOISE_BLOCK, self.uniforms), np.float32)
+        rows[:, self.uniforms :] = generator.standard_normal((NOISE_BLOCK, normals), np.float32)

@@ -10,13 +10,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from worldmodels.arena import Arena, arena_of
+from worldmodels.arena import Arena, Limits, arena_of
 from worldmodels.bundle import check_evolved_in, check_latents, load_champion
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
-from worldmodels.evaluation import choose
+from worldmodels.evaluation import Returns, choose
 from worldmodels.evolution import CMAES, CMAConfig, load_state
+from worldmodels.halving import halving, measured_means, merits
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.replay import check_dream
 from worldmodels.run import (
@@ -54,6 +55,12 @@ class EvolveConfig:
     """Steps of a training episode in the real world; none: to its end."""
     rollouts_per_candidate: int = 16
     """Episodes per candidate and generation; the paper: 16."""
+    screening_rollouts: int = 0
+    """Only the better half of the candidates, by their first so many episodes, plays the rest of
+    them; 0: everyone plays all."""
+    patience: int | None = None
+    """Training episodes end after so many steps without a new best of their return, 0 at first;
+    none: never. Validation is never cut so."""
     validate_every: int = 25
     """Generations between real validations of the distribution's mean; the paper: 25."""
     validation_episodes: int = 16
@@ -74,10 +81,15 @@ class EvolveConfig:
 
     def __post_init__(self) -> None:
         counts = "rollouts_per_candidate", "validate_every", "validation_episodes", "finalists"
-        steps = "real_max_steps", "validation_max_steps", "checkpoint_every"
+        steps = "real_max_steps", "validation_max_steps", "checkpoint_every", "patience"
         zeros = "generations", "later_generations", "real_generations", "final_episodes"
         check_at_least("evolve", self, 1, *counts, *steps)
-        check_at_least("evolve", self, 0, *zeros)
+        check_at_least("evolve", self, 0, *zeros, "screening_rollouts")
+        if self.screening_rollouts >= self.rollouts_per_candidate:
+            raise InputError(
+                f"evolve.screening_rollouts is {self.screening_rollouts}: it must be below "
+                f"evolve.rollouts_per_candidate, {self.rollouts_per_candidate}"
+            )
         check_above_zero("evolve", self, "later_sigma0", "real_sigma0", "replay_tolerance")
         check_share("evolve", self, "starts_new_share")
 
@@ -146,7 +158,11 @@ def evolve(
     with Metrics(run, "evolve") as metrics:
         check_latents(run)
         source = latent_source(run, config.starts_new_share)
-        limits = config.real_max_steps, config.validation_max_steps
+        limits = Limits(
+            training=config.real_max_steps,
+            validation=config.validation_max_steps,
+            patience=config.patience,
+        )
         arena = arena_of(run, controller, dream, source, workers, limits, seed)
         setting = Setting(run, arena, metrics, config, cma, seed)
         if setting.dream_generations:
@@ -192,23 +208,28 @@ def _run(setting: Setting, state: Progress) -> None:
     for generation in bar:
         if generation == dreamt and dreamt > 0:
             es = _awake(setting, es)
-        candidates = es.ask()
-        if generation < dreamt:
-            returns, _ = setting.arena.dream(candidates, _dream_seeds(setting, generation))
-        else:
-            returns, lengths = setting.arena.real(candidates, _train_seeds(setting, generation))
-            state.real_steps["evolve"] += int(lengths.sum())
-        means = returns.mean(axis=1)
-        es.tell(means)
-        _log(setting, es, generation, means)
+        returns, steps = _measure(setting, es.ask(), generation)
+        es.tell(merits(returns))
+        state.real_steps["evolve"] += steps if generation >= dreamt else 0
+        _log(setting, es, generation, returns, steps)
         done = generation + 1
         if done % config.validate_every == 0 or done == total:
             score = _validate(setting, state, es, done)
-            bar.set_postfix(dream=f"{means.mean():.1f}", real=f"{score:.1f}")
+            bar.set_postfix(dream=f"{np.nanmean(returns):.1f}", real=f"{score:.1f}")
         if done % config.checkpoint_every == 0 or done == total:
             state.generation, state.cma = done, es.to_bytes()
             with replacing(setting.run.controller / "state.pkl") as temporary:
                 temporary.write_bytes(pickle.dumps(state))
+
+
+def _measure(setting: Setting, candidates: np.ndarray, generation: int) -> tuple[Returns, int]:
+    """Returns of a generation, NaN for episodes that were spared; the steps it took."""
+    if generation < setting.dream_generations:
+        evaluate, seeds = setting.arena.dream, _dream_seeds(setting, generation)
+    else:
+        evaluate, seeds = setting.arena.real, _train_seeds(setting, generation)
+    returns, lengths = halving(evaluate, setting.config.screening_rollouts)(candidates, seeds)
+    return returns, int(lengths.sum())
 
 
 def _awake(setting: Setting, es: CMAES) -> CMAES:
@@ -228,10 +249,17 @@ def _train_seeds(setting: Setting, generation: int) -> list[int]:
     return generator.integers(SPLIT_SIZE, size=setting.config.rollouts_per_candidate).tolist()
 
 
-def _log(setting: Setting, es: CMAES, generation: int, means: np.ndarray) -> None:
+def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: int) -> None:
+    means = measured_means(returns)
     dead = 1.0 - len(np.unique(means[np.isfinite(means)])) / len(means)
     setting.metrics.log(
-        generation, mean=means.mean(), best=means.max(), std=means.std(), sigma=es.sigma, dead=dead
+        generation,
+        mean=means.mean(),
+        best=merits(returns).max(),
+        std=means.std(),
+        sigma=es.sigma,
+        dead=dead,
+        steps=steps,
     )
     if generation == 0:
         setting.metrics.check(

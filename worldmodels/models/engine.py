@@ -1,0 +1,174 @@
+"""M's step for many lanes at once: compiled, in bfloat16 where that pays, or in plain PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+
+from worldmodels.errors import InputError
+from worldmodels.mixture import MAX_LOG_STD, MIN_LOG_STD
+from worldmodels.models.controller import LATENT_BOUND
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.noise import Noise
+from worldmodels.precision import kernels_work, product_dtype
+
+EngineName = Literal["auto", "bfloat16", "float32", "reference"]
+
+Raw = Float32[np.ndarray, " n"] | None
+"""A head's raw outputs, one per lane that was stepped; none: M has no such head."""
+
+
+@dataclass(frozen=True)
+class DreamState:
+    """What the lanes remember, float32; written in place, so that views of it stay true."""
+
+    z: Float[Tensor, "E Z"]
+    h: Float[Tensor, "E H"]
+    c: Float[Tensor, "E H"]
+    first: Float[Tensor, " E"]
+    """1 where the next step opens an episode."""
+
+    @classmethod
+    def empty(cls, mdnrnn: MDNRNN, num_envs: int) -> DreamState:
+        """Zeros."""
+        h, c = mdnrnn.initial_state(num_envs)
+        return cls(torch.zeros(num_envs, mdnrnn.latent_size), h, c, torch.zeros(num_envs))
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Dreams one step of some lanes: their z, h and c become the next ones."""
+
+    name: str
+    """`bfloat16`, `float32` or `reference`."""
+
+    def step(
+        self,
+        lanes: Int64[np.ndarray, " n"],
+        actions: Float32[np.ndarray, "E A"],
+        state: DreamState,
+        noise: Noise,
+        rows: Int64[np.ndarray, " n"],
+        temperature: float,
+    ) -> tuple[Raw, Raw]:
+        """Raw outputs of the reward and of the termination head.
+
+        Args:
+            lanes: which.
+            actions: canonical a of all lanes.
+            state: of all lanes.
+            noise: its tape is read.
+            rows: the tape's row of each stepped lane.
+            temperature: τ.
+        """
+
+
+def engine_for(mdnrnn: MDNRNN, name: EngineName, num_envs: int) -> Engine:
+    """The engine of that name; `auto` is the fastest that this machine has.
+
+    Raises:
+        InputError: a compiled one is asked for by name, and Numba is missing.
+    """
+    if name == "reference" or (name == "auto" and not kernels_work()):
+        return ReferenceEngine(mdnrnn)
+    if not kernels_work():
+        raise InputError(f"dream.engine {name} needs numba: pip install numba, or set it to auto")
+    return CompiledEngine(mdnrnn, product_dtype(name), num_envs)
+
+
+class ReferenceEngine:
+    """PyTorch, one operation after the other, in float32: what the compiled one has to equal."""
+
+    name = "reference"
+
+    def __init__(self, mdnrnn: MDNRNN) -> None:
+        self.mdnrnn = mdnrnn
+
+    def step(
+        self,
+        lanes: Int64[np.ndarray, " n"],
+        actions: Float32[np.ndarray, "E A"],
+        state: DreamState,
+        noise: Noise,
+        rows: Int64[np.ndarray, " n"],
+        temperature: float,
+    ) -> tuple[Raw, Raw]:
+        index = torch.from_numpy(lanes)
+        taken = torch.from_numpy(actions)[index]
+        before = state.h[index], state.c[index]
+        h, c = self.mdnrnn.step(state.z[index], taken, state.first[index], before)
+        prediction = self.mdnrnn.predict(h)
+        drawn = torch.from_numpy(noise.tape[rows])
+        uniforms, normals = drawn[:, : noise.uniforms], drawn[:, noise.uniforms :]
+        z = prediction.mixture.sample_from_noise(uniforms, normals, temperature)
+        state.z[index], state.h[index], state.c[index] = z.clamp_(-LATENT_BOUND, LATENT_BOUND), h, c
+        heads = prediction.reward, prediction.termination
+        reward, termination = (None if raw is None else raw.numpy() for raw in heads)
+        return reward, termination
+
+
+class CompiledEngine:
+    """Two matrix products, and three kernels that do everything between them in one pass each.
+
+    Products are made of bfloat16 or float32 numbers; their results, rounded like them, are read as
+    float32, in which state, nonlinearities and sampling stay.
+    """
+
+    def __init__(self, mdnrnn: MDNRNN, dtype: torch.dtype, num_envs: int) -> None:
+        from worldmodels.models import dream_kernels as kernels
+
+        self.name = str(dtype).removeprefix("torch.")
+        self.heads = mdnrnn.heads
+        lstm, config = mdnrnn.lstm, mdnrnn.config
+        weights = torch.cat([lstm.weight_ih_l0, lstm.weight_hh_l0], 1)
+        self._recurrent = weights.detach().T.to(dtype).contiguous()
+        self._head = mdnrnn.head.weight.detach().T.to(dtype).contiguous()
+        self._biases = [b.detach().float().numpy() for b in (lstm.bias_ih_l0, mdnrnn.head.bias)]
+        sizes = self._recurrent.shape, self._head.shape
+        shapes = (sizes[0][0], sizes[0][1], sizes[1][0], sizes[1][1])
+        self._buffers = [torch.zeros(num_envs, size, dtype=dtype) for size in shapes]
+        self._views = [_numpy_of(buffer) for buffer in self._buffers]
+        self._gather = kernels.gather
+        self._recur = kernels.recurrence(config.hidden_size)
+        joint = config.mixture == "joint"
+        self._sample = kernels.sampler(mdnrnn.latent_size, config.num_mixtures, joint)
+        self._limits = tuple(np.float32(x) for x in (MIN_LOG_STD, MAX_LOG_STD, LATENT_BOUND))
+
+    def step(
+        self,
+        lanes: Int64[np.ndarray, " n"],
+        actions: Float32[np.ndarray, "E A"],
+        state: DreamState,
+        noise: Noise,
+        rows: Int64[np.ndarray, " n"],
+        temperature: float,
+    ) -> tuple[Raw, Raw]:
+        z, h, c, first = (t.numpy() for t in (state.z, state.h, state.c, state.first))
+        inputs, gates, hidden, outputs = self._buffers
+        read = self._views
+        n = len(lanes)
+        self._gather(lanes, z, actions, first, h, read[0])
+        torch.mm(inputs[:n], self._recurrent, out=gates[:n])
+        self._recur(lanes, read[1], self._biases[0], h, c, read[2])
+        torch.mm(hidden[:n], self._head, out=outputs[:n])
+        bias, heat = self._biases[1], np.float32(temperature)
+        self._sample(lanes, read[3], bias, noise.tape, rows, heat, self._limits, z)
+        return self._extra(outputs[:n])
+
+    def _extra(self, outputs: Tensor) -> tuple[Raw, Raw]:
+        """The heads beside the mixture: the last columns, reward first."""
+        count = (self.heads.reward != "none") + self.heads.termination
+        extra = outputs[:, outputs.shape[1] - count :].float().numpy()
+        columns = list((extra + self._biases[1][len(self._biases[1]) - count :]).T)
+        termination = columns.pop() if self.heads.termination else None
+        return (columns.pop() if columns else None), termination
+
+
+def _numpy_of(tensor: Tensor) -> np.ndarray:
+    """A view that kernels can read: bfloat16 as its bits."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
