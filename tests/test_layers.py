@@ -13,24 +13,31 @@ PACKAGE = ROOT / "worldmodels"
 
 FLOORS = [
     {"errors"},
-    {"mixture", "seeding", "run", "film", "world", "lanes"},
+    {"mixture", "seeding", "run", "film", "world", "lanes", "precision", "fastmath"},
     {"models", "data", "evolution"},
     {"bundle"},
     {"envs"},
-    {"agent", "workers", "evaluation", "halving", "replay", "arena"},
+    {"agent", "workers", "evaluation", "selection", "replay", "arena"},
     {"stages"},
     {"config"},
-    {"pipeline", "gallery", "web"},
+    {"pipeline", "gallery", "web", "benchmark"},
 ]
-INSIDE = ("data", "models", "gallery", "web")
+INSIDE = ("data", "models", "gallery", "web", "benchmark")
 """Packages whose files may import each other."""
 TIES = {
+    ("envs.car_racing", "envs.car_bar"),
+    ("envs.car_racing", "envs.car_kernel"),
+    ("envs.car_racing", "envs.car_motion"),
     ("envs.car_racing", "envs.car_picture"),
+    ("envs.car_kernel", "envs.car_bar"),
+    ("envs.car_kernel", "envs.car_picture"),
     ("envs.car_picture", "envs.car_bar"),
+    ("envs.real", "envs.shrink"),
     ("envs.real", "envs.take_cover"),
+    ("envs.shrink", "envs.shrink_kernel"),
     ("envs.explore", "envs.features"),
     ("evaluation", "workers"),
-    ("halving", "evaluation"),
+    ("selection", "evaluation"),
     ("arena", "evaluation"),
     ("arena", "workers"),
 }

@@ -1,6 +1,6 @@
 """One measure of a controller: evaluate(parameters, seeds) -> returns, lengths.
 
-Two bodies: one batched dream, or jobs of a fixed number of lanes on workers in the real world.
+Two bodies: batched dreams, or jobs of some lanes on workers in the real world.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from worldmodels.world import World
 
 BASELINES = Path(__file__).parent / "envs" / "baselines.json"
 """Blind policies found once per world by scripts/find_baselines.py."""
-LANES = 4
-"""Real environments side by side in a job. Fixed: a job's bits depend on its own lanes."""
+LANES, OFFICIAL_LANES = 16, 4
+"""Most real environments side by side in a job: many make good batches for V and M, few leave no
+worker idle at the end. Fixed: a job's bits depend on its own lanes."""
 DREAM_LANES = 512
 """Most lanes of a dream's job. Fixed likewise; fewer make smaller, slower products."""
 
@@ -143,7 +144,7 @@ class DreamEvaluation:
 
 
 class RealEvaluation:
-    """Candidates in the real world, as jobs of a fixed number of lanes.
+    """Candidates in the real world, as jobs whose size depends on the number of lanes alone.
 
     Lanes are sorted by seed, so that a worker builds each track once.
     """
@@ -161,14 +162,15 @@ class RealEvaluation:
         label: str | None = None,
     ) -> None:
         self._fixed = (_text(world), senses, controller, official, max_steps, patience)
-        self._workers, self._label = workers, label
+        self._workers, self._label, self._official = workers, label, official
 
     def __call__(
         self, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
     ) -> tuple[Returns, Lengths]:
         population, episodes = len(parameters), len(seeds)
         lanes = [(p, r) for r in range(episodes) for p in range(population)]
-        jobs = [lanes[i : i + LANES] for i in range(0, len(lanes), LANES)]
+        size = _job_size(len(lanes), OFFICIAL_LANES if self._official else LANES)
+        jobs = [lanes[i : i + size] for i in range(0, len(lanes), size)]
         results = run_jobs(
             _real_job,
             [
@@ -183,6 +185,11 @@ class RealEvaluation:
             for lane, value, length in zip(job, job_returns, job_lengths, strict=True):
                 returns[lane], lengths[lane] = value, length
         return returns, lengths
+
+
+def _job_size(lanes: int, most: int) -> int:
+    """Lanes of a job, so that an even number of jobs, whatever the workers, shares them alike."""
+    return math.ceil(lanes / (2 * math.ceil(lanes / (2 * most))))
 
 
 @lru_cache(maxsize=3)
@@ -257,38 +264,6 @@ def _uniform(space: Any, generator: np.random.Generator) -> Any:
 
 def _text(world: World) -> str:
     return json.dumps(world.to_dict(), sort_keys=True)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The controller that is kept."""
-
-    generation: int
-    parameters: Float64[np.ndarray, " N"]
-    score: float
-    """Its mean return over the episodes that chose it."""
-    steps: int
-    """Real steps that the choice took."""
-
-
-def choose(
-    validated: Sequence[tuple[int, np.ndarray, list[float]]],
-    measure: Evaluate,
-    finalists: int,
-    seeds: Sequence[int],
-) -> Choice:
-    """The best of (generation, parameters, returns) rows: the first few are measured again.
-
-    The second measurement alone decides: it is free of the luck of having passed the first.
-    """
-    ranked = sorted(validated, key=lambda row: -float(np.mean(row[2])))[:finalists]
-    if len(ranked) == 1 or not seeds:
-        generation, parameters, returns = ranked[0]
-        return Choice(generation, parameters, float(np.mean(returns)), 0)
-    again, lengths = measure(np.stack([row[1] for row in ranked]), seeds)
-    best = int(again.mean(axis=1).argmax())
-    score = float(again[best].mean())
-    return Choice(ranked[best][0], ranked[best][1], score, int(lengths.sum()))
 
 
 @dataclass(frozen=True)

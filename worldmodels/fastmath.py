@@ -19,6 +19,8 @@ F = np.float32
 LOG2E, LN2_HIGH, LN2_LOW = F(1.44269504), F(0.693359375), F(-2.12194440e-4)
 SQRT_HALF = F(0.70710678)
 
+_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+
 inlined = numba.njit(inline="always", error_model="numpy")
 kernel = numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 """Compiles a loop for one thread; others may run Python meanwhile.
@@ -37,7 +39,7 @@ def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     compiled = numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)(function)
 
     def call(*arguments: Any) -> Any:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(torch.get_num_threads(), _THREADS))
         return compiled(*arguments)
 
     return call

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.data.dataset import EpisodeSource, collate, frame_batches, sequence_batches
+from worldmodels.data.dataset import (
+    EpisodeSource,
+    collate,
+    frame_batches,
+    median_image,
+    sequence_batches,
+)
 from worldmodels.data.episode import Episode, LatentEpisode
 
 LENGTHS = (30, 4, 17, 9)
@@ -60,15 +66,13 @@ def test_a_stream_from_any_step_is_the_stream_from_zero(latents, pictures, start
         (frames_of(pictures), frames_of(pictures, start)),
     ):
         for expected, got in zip(islice(whole, start, start + 4), later, strict=False):
-            tensors = [expected], [got]
-            if not isinstance(got, torch.Tensor):
-                tensors = vars(expected).values(), vars(got).values()
+            tensors = vars(expected).values(), vars(got).values()
             assert all(torch.equal(a, b) for a, b in zip(*tensors, strict=True))
 
 
-def frames_of(source, start=0):
+def frames_of(source, start=0, medians=True):
     sizes = {"batch_size": 5, "chunk_episodes": 2, "batches_per_chunk": 2}
-    return frame_batches(source, seed=5, start=start, **sizes)
+    return frame_batches(source, seed=5, start=start, medians=medians, **sizes)
 
 
 def test_windows_are_in_step_with_their_episode(latents):
@@ -108,12 +112,28 @@ def test_every_step_is_drawn_about_equally_often(tmp_path):
 
 
 def test_frames_come_from_the_chunks_episodes(pictures):
-    values = [batch[:, 0, 0, 0] for batch in islice(frames_of(pictures), 40)]
+    batches = list(islice(frames_of(pictures, medians=False), 40))
+    assert all(batch.medians is None for batch in batches)
+    values = [batch.frames[:, 0, 0, 0] for batch in batches]
     assert all(v.dtype == torch.uint8 for v in values)
     # a chunk of two batches holds two episodes; all 24 frames turn up in the end
     for chunk in range(20):
         assert len({int(v) // 16 for v in torch.cat(values[2 * chunk : 2 * chunk + 2])}) <= 2
     assert len(set(torch.cat(values).tolist())) == 24
+
+
+def test_medians_are_those_of_the_frames_episodes(pictures):
+    for batch in islice(frames_of(pictures), 10):
+        assert torch.equal(batch.medians, batch.frames // 16 * 16 + 3)
+
+
+def test_median_of_a_long_episode_is_about_the_median():
+    frames = np.random.default_rng(0).integers(0, 50, (400, 64, 64, 3)).astype(np.uint8)
+    frames[:, 5, 6] = np.where(np.arange(400) % 5, 200, 10)[:, None]
+    found = median_image(frames)
+    assert found.dtype == np.uint8
+    assert (found[5, 6] == 200).all()
+    assert abs(found.astype(float).mean() - np.median(frames)) < 1
 
 
 def test_each_turn_takes_every_episode_once(latents):

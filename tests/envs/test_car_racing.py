@@ -1,6 +1,8 @@
 """The redrawn CarRacing: the same world to the last bit, its picture within a few grey levels."""
 
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 
 import cv2
@@ -64,6 +66,60 @@ def test_same_world_and_nearly_the_same_picture(seed):
     assert max(differences) < 1.5  # the first frames, in which a unit is a tenth of a pixel
     bars = [np.abs(a[84:].astype(float) - b[84:]).mean() for a, b in pairs]
     assert max(bars) < 0.5
+
+
+def test_both_painters_agree(monkeypatch):
+    """The compiled one and, where Numba can't be had, OpenCV's."""
+    env = CarRacing()
+    env.reset(seed=4)
+    env.step(np.array([0, 1, 0], np.float32))
+    for step, action in enumerate(smooth_actions(4, 100)):
+        compiled = env.step(action)[0].astype(float)
+        with monkeypatch.context() as patch:
+            patch.setattr(car_racing, "paint", None)
+            difference = np.abs(compiled - env.draw())
+        assert difference.mean() < 0.3
+        assert difference[66:78, 45:51].mean() < 3  # the car's edges
+        assert step < 30 or (difference > 8).mean() < 0.01
+
+
+def test_the_maps_edge_is_drawn():
+    ours, theirs = CarRacing(), Official()
+    for env in (ours, theirs):
+        env.reset(seed=3)
+        env.t, env.car.hull.position = 2.0, (320.0, 10.0)
+    idle = np.zeros(3, np.float32)
+    mine, official = ours.step(idle)[0], theirs.step(idle)[0]
+    assert (official[:84].reshape(-1, 3) == 0).all(1).mean() > 0.05  # beyond the field
+    assert difference(mine, official) < 0.7
+
+
+def test_drawn_without_numba():
+    code = (
+        "import sys; sys.modules['numba'] = None; import numpy as np; "
+        "from worldmodels.envs import car_racing, shrink; "
+        "assert car_racing.paint is None and shrink.average is None; "
+        "env = car_racing.CarRacing(); env.reset(seed=1); env.t = 2.0; "
+        "assert env.step(np.zeros(3, np.float32))[0].std() > 10"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_traces_of_skidding_are_gymnasiums():
+    ours, theirs = CarRacing(), Official()
+    ours.drawing = False
+    for env in (ours, theirs):
+        env.reset(seed=5)
+    drive = [[0, 1, 0]] * 40 + [[1, 1, 0]] * 25 + [[-1, 0, 1]] * 25 + [[0, 1, 0.3]] * 10
+    for action in np.array(drive, np.float32):
+        assert ours.step(action)[1:] == theirs.step(action)[1:]
+        assert state(ours) == state(theirs)
+    traces = [
+        [(p.color, p.grass, [tuple(x) for x in p.poly]) for p in env.car.particles]
+        for env in (ours, theirs)
+    ]
+    assert traces[0] == traces[1]
+    assert len(traces[0]) > 4
 
 
 def test_a_remembered_track_gives_the_same_bits():

@@ -35,7 +35,8 @@ class Film(VectorEnv):
 def test_features_are_mu_and_a_memory_of_all_before(tiny_bundle):
     bundle = Bundle.load(tiny_bundle)
     space = gymnasium.spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
-    env = FeatureEnv(Film(space), bundle.vae, bundle.mdnrnn, bundle.actions, "zch")
+    models = bundle.vae, bundle.mdnrnn, bundle.actions
+    env = FeatureEnv(Film(space), *models, "zch", precision="float32")
     seen = [env.reset(seed=0)[0]]
     actions = np.random.default_rng(1).uniform(0, 1, (4, 2, 3)).astype(np.float32)
     seen += [env.step(a)[0] for a in actions]
@@ -62,3 +63,20 @@ def test_m_and_the_world_read_an_action_alike(tiny_bundle):
         seen.append(env.step(np.float32([action, action]))[0])
         assert film.told[0].tolist() == [1, 1]
     np.testing.assert_array_equal(*seen)
+
+
+def test_frozen_lanes_are_neither_seen_nor_remembered(tiny_bundle, monkeypatch):
+    bundle = Bundle.load(tiny_bundle)
+    film = Film(gymnasium.spaces.Discrete(3))
+    actions = Actions.of_space(film.single_action_space)
+    env = FeatureEnv(film, bundle.vae, bundle.mdnrnn, actions, "zh")
+    env.reset(seed=0)
+    over = np.array([True, False])
+    monkeypatch.setattr(film, "step", lambda _: (FRAMES[1], np.zeros(2), over, ~over & over, {}))
+    counts = []
+    encoder = env.memory.encoder
+    monkeypatch.setattr(env.memory, "encoder", lambda f: counts.append(len(f)) or encoder(f))
+    first, second = (env.step(np.float32([[1, 0, 0]] * 2))[0] for _ in range(2))
+    assert counts == [2, 1]
+    np.testing.assert_array_equal(first[0], second[0])
+    assert np.abs(first[1] - second[1]).max() > 1e-3

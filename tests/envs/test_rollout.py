@@ -11,7 +11,7 @@ from worldmodels.bundle import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.envs.rollout import rollout
 
-COST = -1.9
+COST = -1.87
 """Of a frame, about what a random M dreams to earn in it."""
 
 

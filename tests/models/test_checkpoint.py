@@ -6,13 +6,20 @@ import pytest
 import torch
 
 from worldmodels.errors import InputError
-from worldmodels.models.checkpoint import annealed, load_training, save_training
+from worldmodels.models import checkpoint
+from worldmodels.models.checkpoint import (
+    adam,
+    annealed,
+    load_training,
+    save_training,
+    training_dtype,
+)
 
 
 def fresh(width=3):
     torch.manual_seed(0)
     model = torch.nn.Linear(width, 2)
-    return model, torch.optim.Adam(model.parameters(), lr=0.1)
+    return model, adam(model, 0.1)
 
 
 def train(model, optimizer, steps):
@@ -63,3 +70,21 @@ def test_annealed_follows_half_a_cosine():
     assert annealed(0.3, None, 0.9) == 0.3
     assert [annealed(1.0, 0.2, done) for done in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.6, 0.2])
     assert annealed(1.0, 0.0, 0.25) == pytest.approx((1 + math.sqrt(0.5)) / 2)
+
+
+def test_adam_leaves_frozen_weights_alone():
+    model = torch.nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    (group,) = adam(model, 0.1).param_groups
+    assert [p.shape for p in group["params"]] == [(2, 3)]
+
+
+def test_bfloat16_is_refused_where_it_cant_be_had(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert training_dtype("float32", "train_vae", cpu) == torch.float32
+    assert training_dtype("auto", "train_vae", cuda) == torch.float32
+    assert training_dtype("bfloat16", "train_vae", cpu) == torch.bfloat16
+    monkeypatch.setattr(checkpoint, "kernels_work", lambda: False)
+    assert training_dtype("auto", "train_vae", cpu) == torch.float32
+    with pytest.raises(InputError, match=r"train_vae\.precision"):
+        training_dtype("bfloat16", "train_vae", cpu)

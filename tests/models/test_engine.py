@@ -100,10 +100,11 @@ def test_bfloat16_stays_near_the_reference_for_a_step():
 def test_lanes_that_are_not_stepped_stay_as_they_are():
     mdnrnn = lively(Heads())
     dream = Dreaming(mdnrnn, CompiledEngine(mdnrnn, torch.bfloat16, 9), 9)
-    before = dream.state.z.clone(), dream.state.h.clone(), dream.state.c.clone()
+    before = {name: getattr(dream.state, name).clone() for name in "zhc"}
     dream.step(np.array([2, 7]))
-    changed = [(a != b).any(1) for a, b in zip(before, (dream.state.z, dream.state.h, dream.state.c))]
-    assert all(rows.nonzero().flatten().tolist() == [2, 7] for rows in changed)
+    for name, old in before.items():
+        changed = (getattr(dream.state, name) != old).any(1)
+        assert changed.nonzero().flatten().tolist() == [2, 7]
 
 
 def test_the_best_engine_is_chosen_and_a_missing_one_is_named(monkeypatch):

@@ -6,7 +6,15 @@ from torch.distributions import Normal
 from torch.distributions import kl_divergence as torch_kl
 
 from worldmodels.errors import InputError
-from worldmodels.models.vae import VAE, VAEConfig, frames_of, images_of, kl_divergence, vae_loss
+from worldmodels.models.vae import (
+    VAE,
+    VAEConfig,
+    frames_of,
+    images_of,
+    kl_divergence,
+    moving,
+    vae_loss,
+)
 
 
 @pytest.mark.parametrize(("latent_size", "parameters"), [(32, 4_348_547), (64, 4_446_915)])
@@ -44,6 +52,26 @@ def test_the_loss_by_hand():
     # the floor of 0.5 nats a latent holds image by image: max(2, 1) and max(0, 1)
     loss, _ = vae_loss(images, reconstruction, mu, logvar, free_nats=0.5)
     assert loss.item() == pytest.approx(1.5 + 1.5)
+
+
+def test_weights_count_in_the_loss_alone():
+    images, reconstruction = torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64)
+    reconstruction[:, 0, 3, :4] = 0.5  # one: 4 squares of 1/4 an image
+    weights = torch.ones(2, 1, 64, 64)
+    weights[0, 0, 3, 0] = 5.0
+    nothing = torch.zeros(2, 1)
+    loss, parts = vae_loss(images, reconstruction, nothing, nothing, 0.0, weights)
+    assert loss.item() == pytest.approx((2.0 + 1.0) / 2)
+    assert parts["reconstruction"].item() == pytest.approx(1.0)
+
+
+def test_moving_is_far_from_the_median_in_some_channel():
+    medians = torch.full((1, 64, 64, 3), 100, dtype=torch.uint8)
+    frames = medians.clone()
+    frames[0, 0, 0, 1], frames[0, 0, 1, 2], frames[0, 0, 2] = 131, 69, 130
+    found = moving(frames, medians)
+    assert found[0, 0, :2].all()
+    assert found.sum() == 2
 
 
 def test_below_the_floor_the_kl_has_no_gradient():

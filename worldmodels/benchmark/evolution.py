@@ -13,9 +13,9 @@ from worldmodels.bundle import load_champion
 from worldmodels.config import Config
 from worldmodels.data.dataset import latent_source
 from worldmodels.evolution import CMAES
-from worldmodels.halving import halving, merits
 from worldmodels.run import Run
 from worldmodels.seeding import environment_seeds, seed_for
+from worldmodels.selection import halving, merits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Way:
 
 WAYS = (
     Way(name="full"),
-    Way(name="halving", screening=2),
+    Way(name="selection", screening=2),
     Way(name="early stop", patience=25),
     Way(name="both", screening=2, patience=25),
     Way(name="fewer episodes", rollouts=5),
@@ -89,7 +89,7 @@ def compare(
         run: has V, M and latents.
         config: its config, but for the episodes per candidate.
         ways: how dream steps are spent.
-        seeds: of evolution; the ways share candidates, starts and noise.
+        seeds: of evolution; the ways share first candidates, starts and noise.
         budget: how long each is.
         start: the run whose best controller is the start; none: zeros.
     """

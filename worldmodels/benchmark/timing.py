@@ -59,7 +59,13 @@ def side_by_side(
     )
 
 
-def _speed(work: Work) -> float:
+def timed(work: Work) -> tuple[float, float]:
+    """Units done, and the seconds that took."""
     start = time.perf_counter()
     units = work()
-    return units / (time.perf_counter() - start)
+    return units, time.perf_counter() - start
+
+
+def _speed(work: Work) -> float:
+    units, seconds = timed(work)
+    return units / seconds

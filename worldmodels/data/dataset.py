@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from worldmodels.data.episode import ENCODE, Episode, LatentEpisode, episode_files
@@ -89,6 +89,19 @@ class SequenceBatch:
         return SequenceBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
+@dataclass(frozen=True)
+class FrameBatch:
+    """Frames, drawn from several episodes."""
+
+    frames: UInt8[Tensor, "B 64 64 3"]
+    medians: UInt8[Tensor, "B 64 64 3"] | None = None
+    """The median image of each frame's episode, where asked for."""
+
+    def to(self, device: torch.device) -> FrameBatch:
+        medians = None if self.medians is None else self.medians.to(device)
+        return FrameBatch(self.frames.to(device), medians)
+
+
 def frame_batches(
     source: EpisodeSource,
     *,
@@ -97,21 +110,48 @@ def frame_batches(
     batch_size: int,
     chunk_episodes: int,
     batches_per_chunk: int,
-) -> Iterator[UInt8[Tensor, "B 64 64 3"]]:
-    """Endless batches of frames from step `start` on."""
+    medians: bool = False,
+) -> Iterator[FrameBatch]:
+    """Endless batches of frames from step `start` on; `medians` also finds the median images."""
 
-    def load(index: int) -> np.ndarray:
+    def load(index: int) -> FrameChunk:
         files = source.chunk(seed, "frames", index, chunk_episodes)
-        return np.concatenate([Episode.load(path).frames for path in files])
+        episodes = [Episode.load(path).frames for path in files]
+        return FrameChunk(episodes, [median_image(e) for e in episodes] if medians else None)
 
-    def batches(frames: np.ndarray, index: int, skip: int) -> Iterator[Tensor]:
+    def batches(chunk: FrameChunk, index: int, skip: int) -> Iterator[FrameBatch]:
         generator = numpy_generator(seed, "frame batches", index)
+        ends = np.cumsum([len(e) for e in chunk.episodes])
         for batch in range(batches_per_chunk):
-            rows = generator.integers(len(frames), size=batch_size)
+            rows = generator.integers(ends[-1], size=batch_size)
             if batch >= skip:
-                yield torch.from_numpy(frames[rows])
+                yield chunk.batch(rows, ends)
 
     yield from _chunks(load, batches, start, batches_per_chunk)
+
+
+@dataclass(frozen=True)
+class FrameChunk:
+    """Some episodes' frames; they stay apart, for one array of all would be memory twice."""
+
+    episodes: list[UInt8[np.ndarray, "_ 64 64 3"]]
+    medians: list[UInt8[np.ndarray, "64 64 3"]] | None
+
+    def batch(self, rows: Int64[np.ndarray, " B"], ends: Int64[np.ndarray, " N"]) -> FrameBatch:
+        """The frames at `rows` of all episodes' frames, one after the other up to `ends`."""
+        owners = np.searchsorted(ends, rows, side="right")
+        places = rows - ends[owners]  # counted from an episode's end
+        frames = [self.episodes[e][t] for e, t in zip(owners, places, strict=True)]
+        batch = torch.from_numpy(np.stack(frames))
+        if self.medians is None:
+            return FrameBatch(batch)
+        return FrameBatch(batch, torch.from_numpy(np.stack([self.medians[e] for e in owners])))
+
+
+def median_image(frames: UInt8[np.ndarray, "T 64 64 3"]) -> UInt8[np.ndarray, "64 64 3"]:
+    """Each number's median over at most 32 to 63 frames, evenly spaced."""
+    some = frames[:: max(1, len(frames) // 32)]
+    return np.partition(some, len(some) // 2, axis=0)[len(some) // 2]
 
 
 def sequence_batches(

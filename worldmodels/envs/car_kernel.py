@@ -53,60 +53,58 @@ compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 @compiled
 @no_type_check
-def paint(picture, identities, table, road, hull, text, numbers, zoom):
+def paint(picture, identities, sums, road, hull, text, numbers, zoom):
     """Fills the picture.
 
     Args:
         picture: uint8 (96, 96, 3).
-        identities: `Raster.identities`.
-        table: `Palette.table`; its part for the road is set here.
+        identities: `Raster.identities`. Trap: the whole view must lie inside of it.
+        sums: `Palette.sums`; its part for the road is set here.
         road: colours of the road's polygons (n, 3).
         hull: the mask of `hull_at(zoom)`.
-        text: the first columns of the bar, with the return in it.
+        text: `text_of` the return.
         numbers: `numbers_of(car)`.
-        zoom: of `zoom_at(time)`.
+        zoom: `zoom_at(time)`.
     """
     for i in range(len(road)):
-        red, green, blue = _darker(road[i, 0]), _darker(road[i, 1]), _darker(road[i, 2])
-        table[ROAD + i] = red | green << 8 | blue << 16
-    _paint_field(picture, identities, table, numbers, zoom)
+        sums[ROAD + i] = _summand(road[i])
+    _paint_field(picture, identities.reshape(-1), len(identities), sums, numbers, zoom)
     _paint_car(picture, hull, numbers, zoom)
     _paint_bar(picture, text, numbers)
 
 
 @compiled
 @no_type_check
-def _darker(color):
-    return np.uint32(max(color, DARKER) - DARKER)
+def _summand(color):
+    """The darkened colour with 16 bits a channel, so that colours add up in one number."""
+    total = np.uint64(0)
+    for k in range(3):
+        total |= np.uint64(max(color[k], DARKER) - DARKER) << np.uint64(16 * k)
+    return total
 
 
 @compiled
 @no_type_check
-def _paint_field(picture, identities, table, numbers, zoom):
+def _paint_field(picture, identities, side, sums, numbers, zoom):
     """Two by two samples a pixel, averaged; see `Camera._to_map`."""
     cosine, sine = math.cos(numbers[2]) * DENSITY, math.sin(numbers[2]) * DENSITY
     step_x, step_y = 0.5 / (SCALE_X * zoom), -0.5 / (SCALE_Y * zoom)
     first_x, first_y = (0.5 - 2 * CAR_X) * step_x, (0.5 - 2 * CAR_Y) * step_y
-    x = DENSITY * (numbers[0] + HALF_FIELD) + cosine * first_x - sine * first_y
-    y = DENSITY * (numbers[1] + HALF_FIELD) + sine * first_x + cosine * first_y
-    right_x, right_y = np.int32(cosine * step_x * ONE), np.int32(sine * step_x * ONE)
-    down_x, down_y = np.int32(-sine * step_y * ONE), np.int32(cosine * step_y * ONE)
-    start_x, start_y = np.int32(x * ONE), np.int32(y * ONE)
-    last = np.int32(len(identities) - 1)
+    start_x = DENSITY * (numbers[0] + HALF_FIELD) + cosine * first_x - sine * first_y
+    start_y = DENSITY * (numbers[1] + HALF_FIELD) + sine * first_x + cosine * first_y
+    right_x, right_y = int(cosine * step_x * ONE), int(sine * step_x * ONE)
+    down_x, down_y = int(-sine * step_y * ONE), int(cosine * step_y * ONE)
     for row in range(VIEW):
-        x, y = start_x + 2 * row * down_x, start_y + 2 * row * down_y
+        x, y = int(start_x * ONE) + 2 * row * down_x, int(start_y * ONE) + 2 * row * down_y
         for column in range(SIDE):
-            even, odd = np.uint32(0x20002), np.uint32(2)
-            for i in range(4):
-                at_x = (x + (2 * column + i % 2) * right_x + i // 2 * down_x) >> 16
-                at_y = (y + (2 * column + i % 2) * right_y + i // 2 * down_y) >> 16
-                at_x, at_y = min(max(at_x, 0), last), min(max(at_y, 0), last)
-                color = table[identities[at_y, at_x]]
-                even += color & np.uint32(0xFF00FF)
-                odd += color >> np.uint32(8)
-            picture[row, column, 0] = even >> 2 & 0xFF
-            picture[row, column, 1] = odd >> 2
-            picture[row, column, 2] = even >> 18
+            total = np.uint64(0x0002_0002_0002)  # a half, to round
+            for sample in range(4):
+                at_x = x + sample % 2 * right_x + sample // 2 * down_x
+                at_y = y + sample % 2 * right_y + sample // 2 * down_y
+                total += sums[identities[np.uint64((at_y >> 16) * side + (at_x >> 16))]]
+            x, y = x + 2 * right_x, y + 2 * right_y
+            for k in range(3):
+                picture[row, column, k] = total >> np.uint64(16 * k + 2) & np.uint64(0xFF)
 
 
 @compiled

@@ -70,7 +70,8 @@ class Car(official.Car):
             wheel.skid_start = wheel.position
         else:
             start, wheel.skid_start = wheel.skid_start, None
-            wheel.skid_particle = self._create_particle(start, wheel.position, grass)
+            particle = self._create_particle(start, wheel.position, grass)  # type: ignore[no-untyped-call]
+            wheel.skid_particle = particle
 
 
 def _steer(wheel: Any) -> None:

@@ -13,15 +13,25 @@ from gymnasium.vector.utils import batch_space
 from worldmodels.lanes import reset_mask
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import CELL_BOUND, LATENT_BOUND, feature_space, features
+from worldmodels.models.encoder import Encoder
 from worldmodels.models.mdnrnn import MDNRNN
-from worldmodels.models.vae import VAE, images_of
+from worldmodels.models.vae import VAE
+from worldmodels.precision import Precision
 
 
 class Memory:
     """z, h and c of some lanes: what V and M make of a stream of frames."""
 
-    def __init__(self, vae: VAE, mdnrnn: MDNRNN, inputs: str, num_envs: int) -> None:
-        self.vae, self.mdnrnn, self.inputs = vae, mdnrnn, inputs
+    def __init__(
+        self,
+        vae: VAE,
+        mdnrnn: MDNRNN,
+        inputs: str,
+        num_envs: int,
+        precision: Precision = "auto",
+    ) -> None:
+        """`precision` is that of V's products."""
+        self.encoder, self.mdnrnn, self.inputs = Encoder(vae, precision), mdnrnn, inputs
         self.z = torch.zeros(num_envs, vae.config.latent_size)
         self.h, self.c = mdnrnn.initial_state(num_envs)
         self.first = torch.zeros(num_envs)
@@ -50,7 +60,7 @@ class Memory:
         return features(self.z, self.h, self.c.clamp(-CELL_BOUND, CELL_BOUND), self.inputs)
 
     def _see(self, index: torch.Tensor, frames: np.ndarray) -> None:
-        mu, _ = self.vae.encode(images_of(torch.from_numpy(frames)))
+        mu, _ = self.encoder(torch.from_numpy(frames))
         self.z[index] = mu.clamp(-LATENT_BOUND, LATENT_BOUND)
 
 
@@ -64,12 +74,13 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         mdnrnn: MDNRNN,
         actions: Actions,
         inputs: str,
+        precision: Precision = "auto",
     ) -> None:
         self.env, self.actions = env, actions
         self.num_envs = env.num_envs
         self.metadata = dict(env.metadata)
         self.autoreset_mode = self.metadata["autoreset_mode"]
-        self.memory = Memory(vae, mdnrnn, inputs, env.num_envs)
+        self.memory = Memory(vae, mdnrnn, inputs, env.num_envs, precision)
         self.single_observation_space = feature_space(
             inputs, vae.config.latent_size, mdnrnn.config.hidden_size
         )
@@ -114,4 +125,4 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.env.close()
 
     def _observation(self) -> np.ndarray:
-        return self.memory.features().numpy().copy()
+        return self.memory.features().numpy()

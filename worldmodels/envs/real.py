@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import cv2
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 import worldmodels  # noqa: F401  (registers the environments)
+from worldmodels.envs.shrink import shrink
 from worldmodels.errors import InputError
 from worldmodels.lanes import lane_seeds, reset_mask
 from worldmodels.models.action import Actions
+from worldmodels.precision import product_dtype
 from worldmodels.world import EnvConfig, World
 
 
@@ -76,8 +77,8 @@ def describe(config: EnvConfig) -> World:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what scores depend on."""
-    versions = {}
+    """Versions of what scores depend on, and the number type of products on this machine."""
+    versions = {"precision": str(product_dtype()).removeprefix("torch.")}
     for name in ("worldmodels-dream", "torch", "numpy", "gymnasium", "box2d", "vizdoom", "cma"):
         try:
             versions[name] = version(name)
@@ -201,5 +202,4 @@ def preprocess(config: EnvConfig, observation: Any) -> np.ndarray:
         picture = picture[top:bottom, left:right]
     if picture.ndim == 2 or picture.shape[2] == 1:
         picture = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
-    size = (config.size, config.size)
-    return cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
+    return shrink(np.ascontiguousarray(picture), config.size)

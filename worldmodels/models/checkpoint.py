@@ -9,12 +9,37 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.errors import InputError
+from worldmodels.precision import Precision, kernels_work, product_dtype
 from worldmodels.run import load_tensors, save_tensors
 
 
 def best_device() -> torch.device:
     """CUDA where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def training_dtype(precision: Precision, stage: str, device: torch.device) -> torch.dtype:
+    """Of a stage's large products; bfloat16 needs a CPU, whose kernels do the rest.
+
+    Raises:
+        InputError: bfloat16 is asked for where it can't be had.
+    """
+    if device.type == "cpu" and kernels_work():
+        return product_dtype(precision)
+    if precision == "bfloat16":
+        raise InputError(f"{stage}.precision: bfloat16 needs a CPU and Numba; set it to auto")
+    return torch.float32
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """As configs name it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """Adam on the weights that are trained, each step one pass over them."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.Adam(trainable, learning_rate, fused=True)
 
 
 def save_training(

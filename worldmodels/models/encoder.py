@@ -44,13 +44,13 @@ class Encoder:
 
 def _layers(encoder: nn.Sequential, dtype: torch.dtype) -> list[Layer]:
     """Convolutions with their relu; the first takes bytes, so 1/255 goes into its weights."""
-    scale, layers = 1 / 255, []
+    scale, layers = 1 / 255, list[Layer]()
     for part, after in pairwise(encoder):
         if isinstance(part, nn.Conv2d):
             if not isinstance(after, nn.ReLU):
                 raise TypeError("every convolution of V's encoder is followed by a relu")
             layers.append(_layer(part, scale, dtype))
-            scale = 1
+            scale = 1.0
     return layers
 
 
@@ -59,8 +59,13 @@ def _layer(convolution: nn.Conv2d, scale: float, dtype: torch.dtype) -> Layer:
     weight = (convolution.weight * scale).to(dtype)
     bias = None if convolution.bias is None else convolution.bias.to(dtype)
     shape = list(convolution.stride), [1, 1], 1
-    if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+    if not _is_fused(weight):
         return lambda x: torch.conv2d(x, weight, bias, convolution.stride).relu_()
     packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), [0, 0], *shape)
     fused = torch.ops.mkldnn._convolution_pointwise
     return lambda x: fused(x, packed, bias, [0, 0], *shape, "relu", [], "")
+
+
+def _is_fused(weight: Tensor) -> bool:
+    """Whether torch has oneDNN's convolution with a function behind it; it does on x86."""
+    return weight.device.type == "cpu" and hasattr(torch.ops.mkldnn, "_convolution_pointwise")

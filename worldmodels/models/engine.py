@@ -124,19 +124,15 @@ class CompiledEngine:
 
         self.name = str(dtype).removeprefix("torch.")
         self.heads = mdnrnn.heads
-        lstm, config = mdnrnn.lstm, mdnrnn.config
-        weights = torch.cat([lstm.weight_ih_l0, lstm.weight_hh_l0], 1)
-        self._recurrent = weights.detach().T.to(dtype).contiguous()
-        self._head = mdnrnn.head.weight.detach().T.to(dtype).contiguous()
-        self._biases = [b.detach().float().numpy() for b in (lstm.bias_ih_l0, mdnrnn.head.bias)]
-        sizes = self._recurrent.shape, self._head.shape
-        shapes = (sizes[0][0], sizes[0][1], sizes[1][0], sizes[1][1])
+        self._recurrent, self._head = (m.to(dtype).contiguous() for m in mdnrnn.matrices())
+        self._biases = [bias.float().numpy() for bias in mdnrnn.biases()]
+        shapes = (*self._recurrent.shape, *self._head.shape)
         self._buffers = [torch.zeros(num_envs, size, dtype=dtype) for size in shapes]
         self._views = [_numpy_of(buffer) for buffer in self._buffers]
         self._gather = kernels.gather
+        config, Z = mdnrnn.config, mdnrnn.latent_size
         self._recur = kernels.recurrence(config.hidden_size)
-        joint = config.mixture == "joint"
-        self._sample = kernels.sampler(mdnrnn.latent_size, config.num_mixtures, joint)
+        self._sample = kernels.sampler(Z, config.num_mixtures, config.mixture == "joint")
         self._limits = tuple(np.float32(x) for x in (MIN_LOG_STD, MAX_LOG_STD, LATENT_BOUND))
 
     def step(

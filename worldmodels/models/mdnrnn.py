@@ -103,7 +103,7 @@ class MDNRNN(nn.Module):
         packed = (
             None if state is None else (state[0][None].contiguous(), state[1][None].contiguous())
         )
-        outputs, (h, c) = self.lstm(self._inputs(z, actions, first), packed)
+        outputs, (h, c) = self.lstm(self.inputs(z, actions, first), packed)
         return self.predict(outputs), (h[0], c[0])
 
     def step(
@@ -119,7 +119,7 @@ class MDNRNN(nn.Module):
         """
         h, c = state
         weights = self.lstm.get_parameter
-        inputs = self._inputs(z, actions, first)
+        inputs = self.inputs(z, actions, first)
         gates = torch.addmm(weights("bias_ih_l0"), inputs, weights("weight_ih_l0").T)
         gates.addmm_(h, weights("weight_hh_l0").T)
         i, f, g, o = gates.chunk(4, dim=1)
@@ -144,13 +144,31 @@ class MDNRNN(nn.Module):
         zeros = self.head.weight.new_zeros(batch_size, self.config.hidden_size)
         return zeros, zeros.clone()
 
+    def matrices(self) -> tuple[Float[Tensor, "inputs gates"], Float[Tensor, "H outputs"]]:
+        """The two of a step, without their biases.
+
+        [inputs h] times the first gives i, f, g, o; h' times the second the head's outputs.
+        """
+        weights = self.lstm.get_parameter("weight_ih_l0"), self.lstm.get_parameter("weight_hh_l0")
+        return torch.cat(weights, 1).detach().T, self.head.weight.detach().T
+
+    def biases(self) -> tuple[Float[Tensor, " gates"], Float[Tensor, " outputs"]]:
+        """What is added to their products."""
+        return self.lstm.get_parameter("bias_ih_l0").detach(), self.head.bias.detach()
+
     def expected_reward(self, raw: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """The reward head's mean: counts a step, or the reward itself."""
         if self.heads.reward == "count":
             return self.heads.count_limit * torch.sigmoid(raw)
         return symexp(raw)
 
-    def _inputs(self, z: Tensor, actions: Tensor, first: Tensor) -> Tensor:
+    def inputs(
+        self,
+        z: Float[Tensor, "*batch Z"],
+        actions: Float[Tensor, "*batch A"],
+        first: Float[Tensor, "*batch"],
+    ) -> Float[Tensor, "*batch inputs"]:
+        """What the LSTM sees of a step."""
         parts = [z, actions, first[..., None]] if self.config.restart_input else [z, actions]
         return torch.cat(parts, -1)
 

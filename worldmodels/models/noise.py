@@ -27,7 +27,7 @@ class Noise:
 
     def __init__(self, num_envs: int, uniforms: int, normals: int) -> None:
         self.uniforms = uniforms
-        self.tape: Float32[np.ndarray, "rows U+N"] = np.empty(
+        self.tape: Float32[np.ndarray, "rows size"] = np.empty(
             (num_envs * NOISE_BLOCK, uniforms + normals), np.float32
         )
         self.keys: list[Key] = [(0, 0)] * num_envs

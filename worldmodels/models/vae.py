@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from worldmodels.errors import InputError
@@ -96,12 +96,23 @@ def vae_loss(
     mu: Float[Tensor, "B Z"],
     logvar: Float[Tensor, "B Z"],
     free_nats: float,
+    weights: Float[Tensor, "B 1 64 64"] | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
     """Sum of squares per image + max(KL, free_nats Z) per image, both averaged over the batch.
 
+    Pixels count by their `weights` in the loss, and evenly in the part that is reported.
     Source: the paper's released code (free_nats = 0.5, floor taken image by image).
     """
-    squares = (images - reconstruction).square().sum(dim=(1, 2, 3)).mean()
+    squares = (images - reconstruction).square()
+    error = squares.sum() / len(images)
+    weighted = error if weights is None else (weights * squares).sum() / len(images)
     kl = kl_divergence(mu, logvar).sum(dim=1)
-    loss = squares + kl.clamp(min=free_nats * mu.shape[1]).mean()
-    return loss, {"reconstruction": squares, "kl": kl.mean()}
+    loss = weighted + kl.clamp(min=free_nats * mu.shape[1]).mean()
+    return loss, {"reconstruction": error, "kl": kl.mean()}
+
+
+def moving(
+    frames: UInt8[Tensor, "B 64 64 3"], medians: UInt8[Tensor, "B 64 64 3"]
+) -> Bool[Tensor, "B 64 64"]:
+    """Pixels of which a channel is more than 0.12 off the median image of the episode."""
+    return (torch.maximum(frames, medians) - torch.minimum(frames, medians)).amax(-1) > 0.12 * 255

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +16,14 @@ import torch
 from worldmodels.bundle import load_vae
 from worldmodels.data.episode import Episode, LatentEpisode, episode_files
 from worldmodels.errors import check_at_least
-from worldmodels.models.vae import VAE, images_of
+from worldmodels.models.checkpoint import name_of
+from worldmodels.models.encoder import Encoder
+from worldmodels.models.vae import VAE
+from worldmodels.precision import Precision, product_dtype
 from worldmodels.run import Metrics, Run, file_hash, files_hash, load_json, progress, save_json, say
+
+AHEAD = 2
+"""Episodes that are read before, and written after, their turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +32,8 @@ class EncodeConfig:
 
     batch_size: int = 256
     """Frames at once."""
+    precision: Precision = "auto"
+    """Of the large products; auto: bfloat16 on machines that multiply it."""
 
     def __post_init__(self) -> None:
         check_at_least("encode", self, 1, "batch_size")
@@ -40,19 +51,15 @@ def encode(run: Run, config: EncodeConfig) -> None:
     with Metrics(run, "encode") as metrics:
         vae = load_vae(weights)  # before latents of another V are cleared: this one may be broken
         _begin(run, made_by)
-        reusable = _reusable(run, made_by)
-        steps = 0
-        for path in progress(files, "encode"):
-            target = run.latents / path.name
-            if not target.exists() and path.name in reusable:
-                _link(reusable[path.name], target)
-            elif not target.exists():
-                steps += _encode(vae, path, target, config.batch_size)
+        _link_all(_reusable(run, made_by), files, run.latents)
+        missing = [path for path in files if not (run.latents / path.name).exists()]
+        steps = encode_episodes(vae, missing, run.latents, config)
         total = files_hash([run.latents / path.name for path in files])
         save_json(
             run.latents / "index.json", {"vae": made_by, "hash": total, "episodes": len(files)}
         )
-        metrics.log(len(files), frames=steps)
+        precision = name_of(product_dtype(config.precision))
+        metrics.log(len(files), frames=steps, precision=precision)
     say(f"latents of {len(files)} episodes in {run.latents}")
 
 
@@ -73,6 +80,12 @@ def _reusable(run: Run, made_by: str) -> dict[str, Path]:
     return {p.name: p for p in folder.glob("*.npz")} if index["vae"] == made_by else {}
 
 
+def _link_all(reusable: dict[str, Path], files: list[Path], folder: Path) -> None:
+    for path in files:
+        if path.name in reusable and not (folder / path.name).exists():
+            _link(reusable[path.name], folder / path.name)
+
+
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
@@ -80,14 +93,39 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-@torch.inference_mode()
-def _encode(vae: VAE, path: Path, target: Path, batch_size: int) -> int:
-    episode = Episode.load(path)
-    batches = torch.from_numpy(episode.frames).split(batch_size)
-    posteriors = [vae.encode(images_of(batch)) for batch in batches]
+def encode_episodes(vae: VAE, files: Sequence[Path], folder: Path, config: EncodeConfig) -> int:
+    """Writes the latents of each file into a folder; how many frames that were.
+
+    Threads read the next episodes and write the last ones meanwhile.
+    """
+    encoder, steps = Encoder(vae, config.precision), 0
+    with ThreadPoolExecutor(2) as pool:
+        written: deque[Future[None]] = deque()
+        for path, episode in zip(progress(files, "encode"), _ahead(pool, files), strict=True):
+            steps += len(episode.frames)
+            latents = _encode(encoder, episode, config.batch_size)
+            written.append(pool.submit(latents.save, folder / path.name))
+            if len(written) > AHEAD:
+                written.popleft().result()
+        for future in written:
+            future.result()
+    return steps
+
+
+def _ahead(pool: Executor, files: Sequence[Path]) -> Iterator[Episode]:
+    """The episodes in their order, of which a few are read before they are asked for."""
+    reading = deque(pool.submit(Episode.load, path) for path in files[:AHEAD])
+    for path in files[AHEAD:]:
+        yield reading.popleft().result()
+        reading.append(pool.submit(Episode.load, path))
+    while reading:
+        yield reading.popleft().result()
+
+
+def _encode(encoder: Encoder, episode: Episode, batch_size: int) -> LatentEpisode:
+    posteriors = [encoder(batch) for batch in torch.from_numpy(episode.frames).split(batch_size)]
     mu, logvar = (
         torch.cat(part).numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )
     rest = episode.actions, episode.rewards, episode.counts, episode.terminated, episode.truncated
-    LatentEpisode(mu, logvar, *rest).save(target)
-    return len(mu)
+    return LatentEpisode(mu, logvar, *rest)

@@ -15,9 +15,8 @@ from worldmodels.bundle import check_evolved_in, check_latents, load_champion
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
-from worldmodels.evaluation import Returns, choose
+from worldmodels.evaluation import Returns
 from worldmodels.evolution import CMAES, CMAConfig, load_state
-from worldmodels.halving import halving, measured_means, merits
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.replay import check_dream
 from worldmodels.run import (
@@ -30,6 +29,7 @@ from worldmodels.run import (
     say,
 )
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
+from worldmodels.selection import choose, halving, measured_means, merits
 from worldmodels.workers import WorkersConfig
 
 
@@ -215,7 +215,7 @@ def _run(setting: Setting, state: Progress) -> None:
         done = generation + 1
         if done % config.validate_every == 0 or done == total:
             score = _validate(setting, state, es, done)
-            bar.set_postfix(dream=f"{np.nanmean(returns):.1f}", real=f"{score:.1f}")
+            bar.set_postfix(dream=f"{measured_means(returns).mean():.1f}", real=f"{score:.1f}")
         if done % config.checkpoint_every == 0 or done == total:
             state.generation, state.cma = done, es.to_bytes()
             with replacing(setting.run.controller / "state.pkl") as temporary:

@@ -20,11 +20,14 @@ from worldmodels.data.dataset import (
 from worldmodels.errors import check_above_zero, check_at_least, check_share
 from worldmodels.models.action import Actions
 from worldmodels.models.checkpoint import (
+    adam,
     annealed,
     best_device,
     load_training,
+    name_of,
     require_finite,
     save_training,
+    training_dtype,
 )
 from worldmodels.models.mdnrnn import (
     MDNRNN,
@@ -34,6 +37,7 @@ from worldmodels.models.mdnrnn import (
     reward_nll,
     termination_loss,
 )
+from worldmodels.precision import Precision
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
 
@@ -58,6 +62,8 @@ class TrainMDNRNNConfig:
     """Reached along a half cosine; the paper's Doom: falls to 1e-5; none: constant."""
     gradient_clip: float = 1.0
     """Largest absolute gradient of a weight; the paper: 1."""
+    precision: Precision = "auto"
+    """Of the large products; auto: bfloat16 on CPUs that multiply it."""
     latent_noise: float = 1.0
     """z = mu + this x sigma x noise, drawn anew at every use; the paper: 1."""
     reward_weight: float = 1.0
@@ -148,23 +154,24 @@ def _train(
 ) -> None:
     steps = config.later_steps if run.earlier and config.later_steps else config.steps
     device = best_device()
-    trainable = [p for p in mdnrnn.to(device).parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trainable, config.learning_rate)
+    dtype = training_dtype(config.precision, "train_mdnrnn", device)
+    optimizer = adam(mdnrnn.to(device), config.learning_rate)
     checkpoint = run.mdnrnn / "checkpoint.safetensors"
     start = load_training(checkpoint, mdnrnn, optimizer) if checkpoint.exists() else 0
     batches = _batches(source, config, seed_for(seed, "mdnrnn batches", run.number), start)
+    metrics.log(start, precision=name_of(dtype))
     bar = progress(range(start, steps), "train_mdnrnn", initial=start, total=steps)
     for step, batch in zip(bar, batches, strict=False):
         generator = torch_generator(seed, "mdnrnn noise", run.number, step)
         for group in optimizer.param_groups:
             group["lr"] = annealed(config.learning_rate, config.final_learning_rate, step / steps)
-        loss, parts = mdnrnn_loss(mdnrnn, batch.to(device), config, generator)
+        loss, parts = mdnrnn_loss(mdnrnn, batch.to(device), config, generator, dtype)
         require_finite(loss, "M", "train_mdnrnn", step, checkpoint)
         if step % config.checkpoint_every == 0 and step > start:
             save_training(checkpoint, mdnrnn, optimizer, step)  # only now it is known to be good
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_value_(trainable, config.gradient_clip)
+        torch.nn.utils.clip_grad_value_(mdnrnn.parameters(), config.gradient_clip)
         optimizer.step()
         if step % 50 == 0:
             numbers = {name: value.item() for name, value in parts.items()}
@@ -178,26 +185,46 @@ def mdnrnn_loss(
     batch: SequenceBatch,
     config: TrainMDNRNNConfig,
     generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """-ln p(z') per dimension + the heads' losses, each over the steps where it is known.
 
     Source: Ha & Schmidhuber 2018, A.2; the reward head is ours.
+
+    Args:
+        mdnrnn: foretells z' of each step.
+        batch: the steps.
+        config: the parts' weights and z's noise.
+        generator: of that noise.
+        dtype: of the large products.
     """
     noise = torch.randn(batch.mu.shape, generator=generator).to(batch.mu.device)
     z = batch.mu + config.latent_noise * torch.exp(0.5 * batch.logvar) * noise
-    prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
-    parts = {"nll": masked_mean(prediction.mixture.nll(z[:, 1:]), batch.next_known)}
-    loss = parts["nll"]
-    if prediction.reward is not None:
+    loss, reward, termination = _foretell(mdnrnn, z, batch, dtype)
+    parts = {"nll": loss}
+    if reward is not None:
         target = batch.counts if mdnrnn.heads.reward == "count" else batch.rewards
-        nll = reward_nll(mdnrnn.heads, prediction.reward, target)
+        nll = reward_nll(mdnrnn.heads, reward, target)
         parts["reward_nll"] = masked_mean(nll, batch.valid)
         loss = loss + config.reward_weight * parts["reward_nll"]
-    if prediction.termination is not None:
-        bce = termination_loss(prediction.termination, batch.terminated, config.positive_weight)
+    if termination is not None:
+        bce = termination_loss(termination, batch.terminated, config.positive_weight)
         parts["termination"] = masked_mean(bce, batch.valid)
         loss = loss + config.termination_weight * parts["termination"]
     return loss, parts
+
+
+def _foretell(
+    mdnrnn: MDNRNN, z: Tensor, batch: SequenceBatch, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The nats per dimension, and the raw outputs of both heads."""
+    if dtype == torch.bfloat16:
+        from worldmodels.models.mdnrnn_bfloat16 import foretell  # needs Numba
+
+        return foretell(mdnrnn, z, batch.actions, batch.first, batch.next_known)
+    prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
+    nll = masked_mean(prediction.mixture.nll(z[:, 1:]), batch.next_known)
+    return nll, prediction.reward, prediction.termination
 
 
 @torch.inference_mode()

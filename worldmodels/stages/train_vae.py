@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from worldmodels.bundle import load_vae, save_model
-from worldmodels.data.dataset import EpisodeSource, frame_batches
+from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.errors import check_above_zero, check_at_least, check_share
 from worldmodels.models.checkpoint import (
+    adam,
     annealed,
     best_device,
     load_training,
+    name_of,
     require_finite,
     save_training,
+    training_dtype,
 )
-from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, vae_loss
+from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
+from worldmodels.precision import Precision
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
 
@@ -39,6 +46,12 @@ class TrainVAEConfig:
     """Adam's; the paper: 1e-4."""
     final_learning_rate: float | None = None
     """Reached along a half cosine; none: constant, as in the paper."""
+    precision: Precision = "auto"
+    """Of the large products; auto: bfloat16 on CPUs that multiply it."""
+    motion_weight: float = 0.0
+    """Extra weight of the squares at pixels that differ by more than 0.12 from their episode's
+    median image; the paper: 0. Small things that move, Doom's fireballs, are learnt much sooner.
+    Source: measured, `benchmark/reconstruction.py`."""
     free_nats: float = 0.5
     """KL below this per latent costs nothing; released code: 0.5."""
     new_share: float = 0.5
@@ -58,6 +71,7 @@ class TrainVAEConfig:
         whole = "steps", "later_steps", "batch_size", "chunk_episodes", "batches_per_chunk"
         check_at_least("train_vae", self, 1, *whole, "checkpoint_every")
         check_at_least("train_vae", self, 0, "free_nats", "active_latents", "reconstruction")
+        check_at_least("train_vae", self, 0, "motion_weight")
         check_above_zero("train_vae", self, "learning_rate", "final_learning_rate")
         check_share("train_vae", self, "new_share")
 
@@ -97,26 +111,19 @@ def _train(
 ) -> None:
     steps = config.later_steps if run.earlier and config.later_steps else config.steps
     device = best_device()
-    optimizer = torch.optim.Adam(vae.to(device).parameters(), config.learning_rate)
+    dtype = training_dtype(config.precision, "train_vae", device)
+    optimizer = adam(vae.to(device), config.learning_rate)
     checkpoint = run.vae / "checkpoint.safetensors"
     start = load_training(checkpoint, vae, optimizer) if checkpoint.exists() else 0
-    batches = frame_batches(
-        source,
-        seed=seed_for(seed, "vae batches", run.number),
-        start=start,
-        batch_size=config.batch_size,
-        chunk_episodes=config.chunk_episodes,
-        batches_per_chunk=config.batches_per_chunk,
-    )
+    batches = _batches(source, config, seed_for(seed, "vae batches", run.number), start)
+    metrics.log(start, precision=name_of(dtype))
     bar = progress(range(start, steps), "train_vae", initial=start, total=steps)
-    for step, frames in zip(bar, batches, strict=False):
+    for step, batch in zip(bar, batches, strict=False):
         generator = torch_generator(seed, "vae noise", run.number, step)
-        noise = torch.randn(len(frames), vae.config.latent_size, generator=generator).to(device)
-        images = images_of(frames.to(device))
+        noise = torch.randn(len(batch.frames), vae.config.latent_size, generator=generator)
         for group in optimizer.param_groups:
             group["lr"] = annealed(config.learning_rate, config.final_learning_rate, step / steps)
-        reconstruction, mu, logvar = vae(images, noise)
-        loss, parts = vae_loss(images, reconstruction, mu, logvar, config.free_nats)
+        loss, parts = frames_loss(vae, batch.to(device), noise.to(device), config, dtype)
         require_finite(loss, "V", "train_vae", step, checkpoint)
         if step % config.checkpoint_every == 0 and step > start:
             save_training(checkpoint, vae, optimizer, step)  # only now it is known to be good
@@ -128,6 +135,42 @@ def _train(
             bar.set_postfix({name: f"{value:.1f}" for name, value in numbers.items()})
             metrics.log(step, loss=loss.item(), **numbers)
     vae.cpu()
+
+
+def _batches(
+    source: EpisodeSource, config: TrainVAEConfig, seed: int, start: int
+) -> Iterator[FrameBatch]:
+    return frame_batches(
+        source,
+        seed=seed,
+        start=start,
+        batch_size=config.batch_size,
+        chunk_episodes=config.chunk_episodes,
+        batches_per_chunk=config.batches_per_chunk,
+        medians=config.motion_weight > 0,
+    )
+
+
+def frames_loss(
+    vae: VAE,
+    batch: FrameBatch,
+    noise: Float[Tensor, "B Z"],
+    config: TrainVAEConfig,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """V's loss on a batch, with large products in `dtype`, and the parts that are reported."""
+    if dtype == torch.bfloat16:
+        from worldmodels.models.vae_bfloat16 import channels_last, reconstruct  # needs Numba
+
+        images = channels_last(batch.frames)
+        reconstruction, mu, logvar = reconstruct(vae, images, noise)
+    else:
+        images = images_of(batch.frames)
+        reconstruction, mu, logvar = vae(images, noise)
+    weights = None
+    if batch.medians is not None:
+        weights = 1 + config.motion_weight * moving(batch.frames, batch.medians).float()[:, None]
+    return vae_loss(images, reconstruction, mu, logvar, config.free_nats, weights)
 
 
 @torch.inference_mode()

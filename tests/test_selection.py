@@ -1,10 +1,10 @@
-"""Successive halving: who plays on, what that costs, and what evolution is told."""
+"""Who is measured further, what that costs, and what evolution is told."""
 
 import numpy as np
 import pytest
 
 from worldmodels.evolution import CMAES, CMAConfig
-from worldmodels.halving import better_half, halving, measured_means, merits
+from worldmodels.selection import better_half, choose, halving, measured_means, merits
 
 NAN = np.nan
 
@@ -84,3 +84,20 @@ def test_evolution_climbs_with_half_of_the_worse_episodes_spared():
         seeds = range(4 * generation, 4 * generation + 4)
         es.tell(merits(halving(hill, 1)(es.ask(), seeds)[0]))
     np.testing.assert_allclose(es.mean, 2.0, atol=0.1)
+
+
+def test_the_second_measurement_alone_decides():
+    rows = [(g, np.full(2, float(g)), [score]) for g, score in enumerate([1.0, 9.0, 5.0, 8.0])]
+    asked = []
+
+    def measure(parameters, seeds):
+        asked.append(parameters[:, 0].tolist())
+        again = {1.0: 2.0, 3.0: 7.0, 2.0: 4.0}
+        returns = np.array([[again[p[0]]] * len(seeds) for p in parameters])
+        return returns, np.full(returns.shape, 10)
+
+    choice = choose(rows, measure, 3, [7, 8])
+    assert asked == [[1.0, 3.0, 2.0]]  # the three best of the first
+    assert (choice.generation, choice.score, choice.steps) == (3, 7.0, 60)
+    assert choose(rows, measure, 1, [7, 8]).generation == 1
+    assert choose(rows, measure, 3, []).score == 9.0

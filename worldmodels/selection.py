@@ -1,11 +1,9 @@
-"""Successive halving: everyone plays a few episodes, only the better half the rest.
-
-Source: Karnin, Koren & Somekh 2013 (ICML), with one halving.
-"""
+"""Who is measured further: the better half of a generation, and the finalists of an evolution."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -15,6 +13,8 @@ from worldmodels.evaluation import Evaluate, Lengths, Returns
 
 def halving(evaluate: Evaluate, screening: int) -> Evaluate:
     """`evaluate` that leaves the worse half's later episodes out: NaN, of length 0.
+
+    Source: Karnin, Koren & Somekh 2013 (ICML), with one halving.
 
     Args:
         evaluate: measures candidates on seeds.
@@ -59,3 +59,35 @@ def measured_means(returns: Returns) -> Float64[np.ndarray, " P"]:
     measured = np.isfinite(returns)
     counts = np.where(measured.any(axis=1), measured.sum(axis=1), np.nan)
     return np.where(measured, returns, 0.0).sum(axis=1) / counts
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The controller that is kept."""
+
+    generation: int
+    parameters: Float64[np.ndarray, " N"]
+    score: float
+    """Its mean return over the episodes that chose it."""
+    steps: int
+    """Real steps that the choice took."""
+
+
+def choose(
+    validated: Sequence[tuple[int, np.ndarray, list[float]]],
+    measure: Evaluate,
+    finalists: int,
+    seeds: Sequence[int],
+) -> Choice:
+    """The best of (generation, parameters, returns) rows: the first few are measured again.
+
+    The second measurement alone decides: it is free of the luck of having passed the first.
+    """
+    ranked = sorted(validated, key=lambda row: -float(np.mean(row[2])))[:finalists]
+    if len(ranked) == 1 or not seeds:
+        generation, parameters, returns = ranked[0]
+        return Choice(generation, parameters, float(np.mean(returns)), 0)
+    again, lengths = measure(np.stack([row[1] for row in ranked]), seeds)
+    best = int(again.mean(axis=1).argmax())
+    score = float(again[best].mean())
+    return Choice(ranked[best][0], ranked[best][1], score, int(lengths.sum()))

@@ -1,0 +1,102 @@
+"""M in bfloat16 is M, up to rounding; and learns as well."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from worldmodels.data.dataset import SequenceBatch
+from worldmodels.mixture import split_mixture
+from worldmodels.models.checkpoint import adam
+from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mixture_bfloat16 import MixtureNLL
+from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
+
+CONFIG = TrainMDNRNNConfig()
+SMALL = MDNRNNConfig(hidden_size=24, num_mixtures=3, restart_input=True)
+
+
+def batch_of(seed, B=5, T=11, Z=4):
+    """Latents that follow what the action and the latents before say; ends of windows unknown."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator)
+
+    actions, mu = normal(B, T, 2).sign(), normal(B, T + 1, Z)
+    for t in range(T):
+        mu[:, t + 1] = 0.8 * mu[:, t].roll(1, -1) + 0.5 * actions[:, t, :1] + 0.1 * mu[:, t + 1]
+    valid = torch.arange(T).expand(B, T) < torch.randint(T // 2, T + 1, (B, 1), generator=generator)
+    ends = (torch.rand(B, T, generator=generator) < 0.1).float()
+    first = (torch.arange(T) == 0).float().expand(B, T)
+    known = valid & (ends == 0)
+    return SequenceBatch(
+        mu, torch.full_like(mu, -4), actions, 3 * actions[..., 0], ends, ends, first, valid, known
+    )
+
+
+def losses(mdnrnn, batch, dtype):
+    return mdnrnn_loss(mdnrnn, batch, CONFIG, torch.Generator().manual_seed(0), dtype)
+
+
+@pytest.mark.parametrize(
+    ("config", "heads"),
+    [
+        (SMALL, Heads("real", 1.0, True)),
+        (replace(SMALL, hidden_size=25, restart_input=False), Heads("count", 2.0)),
+        (replace(SMALL, mixture="joint"), Heads(termination=True)),
+    ],
+)
+def test_the_loss_and_its_gradients_are_the_plain_ones(config, heads):
+    torch.manual_seed(0)
+    mdnrnn, batch = MDNRNN(config, 4, 2, heads), batch_of(0)
+    (ours, parts), (theirs, expected) = (
+        losses(mdnrnn, batch, dtype) for dtype in (torch.bfloat16, torch.float32)
+    )
+    assert parts.keys() == expected.keys()
+    for name, part in parts.items():
+        torch.testing.assert_close(part, expected[name], rtol=0.01, atol=0.01)
+    trainable = [p for p in mdnrnn.parameters() if p.requires_grad]
+    for a, b in zip(*(torch.autograd.grad(x, trainable) for x in (ours, theirs)), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.02 * float(b.detach().abs().max()))
+
+
+def test_the_mixtures_gradient_is_autograds():
+    torch.manual_seed(0)
+    h, values = torch.randn(7, 8).bfloat16(), torch.randn(7, 3)
+    weight = torch.randn(18, 8).bfloat16().float()
+    weight[12:] *= 5  # some deviations leave their bounds
+    weights, bias = torch.rand(7), torch.randn(18)
+    leaves = [t.requires_grad_() for t in (h, weight, bias)]
+    ours = MixtureNLL.apply(h, weight, bias, values, weights)
+    mixture = split_mixture((h @ weight.bfloat16().T).float() + bias, 3, 2)
+    assert (mixture.log_stds == 7).any()
+    theirs = -(weights[:, None] * mixture.log_prob(values)).sum()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    # all slopes are doubled, for whatever is made of the loss
+    for a, b in zip(*(torch.autograd.grad(2 * x, leaves) for x in (ours, theirs)), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.03, atol=0.01 * float(b.detach().abs().max()))
+
+
+def test_an_empty_mask_has_no_loss():
+    mdnrnn, batch = MDNRNN(SMALL, 4, 2, Heads()), batch_of(0)
+    nothing = replace(batch, next_known=torch.zeros_like(batch.next_known))
+    loss, _ = losses(mdnrnn, nothing, torch.bfloat16)
+    loss.backward()
+    assert loss == 0
+    assert not any(p.grad.any() for p in mdnrnn.parameters() if p.grad is not None)
+
+
+def test_it_learns_as_well_as_the_plain_one():
+    held_out = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(1)
+        mdnrnn = MDNRNN(SMALL, 4, 2, Heads(termination=True))
+        optimizer = adam(mdnrnn, 5e-3)
+        for step in range(300):
+            optimizer.zero_grad()
+            losses(mdnrnn, batch_of(step, 16), dtype)[0].backward()
+            optimizer.step()
+        held_out[dtype] = losses(mdnrnn, batch_of(9999, 256), torch.float32)[1]["nll"].item()
+    assert held_out[torch.float32] < 0.3
+    assert held_out[torch.bfloat16] == pytest.approx(held_out[torch.float32], abs=0.02)

@@ -1,0 +1,50 @@
+"""Encoding files to files: each frame's posterior, beside all that its episode holds."""
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodels.data.episode import Episode, LatentEpisode
+from worldmodels.errors import InputError
+from worldmodels.models.vae import VAE, VAEConfig, images_of
+from worldmodels.stages.encode import EncodeConfig, encode_episodes
+
+LENGTHS = (5, 3, 9, 1, 4, 7)
+
+
+@pytest.fixture
+def files(tmp_path):
+    generator = np.random.default_rng(0)
+    paths = [tmp_path / f"{index}.npz" for index in range(len(LENGTHS))]
+    for path, length in zip(paths, LENGTHS, strict=True):
+        frames = generator.integers(0, 256, (length + 1, 64, 64, 3)).astype(np.uint8)
+        steps = np.arange(length, dtype=np.float32)
+        Episode(frames, steps[:, None], steps, steps, steps > 1, steps > 2).save(path)
+    return paths
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.02)])
+def test_each_episode_becomes_its_latents(files, tmp_path, precision, tolerance):
+    vae = VAE(VAEConfig(latent_size=3, width=2)).requires_grad_(False)
+    config = EncodeConfig(batch_size=4, precision=precision)
+    folder = tmp_path / "latents"
+    assert encode_episodes(vae, files, folder, config) == sum(LENGTHS) + len(LENGTHS)
+    for path in files:
+        episode, latents = Episode.load(path), LatentEpisode.load(folder / path.name)
+        mu, logvar = vae.encode(images_of(torch.from_numpy(episode.frames)))
+        np.testing.assert_allclose(latents.mu, mu, atol=tolerance)
+        np.testing.assert_allclose(latents.logvar, logvar, atol=tolerance)
+        assert np.array_equal(latents.actions, episode.actions)
+        assert np.array_equal(latents.terminated, episode.terminated)
+
+
+def test_a_broken_file_stops_it_and_those_before_are_kept(files, tmp_path):
+    files[4].write_bytes(b"nothing")
+    vae = VAE(VAEConfig(latent_size=3, width=2))
+    with pytest.raises(InputError, match=r"4\.npz"):
+        encode_episodes(vae, files, tmp_path / "latents", EncodeConfig())
+    assert len(list((tmp_path / "latents").glob("*.npz"))) == 4
+
+
+def test_no_files_are_no_work(tmp_path):
+    assert encode_episodes(VAE(VAEConfig()), [], tmp_path, EncodeConfig()) == 0

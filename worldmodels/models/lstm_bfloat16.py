@@ -1,0 +1,83 @@
+"""An LSTM over whole sequences with products in bfloat16; its cells stay float32.
+
+Time comes first here, (T, B, ...), so that a step is one run of memory. The operand of step t is
+[h x 1 0...]: the state before it, its input, and a 1 whose weight is zero: the bias is added in
+float32, and its gradient is a column of the weight's. The zeros fill up a multiple of 32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from worldmodels.models.lstm_kernels import stepping, stepping_back
+from worldmodels.models.patch_kernels import bits
+
+MULTIPLE = 32
+"""Products whose inner size is one of these are up to a quarter faster."""
+
+
+class LSTM(torch.autograd.Function):
+    """All h from zero states; gradients of the weights only, once for each pass.
+
+    i, f, g, o = W [h x] + b;  c' = σ(f) c + σ(i) tanh(g);  h' = σ(o) tanh(c').
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Float[Tensor, "T B I"],
+        weight_x: Float[Tensor, "gates I"],
+        weight_h: Float[Tensor, "gates H"],
+        bias: Float[Tensor, " gates"],
+    ) -> Float[Tensor, "T B H"]:
+        (steps, batch, ctx.inputs), hidden = inputs.shape, weight_h.shape[1]
+        operands, weight = _operands(inputs, hidden), _weight(weight_h, weight_x)
+        gates = torch.empty(steps, batch, 4 * hidden, dtype=torch.bfloat16)
+        cells = torch.zeros(steps + 1, batch, hidden)
+        arrays = bits(gates), bits(bias), bits(cells), bits(operands)
+        step = stepping(hidden)
+        for t, (operand, product) in enumerate(zip(operands, gates, strict=False)):
+            torch.mm(operand, weight.T, out=product)
+            step(t, *arrays)
+        ctx.save_for_backward(operands, gates, cells, weight_h, bias)
+        return operands[1:, :, :hidden]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:
+        # `gates` is overwritten: a second pass back would need another one forwards
+        operands, gates, cells, weight_h, bias = ctx.saved_tensors
+        hidden, weight = weight_h.shape[1], weight_h.bfloat16()
+        inner, to_cells = torch.zeros_like(slope[0]).contiguous(), torch.zeros_like(cells[0])
+        arrays = bits(gates), bits(bias), bits(cells), bits(slope.contiguous())
+        step_back, later = stepping_back(hidden), (bits(inner), bits(to_cells))
+        for t in reversed(range(len(gates))):
+            step_back(t, *arrays, *later)
+            torch.mm(gates[t], weight, out=inner)
+        to_weight = (gates.flatten(0, 1).T @ operands[:-1].flatten(0, 1)).float()
+        to_h, to_x, to_bias, _ = to_weight.tensor_split(
+            [hidden, hidden + ctx.inputs, hidden + ctx.inputs + 1], dim=1
+        )
+        return None, to_x, to_h, to_bias.squeeze(1)
+
+
+def _operands(inputs: Tensor, hidden: int) -> Tensor:
+    """Of all steps and one more; h is zero where it isn't known yet."""
+    steps, batch, size = inputs.shape
+    width = (hidden + size) // MULTIPLE * MULTIPLE + MULTIPLE
+    operands = torch.zeros(steps + 1, batch, width, dtype=torch.bfloat16)
+    operands[:-1, :, hidden : hidden + size] = inputs
+    operands[:-1, :, hidden + size] = 1
+    return operands
+
+
+def _weight(weight_h: Tensor, weight_x: Tensor) -> Tensor:
+    """As wide as the operands."""
+    weight = torch.cat([weight_h, weight_x], 1).bfloat16()
+    return functional.pad(weight, (0, MULTIPLE - weight.shape[1] % MULTIPLE))

@@ -1,0 +1,47 @@
+"""M over whole sequences for training, with products in bfloat16."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from worldmodels.mixture import mixture_loss, mixture_size
+from worldmodels.models.lstm_bfloat16 import LSTM
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.mixture_bfloat16 import MixtureNLL
+
+Foretold = tuple[Float[Tensor, ""], Float[Tensor, "B T"] | None, Float[Tensor, "B T"] | None]
+"""Nats per dimension of the next z where it is known; raw outputs of both heads."""
+
+
+def foretell(
+    mdnrnn: MDNRNN,
+    z: Float[Tensor, "B T_frames Z"],
+    actions: Float[Tensor, "B T A"],
+    first: Float[Tensor, "B T"],
+    known: Bool[Tensor, "B T"],
+) -> Foretold:
+    """What the loss needs of `mdnrnn(z, actions, first)`; the heads' products are float32."""
+    names = "weight_ih_l0", "weight_hh_l0", "bias_ih_l0"
+    inputs = mdnrnn.inputs(z[:, :-1], actions, first).transpose(0, 1)
+    weights = map(mdnrnn.lstm.get_parameter, names)
+    h = LSTM.apply(inputs, *weights)  # type: ignore[no-untyped-call]
+    if mdnrnn.config.mixture == "joint":
+        prediction = mdnrnn.predict(h.transpose(0, 1).float())
+        nll = mixture_loss(prediction.mixture, z[:, 1:], known)
+        return nll, prediction.reward, prediction.termination
+    size = mixture_size(mdnrnn.latent_size, mdnrnn.config.num_mixtures)
+    weight, bias = mdnrnn.head.weight, mdnrnn.head.bias
+    shares = _by_step(known / (known.sum().clamp(min=1) * mdnrnn.latent_size))
+    data = _by_step(z[:, 1:]), shares
+    nll = MixtureNLL.apply(h.flatten(0, 1), weight[:size], bias[:size], *data)  # type: ignore[no-untyped-call]
+    raw = functional.linear(h.transpose(0, 1).float(), weight[size:], bias[size:])
+    heads = list(raw.unbind(-1))
+    termination = heads.pop() if mdnrnn.heads.termination else None
+    return nll, heads.pop() if heads else None, termination
+
+
+def _by_step(tensor: Tensor) -> Tensor:
+    """(B, T, ...) to rows (T B, ...)."""
+    return tensor.transpose(0, 1).flatten(0, 1).contiguous()
