@@ -39,9 +39,9 @@ def check_dream(
     if replays is None:
         return
     calm = replace(dream, horizon=horizon, temperature=1.0)
-    dreamt = replay(make_dream(len(replays.lengths), replays.starts, calm), replays)
-    recorded = recorded_returns(world, replays)
-    metrics.log(0, replay_dream=dreamt.mean(), replay_real=recorded.mean())
+    env = make_dream(len(replays.lengths), replays.starts, calm)
+    dreamt, recorded = replay(env, replays), recorded_returns(world, replays)
+    metrics.log(0, replay_dream=dreamt.mean(), replay_real=recorded.mean(), engine=env.engine.name)
     metrics.check(
         "the recorded actions' return in the dream, less that in reality, in deviations",
         float(dreamt.mean() - recorded.mean()) / _spread(recorded),

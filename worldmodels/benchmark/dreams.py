@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor, nn
 
 from worldmodels.benchmark.report import Number
-from worldmodels.benchmark.timing import Row, Work, side_by_side, timed
+from worldmodels.benchmark.timing import Row, Work, rate, side_by_side, timed
 from worldmodels.benchmark.untrained import CAR_RACING, SIZES, TAKE_COVER, untrained
 from worldmodels.bundle import Bundle, controller_for
 from worldmodels.envs.dream import DreamConfig, dream_of
@@ -180,30 +180,25 @@ def _drawn(mdnrnn: MDNRNN, outputs: Tensor) -> Tensor:
 
 
 def growth(folder: Path, quick: bool) -> dict[str, dict[str, float]]:
-    """Steps a second by lanes, by population, by hidden size and by threads."""
+    """Dream steps a second by lanes, by rollouts, by hidden size and by threads."""
     steps = 20 if quick else 100
     bundle = Bundle.load(untrained(CAR_RACING, folder / "growth"))
-
-    def rate(work: Work) -> float:
-        work()
-        units, seconds = timed(work)
-        return units / seconds
 
     def by(values: Iterable[int], make: Callable[[int], Work]) -> dict[str, float]:
         return {str(value): rate(make(value)) for value in values}
 
     return {
-        "lanes (16 rollouts each)": by(
+        "dream steps/s by candidates (16 rollouts each)": by(
             (1, 4, 16, 64, 256), lambda p: evolving(bundle, p, ROLLOUTS, steps)
         ),
-        "rollouts (64 candidates)": by(
+        "dream steps/s by rollouts (64 candidates)": by(
             (1, 4, 16, 64), lambda r: evolving(bundle, POPULATION, r, steps)
         ),
-        "hidden size (64 x 16 lanes)": by(
+        "dream steps/s by hidden size (64 x 16 lanes)": by(
             (64, 128, 256, 512, 1024),
             lambda h: evolving(_of_hidden_size(bundle, h), POPULATION, ROLLOUTS, steps),
         ),
-        "threads (64 x 16 lanes)": by(
+        "dream steps/s by cores (64 x 16 lanes)": by(
             range(1, cores() + 1), lambda n: evolving(bundle, POPULATION, ROLLOUTS, steps, n)
         ),
     }

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from worldmodels.envs.real import package_versions
-from worldmodels.precision import kernels_work, product_dtype
+from worldmodels.precision import kernels_work
 from worldmodels.run import cores
 
 
@@ -20,7 +20,6 @@ def machine() -> dict[str, Any]:
         "cores": cores(),
         "memory_gib": _memory_gib(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "products": str(product_dtype()).removeprefix("torch."),
         "kernels": "numba" if kernels_work() else "none",
         "cuda": torch.cuda.is_available(),
         "python": platform.python_version(),

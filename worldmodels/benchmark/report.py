@@ -43,7 +43,7 @@ class Report:
         if self.numbers:
             parts.append(table(("what", "value", "at most"), map(_number_cells, self.numbers)))
         for name, speeds in self.growth.items():
-            parts.append(table((name, *speeds), [("steps/s", *map(_short, speeds.values()))]))
+            parts.append(table((name, *speeds), [("", *map(_short, speeds.values()))]))
         return "\n\n".join(parts) + "\n"
 
 
@@ -61,8 +61,8 @@ def missed(report: Report) -> list[str]:
 
 def _machine_line(machine: dict[str, Any]) -> str:
     return (
-        f"{machine['cores']} cores of {machine['processor']} ({machine['capability']}), products in "
-        f"{machine['products']}, kernels by {machine['kernels']}, Python {machine['python']}, "
+        f"{machine['cores']} cores of {machine['processor']} ({machine['capability']}), products "
+        f"in {machine['products']}, kernels by {machine['kernels']}, Python {machine['python']}, "
         f"torch {machine.get('torch')}, gymnasium {machine.get('gymnasium')}."
     )
 

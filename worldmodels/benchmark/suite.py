@@ -12,6 +12,7 @@ from worldmodels.benchmark.report import Number, Report
 from worldmodels.benchmark.timing import Row
 from worldmodels.benchmark.training import memory_number, training_rows
 from worldmodels.benchmark.worlds import (
+    frames_growth,
     paired_returns,
     picture_difference,
     unequal_steps,
@@ -43,7 +44,7 @@ def benchmark(
                 report.numbers.append(found)
                 say(f"{found.value:8.3g} {found.unit}  {found.what}")
         if "growth" in parts:
-            report.growth |= growth(Path(folder), quick)
+            report.growth |= frames_growth(quick) | growth(Path(folder), quick)
     return report
 
 

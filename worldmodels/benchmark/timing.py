@@ -66,6 +66,12 @@ def timed(work: Work) -> tuple[float, float]:
     return units, time.perf_counter() - start
 
 
+def rate(work: Work) -> float:
+    """Units a second, the second time: the first may compile, or fill caches."""
+    work()
+    return _speed(work)
+
+
 def _speed(work: Work) -> float:
     units, seconds = timed(work)
     return units / seconds

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 import worldmodels  # noqa: F401  (registers the environment)
-from worldmodels.benchmark.timing import Row, Work, side_by_side
+from worldmodels.benchmark.timing import Row, Work, rate, side_by_side
 from worldmodels.benchmark.untrained import CAR_RACING, untrained
 from worldmodels.bundle import Bundle, bundle_folder
 from worldmodels.envs.car_racing import CarRacing
@@ -60,6 +60,19 @@ def frames_row(quick: bool, *, shared: bool) -> Row:
             rounds=rounds,
             target=30.0 if shared else None,
         )
+
+
+def frames_growth(quick: bool) -> dict[str, dict[str, float]]:
+    """Frames a second by the length of episodes: a reset costs hundreds of frames."""
+    lengths = (100, 300) if quick else (100, 300, 1000)
+    with one_thread():
+        return {
+            f"CarRacing frames/s by frames an episode ({name}, one core)": {
+                str(steps): rate(_driving(OURS, steps, CANDIDATES, shared=shared))
+                for steps in lengths
+            }
+            for name, shared in (("16 episodes a track", True), ("a track an episode", False))
+        }
 
 
 def _driving(id_: str, steps: int, episodes: int, *, shared: bool) -> Work:
