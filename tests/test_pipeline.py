@@ -136,7 +136,10 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
         assert not this.bundle.exists()
     assert len(list(rounds[1].episodes.glob("*.npz"))) == 4
     assert len(list(rounds[1].latents.glob("*.npz"))) == 12  # old and new
-    best = max(rounds, key=lambda run: load_champion(run).validation)
+    selection = load_json(tmp_run.folder / "selection.json")
+    assert set(selection["validation"]) == {"0", "1"}
+    assert selection["validation"][str(selection["best"])] == max(selection["validation"].values())
+    best = rounds[selection["best"]]
     for name in ("vae", "mdnrnn", "controller", "latents"):
         assert hashes(tmp_run.folder / name) == hashes(best.folder / name)
     assert missing(tmp_run.folder, TOP) == []
@@ -144,6 +147,10 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
     check_report(report, "CartPole-v1")
     frames = sum(steps_in(this) for this in rounds)
     assert report["real_frames"]["collect"] == frames
+    validated = sum(load_champion(this).real_steps["validate"] for this in rounds)
+    assert report["real_frames"]["validate"] == validated + selection["steps"]
+    assert selection["episodes"] == 3
+    assert 2 * 3 <= selection["steps"] <= 2 * 3 * 4
     before = hashes(tmp_run.folder)
     script("pipeline", *flags, *more)
     assert hashes(tmp_run.folder) == before

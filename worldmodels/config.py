@@ -26,6 +26,7 @@ from worldmodels.stages.collect import CollectConfig
 from worldmodels.stages.encode import EncodeConfig
 from worldmodels.stages.evaluate import EvaluateConfig
 from worldmodels.stages.evolve import EvolveConfig
+from worldmodels.stages.select_round import SelectConfig
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig
 from worldmodels.stages.train_vae import TrainVAEConfig
 from worldmodels.stages.watch import WatchConfig
@@ -76,6 +77,7 @@ class Config:
     dream: DreamConfig = dataclasses.field(default_factory=DreamConfig)
     cma: CMAConfig = dataclasses.field(default_factory=CMAConfig)
     evolve: EvolveConfig = dataclasses.field(default_factory=EvolveConfig)
+    select: SelectConfig = dataclasses.field(default_factory=SelectConfig)
     evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
     watch: WatchConfig = dataclasses.field(default_factory=WatchConfig)
 

@@ -14,6 +14,7 @@ from worldmodels.stages.collect import Evolvee, collect
 from worldmodels.stages.encode import encode
 from worldmodels.stages.evaluate import evaluate
 from worldmodels.stages.evolve import evolve
+from worldmodels.stages.select_round import select_round
 from worldmodels.stages.train_mdnrnn import train_mdnrnn
 from worldmodels.stages.train_vae import train_vae
 from worldmodels.stages.watch import watch
@@ -32,7 +33,9 @@ def pipeline(run: Run, config: Config) -> None:
         one_round(this, config, _best(rounds[:index]) if index else None)
         say(f"round {index}: {load_champion(this).validation:.1f} on real validation episodes")
     if config.rounds > 1:
-        _copy(_best(rounds), run)
+        first = config.evolve.validation_episodes + config.evolve.final_episodes
+        limit = config.evolve.validation_max_steps
+        _copy(select_round(run, rounds, config.select, config.workers, first, limit), run)
     evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
     if not (run.videos / "dream.webm").exists():
         watch(run, config.watch, config.seed)
@@ -78,7 +81,6 @@ def _copy(best: Run, run: Run) -> None:
         else:
             shutil.copyfile(source, target)
     (run.folder / "best_round.txt").write_text(f"{best.number}\n")
-    say(f"round {best.number} is the best by validation")
 
 
 def _link(source: str, target: str) -> None:

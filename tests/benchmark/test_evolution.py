@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from worldmodels.benchmark.evolution import Budget, Curve, Point, Way, compare, crossing, savings
+from worldmodels.benchmark.evolution import (
+    Budget,
+    Curve,
+    Point,
+    Way,
+    compare,
+    crossing,
+    savings,
+    savings_table,
+)
 from worldmodels.config import Config, read
 
 
@@ -44,6 +53,10 @@ def test_savings_are_read_off_the_mean_curve():
     assert (full.steps, full.episodes) == (200.0, 4.0)
     assert (fast.steps, fast.episodes) == (75.0, 3.0)
     assert (never.steps, never.episodes, never.error) == (None, None, 0.0)
+    rows = savings_table(curves, share=0.6).splitlines()
+    assert rows[0].startswith("| way | dream steps to 15 |")
+    assert rows[3] == "| fast | 75 | 3 | 2.7x | 23 ± 1 |"
+    assert rows[4] == "| never | not reached |  |  | 3 ± 0 |"
 
 
 def test_the_first_crossing_counts():

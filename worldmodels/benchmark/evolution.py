@@ -1,7 +1,13 @@
-"""What evolution's savings save: dream steps until the same return on real validation tracks."""
+"""What evolution's savings save: dream steps until the same return on real validation tracks.
+
+    python -m worldmodels.benchmark.evolution RUN
+
+evolves C from zeros in RUN's dream in each of `WAYS`, for three seeds, and prints a table.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -9,11 +15,12 @@ from itertools import product
 import numpy as np
 
 from worldmodels.arena import Arena, Limits, arena_of
+from worldmodels.benchmark.report import table
 from worldmodels.bundle import load_champion
-from worldmodels.config import Config
+from worldmodels.config import Config, read
 from worldmodels.data.dataset import latent_source
 from worldmodels.evolution import CMAES
-from worldmodels.run import Run
+from worldmodels.run import Run, say
 from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.selection import halving, merits
 
@@ -33,7 +40,7 @@ class Way:
 
 WAYS = (
     Way(name="full"),
-    Way(name="selection", screening=2),
+    Way(name="halving", screening=2),
     Way(name="early stop", patience=25),
     Way(name="both", screening=2, patience=25),
     Way(name="fewer episodes", rollouts=5),
@@ -171,3 +178,35 @@ def crossing(x: np.ndarray, y: np.ndarray, threshold: float) -> float | None:
         return float(x[0])
     share = (threshold - y[i - 1]) / (y[i] - y[i - 1])
     return float(x[i - 1] + share * (x[i] - x[i - 1]))
+
+
+def savings_table(curves: Sequence[Curve], share: float = 0.9) -> str:
+    """Costs until `share` of what the first way reaches at its end, as Markdown."""
+    last = [curve.points[-1].validation for curve in curves if curve.way == curves[0].way]
+    threshold = share * float(np.mean(last))
+    found = savings(curves, threshold)
+    head = ("way", f"dream steps to {threshold:.0f}", "episodes", "saves", "return at the end")
+    return table(head, [_cells(saving, found[0]) for saving in found])
+
+
+def _cells(saving: Saving, first: Saving) -> Sequence[str]:
+    end = f"{saving.last:.0f} ± {saving.error:.0f}"
+    if saving.steps is None or saving.episodes is None:
+        return saving.way, "not reached", "", "", end
+    saved = f"{(first.steps or np.nan) / saving.steps:.1f}x"
+    return saving.way, f"{saving.steps:,.0f}", f"{saving.episodes:,.0f}", saved, end
+
+
+def _main(folder: str) -> None:
+    run = Run(folder)
+    config = read(Config, run.need(run.config_file, "scripts/pipeline.py"))
+    curves = []
+    for curve in compare(run, config, budget=Budget(generations=12)):
+        curves.append(curve)
+        returns = " ".join(f"{point.validation:.0f}" for point in curve.points)
+        say(f"{curve.way}, seed {curve.seed}: {returns}")
+    say(savings_table(curves))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -193,6 +193,8 @@ def _real_frames(runs: Iterable[Run], world: World) -> dict[str, int]:
         if run.episodes.exists() and run.controller.exists():
             for name, count in load_champion(run).real_steps.items():
                 steps[name] += count
+        if (run.folder / "selection.json").exists():
+            steps["validate"] += load_json(run.folder / "selection.json")["steps"]
     return {name: count * world.config.action_repeat for name, count in steps.items()}
 
 
