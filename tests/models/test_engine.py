@@ -7,7 +7,13 @@ from scipy import stats
 
 from worldmodels.errors import InputError
 from worldmodels.models import engine as module
-from worldmodels.models.engine import CompiledEngine, DreamState, ReferenceEngine, engine_for
+from worldmodels.models.engine import (
+    CompiledEngine,
+    DreamState,
+    ReferenceEngine,
+    Step,
+    engine_for,
+)
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.noise import Noise
 
@@ -46,8 +52,8 @@ class Dreaming:
         lanes = np.arange(len(self.steps)) if lanes is None else lanes
         rows = self.noise.rows(lanes, self.steps[lanes])
         self.steps[lanes] += 1
-        arguments = self.actions, self.state, self.noise, rows, temperature
-        return self.engine.step(lanes, *arguments)
+        step = Step(lanes, self.actions, self.noise.tape, rows, temperature)
+        return self.engine.step(step, self.state)
 
 
 def close(a, b):

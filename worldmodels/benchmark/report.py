@@ -62,7 +62,7 @@ def missed(report: Report) -> list[str]:
 def _machine_line(machine: dict[str, Any]) -> str:
     return (
         f"{machine['cores']} cores of {machine['processor']} ({machine['capability']}), products "
-        f"in {machine['products']}, kernels by {machine['kernels']}, Python {machine['python']}, "
+        f"in {machine['precision']}, kernels by {machine['kernels']}, Python {machine['python']}, "
         f"torch {machine.get('torch')}, gymnasium {machine.get('gymnasium')}."
     )
 

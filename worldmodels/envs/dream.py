@@ -19,13 +19,8 @@ from worldmodels.data.starts import Starts
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.lanes import lane_seeds, reset_mask
 from worldmodels.models.action import Actions
-from worldmodels.models.controller import (
-    CELL_BOUND,
-    LATENT_BOUND,
-    feature_space,
-    features,
-)
-from worldmodels.models.engine import DreamState, EngineName, Raw, engine_for
+from worldmodels.models.controller import CELL_BOUND, LATENT_BOUND, feature_space, features
+from worldmodels.models.engine import DreamState, EngineName, Raw, Step, engine_for
 from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.noise import Noise
 from worldmodels.models.vae import VAE, frames_of
@@ -191,8 +186,9 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         """Dreams one step of these lanes; their rewards."""
         given = torch.from_numpy(np.ascontiguousarray(actions, np.float32))
         taken = self.actions.canonical(given).numpy()
-        rows, heat = self._noise.rows(lanes, self.steps[lanes]), self.config.temperature
-        reward, end = self.engine.step(lanes, taken, self.state, self._noise, rows, heat)
+        rows, tape = self._noise.rows(lanes, self.steps[lanes]), self._noise.tape
+        step = Step(lanes, taken, tape, rows, self.config.temperature)
+        reward, end = self.engine.step(step, self.state)
         self.state.first[torch.from_numpy(lanes)] = 0.0
         self.steps[lanes] += 1
         self.truncated[lanes] = self.steps[lanes] >= self.config.horizon

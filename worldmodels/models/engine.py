@@ -14,7 +14,6 @@ from worldmodels.errors import InputError
 from worldmodels.mixture import MAX_LOG_STD, MIN_LOG_STD
 from worldmodels.models.controller import LATENT_BOUND
 from worldmodels.models.mdnrnn import MDNRNN
-from worldmodels.models.noise import Noise
 from worldmodels.precision import kernels_work, product_dtype
 
 EngineName = Literal["auto", "bfloat16", "float32", "reference"]
@@ -40,6 +39,21 @@ class DreamState:
         return cls(torch.zeros(num_envs, mdnrnn.latent_size), h, c, torch.zeros(num_envs))
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a step of some lanes takes."""
+
+    lanes: Int64[np.ndarray, " n"]
+    """Which."""
+    actions: Float32[np.ndarray, "E A"]
+    """Canonical a of all lanes."""
+    tape: Float32[np.ndarray, "rows size"]
+    """Noise, uniforms first."""
+    rows: Int64[np.ndarray, " n"]
+    """The tape's row of each lane that is stepped."""
+    temperature: float
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Dreams one step of some lanes: their z, h and c become the next ones."""
@@ -47,25 +61,8 @@ class Engine(Protocol):
     name: str
     """`bfloat16`, `float32` or `reference`."""
 
-    def step(
-        self,
-        lanes: Int64[np.ndarray, " n"],
-        actions: Float32[np.ndarray, "E A"],
-        state: DreamState,
-        noise: Noise,
-        rows: Int64[np.ndarray, " n"],
-        temperature: float,
-    ) -> tuple[Raw, Raw]:
-        """Raw outputs of the reward and of the termination head.
-
-        Args:
-            lanes: which.
-            actions: canonical a of all lanes.
-            state: of all lanes.
-            noise: its tape is read.
-            rows: the tape's row of each stepped lane.
-            temperature: τ.
-        """
+    def step(self, step: Step, state: DreamState) -> tuple[Raw, Raw]:
+        """Raw outputs of the reward and of the termination head."""
 
 
 def engine_for(mdnrnn: MDNRNN, name: EngineName, num_envs: int) -> Engine:
@@ -89,23 +86,15 @@ class ReferenceEngine:
     def __init__(self, mdnrnn: MDNRNN) -> None:
         self.mdnrnn = mdnrnn
 
-    def step(
-        self,
-        lanes: Int64[np.ndarray, " n"],
-        actions: Float32[np.ndarray, "E A"],
-        state: DreamState,
-        noise: Noise,
-        rows: Int64[np.ndarray, " n"],
-        temperature: float,
-    ) -> tuple[Raw, Raw]:
-        index = torch.from_numpy(lanes)
-        taken = torch.from_numpy(actions)[index]
+    def step(self, step: Step, state: DreamState) -> tuple[Raw, Raw]:
+        index = torch.from_numpy(step.lanes)
+        taken = torch.from_numpy(step.actions)[index]
         before = state.h[index], state.c[index]
         h, c = self.mdnrnn.step(state.z[index], taken, state.first[index], before)
         prediction = self.mdnrnn.predict(h)
-        drawn = torch.from_numpy(noise.tape[rows])
-        uniforms, normals = drawn[:, : noise.uniforms], drawn[:, noise.uniforms :]
-        z = prediction.mixture.sample_from_noise(uniforms, normals, temperature)
+        drawn = torch.from_numpy(step.tape[step.rows])
+        uniforms, normals = drawn.tensor_split([drawn.shape[1] - self.mdnrnn.latent_size], dim=1)
+        z = prediction.mixture.sample_from_noise(uniforms, normals, step.temperature)
         state.z[index], state.h[index], state.c[index] = z.clamp_(-LATENT_BOUND, LATENT_BOUND), h, c
         heads = prediction.reward, prediction.termination
         reward, termination = (None if raw is None else raw.numpy() for raw in heads)
@@ -135,25 +124,16 @@ class CompiledEngine:
         self._sample = kernels.sampler(Z, config.num_mixtures, config.mixture == "joint")
         self._limits = tuple(np.float32(x) for x in (MIN_LOG_STD, MAX_LOG_STD, LATENT_BOUND))
 
-    def step(
-        self,
-        lanes: Int64[np.ndarray, " n"],
-        actions: Float32[np.ndarray, "E A"],
-        state: DreamState,
-        noise: Noise,
-        rows: Int64[np.ndarray, " n"],
-        temperature: float,
-    ) -> tuple[Raw, Raw]:
+    def step(self, step: Step, state: DreamState) -> tuple[Raw, Raw]:
         z, h, c, first = (t.numpy() for t in (state.z, state.h, state.c, state.first))
         inputs, gates, hidden, outputs = self._buffers
-        read = self._views
-        n = len(lanes)
-        self._gather(lanes, z, actions, first, h, read[0])
+        read, lanes, n = self._views, step.lanes, len(step.lanes)
+        self._gather(lanes, z, step.actions, first, h, read[0])
         torch.mm(inputs[:n], self._recurrent, out=gates[:n])
         self._recur(lanes, read[1], self._biases[0], h, c, read[2])
         torch.mm(hidden[:n], self._head, out=outputs[:n])
-        bias, heat = self._biases[1], np.float32(temperature)
-        self._sample(lanes, read[3], bias, noise.tape, rows, heat, self._limits, z)
+        noise = step.tape, step.rows, np.float32(step.temperature)
+        self._sample(lanes, read[3], self._biases[1], *noise, self._limits, z)
         return self._extra(outputs[:n])
 
     def _extra(self, outputs: Tensor) -> tuple[Raw, Raw]:
