@@ -6,11 +6,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from worldmodels.bundle import Bundle
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.models.vae import frames_of, images_of
+from worldmodels.models.encoder import Encoder
+from worldmodels.models.vae import frames_of
 from worldmodels.stages.watch import WatchConfig, moments, watch
 from worldmodels.world import EnvConfig, World
 
@@ -34,9 +36,7 @@ def test_the_dream_is_put_back_onto_reality(tiny_bundle):
     assert [i for i, m in enumerate(film) if m.alone == 0] == together
     assert film[12].alone == pytest.approx(9 * 0.08)
     first = film[0].reality
-    import torch
-
-    seen = bundle.vae.decode(bundle.vae.encode(images_of(torch.from_numpy(first[None])))[0])
+    seen = bundle.vae.decode(Encoder(bundle.vae)(torch.from_numpy(first[None]))[0])
     assert np.array_equal(frames_of(seen)[0].numpy(), film[0].reconstruction)
 
 
