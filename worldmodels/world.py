@@ -16,7 +16,8 @@ class EnvConfig:
     """A Gymnasium environment and how the agent looks at it. Any world is one of these."""
 
     id: str = "CarRacing-v3"
-    """Gymnasium id of the official environment, the one that scores are reported on."""
+    """Gymnasium id of the official environment, the one that scores are reported on; `module:id`
+    where a module has to be imported first."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments for `gymnasium.make`."""
     training_id: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,17 @@ from worldmodels.evaluation import Interval, RealEvaluation, Senses, interval
 from worldmodels.run import cores
 from worldmodels.seeding import environment_seeds, numpy_generator
 from worldmodels.workers import WorkersConfig, one_thread, run_jobs
+from worldmodels.world import World
 
 OURS, THEIRS = "worldmodels/CarRacing-v3", "CarRacing-v3"
+COMPARED = "worldmodels/ComparedCarRacing-v3"
 CANDIDATES = 16
 """Episodes on each track: those of a generation of evolution."""
 CIRCLE = (1.5, -1.0, -1.0)
 """Raw steering, gas and brake of a car that goes round in circles, so that episodes are whole."""
+
+_blocks = count()
+"""Tracks are remembered: each piece of work takes a block of its own."""
 
 Plan = Sequence[tuple[int, int]]
 """Episodes: environment seed and number of the driver."""
@@ -78,12 +83,11 @@ def frames_growth(quick: bool) -> dict[str, dict[str, float]]:
 def _driving(id_: str, steps: int, episodes: int, *, shared: bool) -> Work:
     """Whole episodes; tracks never seen before in each call."""
     env = gymnasium.make(id_, disable_env_checker=True)
-    calls = count()
 
     def work() -> float:
-        call = next(calls)
-        seeds = [call if shared else call * episodes + i for i in range(episodes)]
-        return drive(env, [(seed, call * episodes + i) for i, seed in enumerate(seeds)], steps)
+        first = next(_blocks) * CANDIDATES
+        plan = [(first if shared else first + i, first + i) for i in range(episodes)]
+        return drive(env, plan, steps)
 
     return work
 
@@ -180,7 +184,7 @@ def picture_difference(quick: bool) -> PictureDifference:
 
 
 def _differences(seed: int, steps: int) -> Iterator[float]:
-    ours, theirs = CarRacing(), _Compared()
+    ours, theirs = CarRacing(), Compared()
     ours.reset(seed=seed)
     theirs.reset(seed=seed)
     for t, action in enumerate(smooth_actions(seed, steps)):
@@ -193,13 +197,19 @@ def _differences(seed: int, steps: int) -> Iterator[float]:
             break
 
 
-class _Compared(official.CarRacing):
-    """Gymnasium's own, which draws only when the pictures are compared."""
+class Compared(official.CarRacing):
+    """Gymnasium's own, which draws only what is looked at."""
 
     drawing = True
 
+    def draw(self) -> Any:
+        return super()._render("state_pixels")  # type: ignore[no-untyped-call]
+
     def _render(self, mode: str) -> Any:
         return super()._render(mode) if self.drawing else None  # type: ignore[no-untyped-call]
+
+
+gymnasium.register(id=COMPARED, entry_point=f"{__name__}:Compared", max_episode_steps=1000)
 
 
 def unequal_steps(quick: bool) -> tuple[int, int]:
@@ -210,7 +220,7 @@ def unequal_steps(quick: bool) -> tuple[int, int]:
 
 
 def _equalities(seed: int, steps: int) -> Iterator[bool]:
-    ours, theirs = CarRacing(), _Compared()
+    ours, theirs = CarRacing(), Compared()
     ours.drawing = theirs.drawing = False
     ours.reset(seed=seed)
     theirs.reset(seed=seed)
@@ -240,7 +250,9 @@ class PairedReturns:
 def paired_returns(
     folder: Path, tracks: int = 100, first: int = 0, workers: WorkersConfig | None = None
 ) -> PairedReturns:
-    """Plays a bundle on test tracks in both environments.
+    """Plays a bundle on test tracks in our environment and in Gymnasium's.
+
+    Pictures that the agent doesn't look at, while an action is held, are not drawn.
 
     Args:
         folder: of the bundle, or of a run that has one.
@@ -251,8 +263,14 @@ def paired_returns(
     bundle, senses = Bundle.load(folder), Senses.of_bundle(bundle_folder(folder))
     seeds = environment_seeds("test", first, tracks)
     parameters = bundle.parameters[None].double().numpy()
-    fixed = bundle.world, senses, bundle.controller, workers or WorkersConfig()
+    fixed = senses, bundle.controller, workers or WorkersConfig()
     ours, theirs = (
-        RealEvaluation(*fixed, official=kind)(parameters, seeds)[0][0] for kind in (False, True)
+        RealEvaluation(_through(bundle.world, id_), *fixed, official=False)(parameters, seeds)[0][0]
+        for id_ in (OURS, f"{__name__}:{COMPARED}")
     )
     return PairedReturns(interval(ours), interval(theirs), interval(ours - theirs), tracks)
+
+
+def _through(world: World, id_: str) -> World:
+    """A world that is played in this environment."""
+    return replace(world, config=replace(world.config, training_id=id_))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -31,6 +32,9 @@ def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
     if config.max_episode_steps is not None:
         kwargs["max_episode_steps"] = config.max_episode_steps
     try:
+        module, _, id_ = id_.rpartition(":")  # Gymnasium's way to name what has to be imported
+        if module:
+            import_module(module)
         if id_.startswith("Vizdoom"):
             from worldmodels.envs.take_cover import make_doom
 
