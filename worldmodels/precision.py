@@ -25,6 +25,11 @@ def product_dtype(precision: Precision = "auto") -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """As configs name it."""
+    return str(dtype).removeprefix("torch.")
+
+
 @lru_cache(maxsize=1)
 def kernels_work() -> bool:
     """Whether the modules of compiled kernels can be imported: Numba is here, and fits NumPy."""

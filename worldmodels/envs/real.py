@@ -17,7 +17,7 @@ from worldmodels.envs.shrink import shrink
 from worldmodels.errors import InputError
 from worldmodels.lanes import lane_seeds, reset_mask
 from worldmodels.models.action import Actions
-from worldmodels.precision import product_dtype
+from worldmodels.precision import name_of, product_dtype
 from worldmodels.world import EnvConfig, World
 
 
@@ -82,7 +82,7 @@ def describe(config: EnvConfig) -> World:
 
 def package_versions() -> dict[str, str]:
     """Versions of what scores depend on, and the number type of products on this machine."""
-    versions = {"precision": str(product_dtype()).removeprefix("torch.")}
+    versions = {"precision": name_of(product_dtype())}
     for name in ("worldmodels-dream", "torch", "numpy", "gymnasium", "box2d", "vizdoom", "cma"):
         try:
             versions[name] = version(name)

@@ -31,11 +31,6 @@ def training_dtype(precision: Precision, stage: str, device: torch.device) -> to
     return torch.float32
 
 
-def name_of(dtype: torch.dtype) -> str:
-    """As configs name it."""
-    return str(dtype).removeprefix("torch.")
-
-
 def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
     """Adam on the weights that are trained, each step one pass over them."""
     trainable = [p for p in model.parameters() if p.requires_grad]

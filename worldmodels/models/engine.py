@@ -14,7 +14,7 @@ from worldmodels.errors import InputError
 from worldmodels.mixture import MAX_LOG_STD, MIN_LOG_STD
 from worldmodels.models.controller import LATENT_BOUND
 from worldmodels.models.mdnrnn import MDNRNN
-from worldmodels.precision import kernels_work, product_dtype
+from worldmodels.precision import kernels_work, name_of, product_dtype
 
 EngineName = Literal["auto", "bfloat16", "float32", "reference"]
 
@@ -111,7 +111,7 @@ class CompiledEngine:
     def __init__(self, mdnrnn: MDNRNN, dtype: torch.dtype, num_envs: int) -> None:
         from worldmodels.models import dream_kernels as kernels
 
-        self.name = str(dtype).removeprefix("torch.")
+        self.name = name_of(dtype)
         self.heads = mdnrnn.heads
         self._recurrent, self._head = (m.to(dtype).contiguous() for m in mdnrnn.matrices())
         self._biases = [bias.float().numpy() for bias in mdnrnn.biases()]

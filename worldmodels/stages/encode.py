@@ -16,10 +16,9 @@ import torch
 from worldmodels.bundle import load_vae
 from worldmodels.data.episode import Episode, LatentEpisode, episode_files
 from worldmodels.errors import check_at_least
-from worldmodels.models.checkpoint import name_of
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import VAE
-from worldmodels.precision import Precision, product_dtype
+from worldmodels.precision import Precision, name_of, product_dtype
 from worldmodels.run import Metrics, Run, file_hash, files_hash, load_json, progress, save_json, say
 
 AHEAD = 2

@@ -24,7 +24,6 @@ from worldmodels.models.checkpoint import (
     annealed,
     best_device,
     load_training,
-    name_of,
     require_finite,
     save_training,
     training_dtype,
@@ -37,7 +36,7 @@ from worldmodels.models.mdnrnn import (
     reward_nll,
     termination_loss,
 )
-from worldmodels.precision import Precision
+from worldmodels.precision import Precision, name_of
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
 

@@ -19,13 +19,12 @@ from worldmodels.models.checkpoint import (
     annealed,
     best_device,
     load_training,
-    name_of,
     require_finite,
     save_training,
     training_dtype,
 )
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
-from worldmodels.precision import Precision
+from worldmodels.precision import Precision, name_of
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
 
