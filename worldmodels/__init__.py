@@ -27,7 +27,7 @@ gymnasium.register(
 )
 gymnasium.register(
     id="worldmodels/Dream-v0",
-    entry_point="worldmodels.envs.dream:SingleDream",
+    entry_point="worldmodels.envs.single_dream:SingleDream",
     vector_entry_point="worldmodels.envs.dream:make_dream",
 )
 

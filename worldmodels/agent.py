@@ -13,6 +13,7 @@ from worldmodels.bundle import Bundle
 from worldmodels.envs.features import Memory
 from worldmodels.envs.real import preprocess
 from worldmodels.lanes import lane_seeds
+from worldmodels.models.senses import senses_of
 
 
 class Agent:
@@ -39,7 +40,8 @@ class Agent:
         self.seeds = lane_seeds(seed, num_envs)
         self.num_envs = num_envs
         bundle = self.bundle
-        self.memory = Memory(bundle.vae, bundle.mdnrnn, bundle.controller.config.inputs, num_envs)
+        senses = senses_of(bundle.controller.config, bundle.vae, bundle.mdnrnn)
+        self.memory = Memory(*senses, bundle.controller.config.inputs, num_envs)
         self._held = np.zeros((num_envs, bundle.actions.size), np.float32)
         self._age = np.full(num_envs, -1)  # frames since the episode opened; -1: not yet
 

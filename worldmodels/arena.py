@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
@@ -11,9 +12,11 @@ from worldmodels.bundle import controller_for, load_mdnrnn, load_vae, load_world
 from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.starts import Starts, draw_starts
 from worldmodels.envs.dream import DreamConfig, DreamEnv
+from worldmodels.envs.sensed_dream import SensedDream
 from worldmodels.evaluation import DreamEvaluation, Evaluate, RealEvaluation, Senses
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig
+from worldmodels.models.senses import senses_of
 from worldmodels.run import Run
 from worldmodels.seeding import seed_for
 from worldmodels.workers import WorkersConfig
@@ -86,15 +89,16 @@ def arena_of(
     def make_dream(
         num_envs: int, starts: Starts = windows, settings: DreamConfig = dream
     ) -> DreamEnv:
-        return DreamEnv(
-            mdnrnn,
-            starts,
-            actions,
-            world.config,
-            settings,
-            num_envs,
-            inputs=controller.inputs,
-            autoreset_mode=AutoresetMode.DISABLED,
+        fixed = mdnrnn, starts, actions, world.config, settings, num_envs
+        options: dict[str, Any] = {
+            "inputs": controller.inputs,
+            "autoreset_mode": AutoresetMode.DISABLED,
+        }
+        if controller.senses == "own":
+            return DreamEnv(*fixed, **options)
+        blind = controller.senses == "blind"
+        return SensedDream(
+            *fixed, senses=senses_of(controller, vae, mdnrnn)[1], blind=blind, **options
         )
 
     senses = Senses.of_run(run)

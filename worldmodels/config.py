@@ -18,6 +18,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsin
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError
 from worldmodels.evolution import CMAConfig
+from worldmodels.honesty.inspection import InspectConfig
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.mdnrnn import MDNRNNConfig
 from worldmodels.models.vae import VAEConfig
@@ -80,13 +81,14 @@ class Config:
     select: SelectConfig = dataclasses.field(default_factory=SelectConfig)
     evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
     watch: WatchConfig = dataclasses.field(default_factory=WatchConfig)
+    inspect: InspectConfig = dataclasses.field(default_factory=InspectConfig)
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise InputError(f"rounds is {self.rounds}: it must be at least 1")
 
 
-FREE = ("workers", "encode", "evaluate", "watch")
+FREE = ("workers", "encode", "evaluate", "watch", "inspect")
 """Sections that may differ from command to command: no file of a run depends on them but their
 own result."""
 

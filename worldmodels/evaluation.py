@@ -28,6 +28,7 @@ from worldmodels.envs.rollout import Policy, rollout
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller
 from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE
 from worldmodels.run import Run, file_hash
 from worldmodels.seeding import numpy_generator
@@ -77,7 +78,8 @@ class Senses:
 
 
 @lru_cache(maxsize=2)
-def _models(senses: Senses) -> tuple[VAE, MDNRNN]:
+def models_of(senses: Senses) -> tuple[VAE, MDNRNN]:
+    """V and M, kept by a worker between jobs."""
     if senses.kind == "bundle":
         bundle = Bundle.load(senses.folder)
         return bundle.vae, bundle.mdnrnn
@@ -161,7 +163,7 @@ class RealEvaluation:
         patience: int | None = None,
         label: str | None = None,
     ) -> None:
-        self._fixed = (_text(world), senses, controller, official, max_steps, patience)
+        self._fixed = (world_text(world), senses, controller, official, max_steps, patience)
         self._workers, self._label, self._official = workers, label, official
 
     def __call__(
@@ -193,7 +195,7 @@ def _job_size(lanes: int, most: int) -> int:
 
 
 @lru_cache(maxsize=3)
-def _real_envs(world: str, lanes: int, official: bool) -> RealEnvs:
+def real_envs(world: str, lanes: int, official: bool) -> RealEnvs:
     """Environments that a worker keeps between jobs; the world comes as JSON, a cache's key."""
     kept = World.from_dict(json.loads(world))
     return RealEnvs(kept, lanes, official=official, autoreset_mode=AutoresetMode.DISABLED)
@@ -210,8 +212,8 @@ def _real_job(
     seeds: list[int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """One candidate per lane."""
-    vae, mdnrnn = _models(senses)
-    envs = _real_envs(world, len(seeds), official)
+    vae, mdnrnn = senses_of(controller.config, *models_of(senses))
+    envs = real_envs(world, len(seeds), official)
     envs.drawing = True
     actions = Actions.from_dict(envs.world.action)
     env = FeatureEnv(envs, vae, mdnrnn, actions, controller.config.inputs)
@@ -228,7 +230,8 @@ def evaluate_blind(
     """
     single = replace(world, config=replace(world.config, action_repeat=1))
     jobs = [
-        (_text(single), policy, argument, list(seeds[i : i + 2])) for i in range(0, len(seeds), 2)
+        (world_text(single), policy, argument, list(seeds[i : i + 2]))
+        for i in range(0, len(seeds), 2)
     ]
     results = run_jobs(_blind_job, jobs, workers)
     returns, lengths = zip(*results, strict=True)
@@ -238,7 +241,7 @@ def evaluate_blind(
 def _blind_job(
     world: str, policy: str, argument: Any, seeds: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    env = _real_envs(world, len(seeds), False)
+    env = real_envs(world, len(seeds), False)
     env.drawing = False
     generators = [numpy_generator(seed, "random policy") for seed in seeds]
     space = env.single_action_space
@@ -249,12 +252,15 @@ def _blind_job(
         frame += 1
         if policy == "random":
             return np.stack([_uniform(space, generator) for generator in generators])
-        if policy == "sweep":  # left for half a period, right for the other
-            action = 2 if (frame - 1) % argument < argument / 2 else 1
-            return np.full(len(seeds), action)
-        return np.repeat(np.asarray(argument, space.dtype)[None], len(seeds), axis=0)
+        action = swept(frame - 1, argument) if policy == "sweep" else argument
+        return np.repeat(np.asarray(action, space.dtype)[None], len(seeds), axis=0)
 
     return rollout(env, act, seeds)
+
+
+def swept(frame: int, period: int) -> int:
+    """A sweep's own action at a frame: left for half a period, right for the other."""
+    return 2 if frame % period < period / 2 else 1
 
 
 def _uniform(space: Any, generator: np.random.Generator) -> Any:
@@ -262,7 +268,8 @@ def _uniform(space: Any, generator: np.random.Generator) -> Any:
     return space.sample()
 
 
-def _text(world: World) -> str:
+def world_text(world: World) -> str:
+    """A world as JSON, which can be a cache's key."""
     return json.dumps(world.to_dict(), sort_keys=True)
 
 

@@ -33,6 +33,14 @@ def environment_seeds(split: str, first: int, count: int) -> list[int]:
     return list(range(offset, offset + count))
 
 
+def recorded_seed(seed: int, round_number: int, episode: int, attempt: int) -> int:
+    """Environment seed of an episode that `collect` records, in the training range.
+
+    Attempts follow each other where an episode ends too soon; files don't say which was kept.
+    """
+    return seed_for(seed, "environment", round_number, episode, attempt) % SPLIT_SIZE
+
+
 def seed_for(seed: int, *name: int | str) -> int:
     """63-bit seed for the draws called `name`, e.g. `seed_for(0, "evolve", round, generation)`.
 

@@ -270,3 +270,41 @@ def test_a_missing_bundle_and_a_foreign_mode_are_named(tiny_bundle):
         gymnasium.make_vec(
             "worldmodels/Dream-v0", num_envs=1, bundle=tiny_bundle, autoreset_mode=mode
         )
+
+
+def certain_end(logit):
+    """A dream whose M gives its end the same logit in every step."""
+    mdnrnn = lively(heads=Heads(termination=True))
+    with torch.no_grad():
+        mdnrnn.head.weight[-1], mdnrnn.head.bias[-1] = 0.0, logit
+    return mdnrnn
+
+
+@pytest.mark.parametrize("engine", ["reference", "float32"])
+def test_sampled_ends_come_as_often_as_m_says(engine):
+    lanes = 4000
+    options = {"horizon": 1000, "termination": "sampled", "engine": engine}
+    env = dream(certain_end(-2.0), lanes, **options)  # p = 0.119
+    env.reset(seed=0)
+    ended = env.step(np.zeros((lanes, 2), np.float32))[2]
+    p = 1 / (1 + np.exp(2.0))
+    assert ended.mean() == pytest.approx(p, abs=4 * np.sqrt(p / lanes))
+    before = ended.sum()
+    ended = env.step(np.zeros((lanes, 2), np.float32))[2]
+    assert ended.sum() - before == pytest.approx((lanes - before) * p, abs=4 * np.sqrt(lanes * p))
+
+
+def test_equal_seeds_end_together_and_the_threshold_never_below_a_half():
+    env = dream(certain_end(-2.0), 16, horizon=1000, termination="sampled")
+    env.reset(seed=[*range(8), *range(8)])
+    lives = np.zeros(16)
+    while not env.terminated.all():
+        lives += ~env.terminated
+        env.step(np.zeros((16, 2), np.float32))
+    assert (lives[:8] == lives[8:]).all()
+    assert len(set(lives[:8])) > 3
+    calm = dream(certain_end(-0.1), 6, horizon=20)
+    calm.reset(seed=0)
+    for _ in range(20):
+        calm.step(np.zeros((6, 2), np.float32))
+    assert not calm.terminated.any()

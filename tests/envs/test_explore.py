@@ -26,6 +26,15 @@ def test_held_actions_last_between_one_and_ten_steps():
     assert 4 < lengths.mean() < 7  # 5.5
 
 
+def test_each_episode_may_draw_its_own_longest_hold():
+    config = ExploreConfig(policy="held", hold=(1, 30), vary_hold=True)
+    actions = drive(config, DOOM, lanes=60, steps=400)[..., 0]
+    changes = (np.diff(actions, axis=0) != 0).mean(axis=0)
+    assert changes.max() > 0.9  # a new action every step
+    assert changes.min() < 0.09  # held for about 15 steps
+    assert 0.15 < np.median(changes) < 0.6  # between them, evenly in the logarithm
+
+
 def test_uniform_actions_cover_the_space():
     actions = drive(ExploreConfig(policy="uniform"), CAR, steps=2000).reshape(-1, 3)
     assert np.allclose(actions.mean(axis=0), [0.0, 0.5, 0.5], atol=0.05)

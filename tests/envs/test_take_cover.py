@@ -95,3 +95,25 @@ def test_games_starting_at_once_in_one_folder(tmp_path):
         assert "steps 20" in output
         assert process.returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_held_action_is_the_same_game_with_fewer_pictures():
+    drawn, held = make_take_cover(), make_take_cover()
+    for seed in (3, 4):
+        drawn.reset(seed=seed)
+        held.reset(seed=seed)
+        ended, step = False, 0
+        while not ended:
+            action, rewards = step // 4 % 3, 0.0
+            screen, reward, *flags, _ = held.hold(action, 4)
+            for _ in range(4):
+                observation, one, *expected, _ = drawn.step(action)
+                rewards += one
+                if any(expected):
+                    break
+            assert (reward, flags) == (rewards, expected)
+            assert (screen["screen"] == observation["screen"]).all()
+            ended, step = any(flags), step + 1
+    assert held.unwrapped.frame_skip == 1
+    for env in (drawn, held):
+        env.close()

@@ -33,6 +33,20 @@ def test_encodes_and_decodes_with_the_noise_given():
     assert reconstruction.max() < 1
 
 
+def test_he_weights_keep_the_size_of_signals():
+    spreads = {}
+    for kind in ("torch", "he"):
+        torch.manual_seed(0)
+        vae = VAE(VAEConfig(latent_size=64, first_weights=kind))
+        signal, sizes = vae.decoder_input(torch.randn(32, 64)), []
+        for layer in list(vae.decoder)[:-1]:
+            signal = layer(signal)
+            sizes.append(signal.square().mean().sqrt().item())
+        spreads[kind] = max(sizes) / min(sizes)
+    assert spreads["he"] < 2.5
+    assert spreads["torch"] > 20
+
+
 def test_kl_is_torchs():
     mu, logvar = torch.randn(5, 4), torch.randn(5, 4)
     expected = torch_kl(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0))

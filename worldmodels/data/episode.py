@@ -99,6 +99,16 @@ def episode_files(*folders: Path, command: str = COLLECT) -> list[Path]:
     return files
 
 
+def numbers_of(path: Path) -> tuple[int, int]:
+    """Round and number of an episode, from its file's name.
+
+    >>> numbers_of(Path("latents/03_000017.npz"))
+    (3, 17)
+    """
+    round_number, episode = path.stem.split("_")
+    return int(round_number), int(episode)
+
+
 def _read(path: Path, names: list[str], command: str) -> dict[str, np.ndarray]:
     arrays = load_arrays(path, command)
     if missing := [name for name in names if name not in arrays]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -36,6 +35,9 @@ class DreamConfig:
     """τ: weights to the power 1/τ, noise times √τ. The paper's Doom: 1.15."""
     horizon: int = 1000
     """Steps after which a dream is truncated."""
+    termination: Literal["threshold", "sampled"] = "threshold"
+    """A dream ends where M's probability of it is above 1/2 (the paper), or with that probability,
+    whatever the temperature; then train with train_mdnrnn.positive_weight 1."""
     starts: Literal["windows", "rewarded_windows", "first_frames"] = "windows"
     """From windows of the data with M's state warm; from those of them in which something was
     earned; or from first frames (the paper's way)."""
@@ -95,7 +97,8 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._starts = warm(mdnrnn, starts)
         uniforms = 1 if mdnrnn.config.mixture == "joint" else mdnrnn.latent_size
-        self._noise = Noise(num_envs, uniforms, mdnrnn.latent_size)
+        sampled = mdnrnn.heads.termination and config.termination == "sampled"
+        self._noise = Noise(num_envs, uniforms, mdnrnn.latent_size, ends=sampled)
         self.engine = engine_for(mdnrnn, config.engine, num_envs)
         self.state = DreamState.empty(mdnrnn, num_envs)
         self.steps = np.zeros(num_envs, np.int64)
@@ -192,8 +195,9 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.state.first[torch.from_numpy(lanes)] = 0.0
         self.steps[lanes] += 1
         self.truncated[lanes] = self.steps[lanes] >= self.config.horizon
-        if end is not None:  # p > 1/2, whatever the temperature: the paper
-            self.terminated[lanes] = end > 0
+        if end is not None:
+            limits = self._noise.ends
+            self.terminated[lanes] = end > (limits[rows] if len(limits) else 0.0)
         return self._rewards(reward, len(lanes))
 
     def _rewards(self, raw: Raw, lanes: int) -> np.ndarray:
@@ -266,31 +270,3 @@ def make_dream(
     stated = {name: value for name, value in given.items() if value is not None}
     config = DreamConfig(**{**loaded.dream, **stated})
     return dream_of(loaded, num_envs, config, autoreset_mode=AutoresetMode(autoreset_mode))
-
-
-class SingleDream(gymnasium.Env[np.ndarray, np.ndarray]):
-    """`gymnasium.make("worldmodels/Dream-v0", bundle=)`: the dream with one lane."""
-
-    # gymnasium.make looks for the modes in the class
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30.0}  # noqa: RUF012
-
-    def __init__(self, bundle: str | Path, render_mode: str | None = None, **options: Any) -> None:
-        self.dream = make_dream(1, bundle=bundle, autoreset_mode=AutoresetMode.DISABLED, **options)
-        self.render_mode = render_mode
-        self.metadata = {**self.metadata, "render_fps": self.dream.metadata["render_fps"]}
-        self.observation_space = self.dream.single_observation_space
-        self.action_space = self.dream.single_action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
-        observations, infos = self.dream.reset(seed=None if seed is None else [seed])
-        return observations[0], infos
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        observations, rewards, terminated, truncated, infos = self.dream.step(action[None])
-        return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), infos
-
-    def render(self) -> np.ndarray:
-        return self.dream.render()[0]

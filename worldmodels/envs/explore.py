@@ -26,6 +26,9 @@ class ExploreConfig:
     the raw action about a mean drawn for the episode."""
     hold: tuple[int, int] = (1, 10)
     """Steps an action is held, from and to; the paper's Doom: 1 to 10."""
+    vary_hold: bool = False
+    """Each episode draws its own longest hold, log-uniformly within `hold`: from trembling to
+    sweeping."""
     mean: tuple[float, ...] = (0.0,)
     """Means of the walk, in raw units; one for all parts of the action, or one each."""
     mean_spread: tuple[float, ...] = (0.5,)
@@ -92,15 +95,18 @@ class Explorer:
         self.walk = Walk(generators, actions.size, config.memory)
         self.held = np.zeros((len(generators), actions.size), np.float32)
         self.left = np.zeros(len(generators), int)
+        low, high = config.hold if config.policy == "held" else (1, 1)
+        self.low, self.high = low, np.full(len(generators), high)
+        if config.vary_hold:
+            self.high = np.array([round(low * (high / low) ** g.random()) for g in generators])
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         if self.config.policy == "smooth":
             return _bound(self.actions, self.mean + self.deviation * self.walk.step())
-        low, high = self.config.hold if self.config.policy == "held" else (1, 1)
         for lane in map(int, np.flatnonzero(self.left == 0)):
             generator = self.generators[lane]
             self.held[lane] = _uniform(self.actions, generator)
-            self.left[lane] = generator.integers(low, high + 1)
+            self.left[lane] = generator.integers(self.low, self.high[lane] + 1)
         self.left -= 1
         return self.held.copy()
 

@@ -110,7 +110,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         if autoreset_mode == AutoresetMode.SAME_STEP:
             raise InputError("autoreset_mode SAME_STEP is not offered: use NEXT_STEP or DISABLED")
         self.world, self.num_envs, self.autoreset_mode = world, num_envs, autoreset_mode
-        self.drawing = True
+        self.drawing, self.official = True, official
         self.envs = [make_env(world.config, official=official) for _ in range(num_envs)]
         self.metadata = {"autoreset_mode": autoreset_mode, "render_fps": world.fps}
         size = world.config.size
@@ -162,10 +162,22 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.terminated[lane] = self.truncated[lane] = False
 
     def _advance(self, lane: int, action: Any) -> tuple[float, float]:
-        env, config, total = self.envs[lane], self.world.config, 0.0
+        env, repeat = self.envs[lane], self.world.config.action_repeat
         before = self._count(env)
-        for frame in range(config.action_repeat):
-            last = frame == config.action_repeat - 1
+        if hasattr(env, "hold") and not self.official:
+            observation, total, terminated, truncated, _ = env.hold(action, repeat)
+        else:
+            observation, total, terminated, truncated = self._repeat(env, action)
+        self.frames[lane] = self._frame(env, observation)
+        self.truncated[lane] = truncated
+        self.terminated[lane] = terminated and not truncated
+        return float(total), self._count(env) - before
+
+    def _repeat(self, env: gymnasium.Env[Any, Any], action: Any) -> tuple[Any, float, bool, bool]:
+        """The action for action_repeat frames, of which only the last has to be drawn."""
+        repeat, total = self.world.config.action_repeat, 0.0
+        for frame in range(repeat):
+            last = frame == repeat - 1
             skips = self._set_drawing(env, self.drawing and last)
             observation, reward, terminated, truncated, _ = env.step(action)
             total += float(reward)
@@ -173,10 +185,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
                 if skips and self.drawing and not last:
                     observation = env.unwrapped.draw()  # type: ignore[attr-defined]
                 break
-        self.frames[lane] = self._frame(env, observation)
-        self.truncated[lane] = truncated
-        self.terminated[lane] = terminated and not truncated
-        return total, self._count(env) - before
+        return observation, total, terminated, truncated
 
     def _count(self, env: gymnasium.Env[Any, Any]) -> float:
         name = self.world.config.count_attribute

@@ -35,6 +35,10 @@ class ControllerConfig:
     bias: bool = True
     """Constants added: true for CarRacing, false for Doom."""
 
+    senses: Literal["own", "untrained", "blind"] = "own"
+    """For ablations. `untrained`: h and c are those of an M with random weights, which sees the
+    same z; `blind`: z is 0, for C and for the M whose h and c it sees."""
+
     def __post_init__(self) -> None:
         if self.hidden_size < 0:
             raise InputError("controller.hidden_size must be 0 (linear) or more")

@@ -23,10 +23,15 @@ class Noise:
 
     Attributes:
         tape: (rows, uniforms + normals); `rows` says which of them belong to which lanes.
+        ends: (rows,), a number of the logistic law each, or empty: it lies below M's logit of
+            the end with just the probability that M gives the end.
     """
 
-    def __init__(self, num_envs: int, uniforms: int, normals: int) -> None:
+    def __init__(self, num_envs: int, uniforms: int, normals: int, *, ends: bool = False) -> None:
         self.uniforms = uniforms
+        self.ends: Float32[np.ndarray, " rows"] = np.empty(
+            num_envs * NOISE_BLOCK * ends, np.float32
+        )
         self.tape: Float32[np.ndarray, "rows size"] = np.empty(
             (num_envs * NOISE_BLOCK, uniforms + normals), np.float32
         )
@@ -80,3 +85,6 @@ class Noise:
         normals = rows.shape[1] - self.uniforms
         rows[:, : self.uniforms] = generator.random((NOISE_BLOCK, self.uniforms), np.float32)
         rows[:, self.uniforms :] = generator.standard_normal((NOISE_BLOCK, normals), np.float32)
+        if len(self.ends):
+            chance = numpy_generator(seed, "dream ends", episode, block)
+            self.ends[slot * NOISE_BLOCK :][:NOISE_BLOCK] = chance.logistic(size=NOISE_BLOCK)

@@ -5,7 +5,9 @@ Source: Ha & Schmidhuber 2018, A.1 and its released code.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -22,6 +24,9 @@ class VAEConfig:
     """Numbers in z: 32 for CarRacing, 64 for Doom."""
     width: int = 32
     """Channels of the first convolution; the others are 2, 4 and 8 times as wide."""
+    first_weights: Literal["torch", "he"] = "torch"
+    """As PyTorch draws them, or so that signals keep their size from layer to layer: PyTorch's
+    shrink them some 50-fold through the decoder, and small things are learnt later."""
 
     def __post_init__(self) -> None:
         if self.latent_size < 1 or self.width < 1:
@@ -49,6 +54,8 @@ class VAE(nn.Module):
             *(nn.ReLU(), nn.ConvTranspose2d(2 * w, w, 6, 2)),
             *(nn.ReLU(), nn.ConvTranspose2d(w, 3, 6, 2), nn.Sigmoid()),
         )
+        if config.first_weights == "he":
+            _draw_he(self)
 
     def encode(
         self, images: Float[Tensor, "B 3 64 64"]
@@ -66,6 +73,26 @@ class VAE(nn.Module):
         """Reconstruction, mu and logvar; z = mu + exp(logvar / 2) noise."""
         mu, logvar = self.encode(images)
         return self.decode(mu + torch.exp(0.5 * logvar) * noise), mu, logvar
+
+
+@torch.no_grad()
+def _draw_he(vae: VAE) -> None:
+    """Weights of variance gain / inputs, gain 2 where a ReLU follows; biases zero.
+
+    An output of a transposed convolution sees inputs x (kernel / stride)² numbers, one of the
+    first, whose picture is a single pixel, just the inputs. Source: He et al. 2015, eq. 10.
+    """
+    for layer in vae.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            inputs, gain = float(layer.weight[0].numel()), 2.0
+            if isinstance(layer, nn.ConvTranspose2d):
+                pixels = layer.kernel_size[0] / layer.stride[0]
+                inputs = layer.in_channels * (1 if layer is vae.decoder[1] else pixels**2)
+            if isinstance(layer, nn.Linear) or layer is vae.decoder[-2]:
+                gain = 1.0
+            layer.weight.normal_(0.0, math.sqrt(gain / inputs))
+            if layer.bias is not None:
+                layer.bias.zero_()
 
 
 def images_of(frames: UInt8[Tensor, "B 64 64 3"]) -> Float[Tensor, "B 3 64 64"]:

@@ -23,9 +23,10 @@ from worldmodels.errors import InputError, check_at_least, check_share
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Metrics, Run, load_json, save_json, say
-from worldmodels.seeding import SPLIT_SIZE, numpy_generator, seed_for
+from worldmodels.seeding import numpy_generator, recorded_seed
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
@@ -171,7 +172,7 @@ def _record(job: Job, names: list[tuple[int, int, int]]) -> list[Episode]:
     envs = _envs(job.world, len(names))
     actions = Actions.from_dict(envs.world.action)
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]
-    seeds = [seed_for(job.seed, "environment", *name) % SPLIT_SIZE for name in names]
+    seeds = [recorded_seed(job.seed, *name) for name in names]
     drive = _driver(job, envs.world, actions, generators)
     last_frame = envs.world.config.last_frame
     return record(envs, drive, actions.to_environment, seeds, job.config.max_steps, last_frame)
@@ -197,7 +198,7 @@ def _driver(
         # Source: released code, weights Cauchy x U(0, 0.01)
         parameters = np.stack([g.standard_cauchy(size) * g.uniform(0, 0.01) for g in generators])
     controller = controller_for(settings, vae, mdnrnn)
-    memory = Memory(vae, mdnrnn, settings.inputs, len(generators))
+    memory = Memory(*senses_of(settings, vae, mdnrnn), settings.inputs, len(generators))
     walk = Walk(generators, actions.size, explore.memory)
     return Evolved(controller, parameters.astype(np.float32), memory, actions, walk, noise)
 

@@ -45,6 +45,10 @@ class TrainVAEConfig:
     """Adam's; the paper: 1e-4."""
     final_learning_rate: float | None = None
     """Reached along a half cosine; none: constant, as in the paper."""
+    warmup_steps: int = 0
+    """Batches over which the learning rate rises from 0; the paper: none."""
+    gradient_clip: float | None = None
+    """Largest norm of the gradient; none: any, as in the paper."""
     precision: Precision = "auto"
     """Of the large products; auto: bfloat16 on CPUs that multiply it."""
     motion_weight: float = 0.0
@@ -70,8 +74,9 @@ class TrainVAEConfig:
         whole = "steps", "later_steps", "batch_size", "chunk_episodes", "batches_per_chunk"
         check_at_least("train_vae", self, 1, *whole, "checkpoint_every")
         check_at_least("train_vae", self, 0, "free_nats", "active_latents", "reconstruction")
-        check_at_least("train_vae", self, 0, "motion_weight")
-        check_above_zero("train_vae", self, "learning_rate", "final_learning_rate")
+        check_at_least("train_vae", self, 0, "motion_weight", "warmup_steps")
+        rates = "learning_rate", "final_learning_rate"
+        check_above_zero("train_vae", self, *rates, "gradient_clip")
         check_share("train_vae", self, "new_share")
 
 
@@ -121,19 +126,26 @@ def _train(
         generator = torch_generator(seed, "vae noise", run.number, step)
         noise = torch.randn(len(batch.frames), vae.config.latent_size, generator=generator)
         for group in optimizer.param_groups:
-            group["lr"] = annealed(config.learning_rate, config.final_learning_rate, step / steps)
+            group["lr"] = _learning_rate(config, step, steps)
         loss, parts = frames_loss(vae, batch.to(device), noise.to(device), config, dtype)
         require_finite(loss, "V", "train_vae", step, checkpoint)
         if step % config.checkpoint_every == 0 and step > start:
             save_training(checkpoint, vae, optimizer, step)  # only now it is known to be good
         optimizer.zero_grad()
         loss.backward()
+        if config.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), config.gradient_clip)
         optimizer.step()
         if step % 100 == 0:
             numbers = {name: value.item() for name, value in parts.items()}
             bar.set_postfix({name: f"{value:.1f}" for name, value in numbers.items()})
             metrics.log(step, loss=loss.item(), **numbers)
     vae.cpu()
+
+
+def _learning_rate(config: TrainVAEConfig, step: int, steps: int) -> float:
+    rising = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    return rising * annealed(config.learning_rate, config.final_learning_rate, step / steps)
 
 
 def _batches(

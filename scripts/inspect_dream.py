@@ -1,0 +1,38 @@
+"""Is the dream honest? inspect_dream.py RUN [--inspect.field value]; writes RUN/inspection."""
+
+import sys
+
+from worldmodels.config import Config, InputError, one_line_errors, parse
+from worldmodels.honesty.inspection import Made
+from worldmodels.stages.inspect_dream import inspect_dream
+
+ABOUT = "Compare a run's dream with its real world: inspect_dream.py RUN ..."
+
+
+def main() -> None:
+    named = [] if sys.argv[1:2] == [] or sys.argv[1].startswith("-") else [f"--run={sys.argv[1]}"]
+    flags = sys.argv[1 + len(named) :]
+    config, run = parse(Config, ABOUT, [*named, *flags], show=["inspect", "workers"])
+    if not named:
+        raise InputError("no run is named: inspect_dream.py RUN, a folder in which M was trained")
+    if not any(flag.startswith("--config") for flag in flags):  # a round's is that of its run
+        run.need(run.config_file, "scripts/collect.py")
+    made = Made(
+        seed=config.seed,
+        explore=config.collect.explore,
+        min_steps=config.collect.min_steps,
+        max_steps=config.collect.max_steps,
+        latent_noise=config.train_mdnrnn.latent_noise,
+        positive_weight=config.train_mdnrnn.positive_weight,
+        controller=config.controller,
+        dream=config.dream,
+        starts_new_share=config.evolve.starts_new_share,
+        validation_max_steps=config.evolve.validation_max_steps,
+    )
+    inspect_dream(run, made, config.inspect, config.workers)
+    print(f"{run.folder / 'inspection'} holds inspection.json and the figures")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

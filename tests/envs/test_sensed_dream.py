@@ -1,0 +1,55 @@
+"""A dream seen through another M is the same dream, and what C sees is the other's state."""
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+
+from worldmodels.data.starts import Starts
+from worldmodels.envs.dream import DreamConfig, DreamEnv, warm
+from worldmodels.envs.sensed_dream import SensedDream
+from worldmodels.models.action import Actions
+from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.world import EnvConfig
+
+ACTIONS = Actions("box", (-1.0,), (1.0,))
+
+
+def worlds(blind):
+    torch.manual_seed(0)
+    dreamt, senses = (MDNRNN(MDNRNNConfig(hidden_size=8), 3, 1, Heads()) for _ in range(2))
+    starts = Starts(torch.randn(5, 4, 3), torch.rand(5, 4, 1), torch.zeros(5))
+    fixed = starts, ACTIONS, EnvConfig(reward="constant"), DreamConfig(engine="float32"), 6
+    options = {"inputs": "zch", "autoreset_mode": AutoresetMode.DISABLED}
+    plain = DreamEnv(dreamt, *fixed, **options)
+    return plain, SensedDream(dreamt, *fixed, **options, senses=senses, blind=blind), senses, starts
+
+
+def follow(blind):
+    """Both dreams under the same actions, and the other M's state worked out by hand."""
+    plain, sensed, senses, starts = worlds(blind)
+    env_seeds = [3, 4, 5, 6, 7, 8]
+    z = plain.reset(seed=env_seeds)[0][:, :3]
+    seen = sensed.reset(seed=env_seeds)[0]
+    windows = [plain._start_of((seed, 0)) for seed in env_seeds]
+    mu = torch.zeros_like(starts.mu) if blind else starts.mu
+    _, h, c, _ = warm(senses, Starts(mu, starts.actions, starts.first))
+    h, c = h[windows], c[windows]
+    for step in range(5):
+        action = np.full((6, 1), 0.1 * step, np.float32)
+        fed = torch.zeros(6, 3) if blind else torch.from_numpy(z)
+        h, c = senses.step(fed, torch.from_numpy(action), torch.zeros(6), (h, c))
+        z, seen = plain.step(action)[0][:, :3], sensed.step(action)[0]
+        assert (sensed.state.z.numpy() == z).all()
+        yield z, seen, torch.cat([c, h], 1).detach().numpy()
+
+
+def test_the_dream_is_the_same_and_the_state_the_others():
+    for z, seen, state in follow(blind=False):
+        assert (seen[:, :3] == z).all()
+        np.testing.assert_allclose(seen[:, 3:], state, atol=1e-5)
+
+
+def test_the_blind_see_their_own_actions_alone():
+    for _, seen, state in follow(blind=True):
+        assert not seen[:, :3].any()
+        np.testing.assert_allclose(seen[:, 3:], state, atol=1e-5)
