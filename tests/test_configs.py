@@ -13,8 +13,11 @@ from worldmodels.config import Config, keep, read
 from worldmodels.errors import InputError
 from worldmodels.run import Run
 from worldmodels.stages.play import PlayConfig
+from worldmodels.study.rows import StudyConfig, StudyRow, StudySections
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+STUDIES = sorted(FOLDER.glob("*_study.yaml"))
+CONFIGS = sorted(set(FOLDER.glob("*.yaml")) - set(STUDIES))
 
 
 def sections(kind: type[Any]) -> Iterator[type[Any]]:
@@ -36,9 +39,9 @@ def stated(values: dict[str, Any], config: Any) -> Iterator[tuple[str, Any, Any]
             yield name, value, resolved
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*CONFIGS, *STUDIES], ids=lambda file: file.stem)
 def test_a_config_loads_as_it_is_written(file):
-    config = read(Config, file)
+    config = read(StudySections if file in STUDIES else Config, file)
     for name, written, resolved in stated(yaml.safe_load(file.read_text()), config):
         expected = tuple(written) if isinstance(resolved, tuple) else written
         assert resolved == expected, name
@@ -61,7 +64,11 @@ def test_the_configs_of_the_issue_are_there():
     assert names >= {"car_racing", "car_racing_dream", "take_cover", "smoke", "smoke_take_cover"}
 
 
-@pytest.mark.parametrize("kind", [*sections(Config), PlayConfig], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [*sections(Config), PlayConfig, StudyConfig, StudyRow],
+    ids=lambda kind: kind.__name__,
+)
 def test_every_field_explains_itself(kind):
     """The docstring under a field is its --help."""
     texts = {p.arg_name: p.description for p in docstring_parser.parse_from_object(kind).params}

@@ -21,9 +21,9 @@ FLOORS = [
     {"honesty"},
     {"stages"},
     {"config"},
-    {"pipeline", "gallery", "web", "benchmark"},
+    {"pipeline", "gallery", "web", "benchmark", "study"},
 ]
-INSIDE = ("data", "models", "honesty", "gallery", "web", "benchmark")
+INSIDE = ("data", "models", "honesty", "gallery", "web", "benchmark", "study")
 """Packages whose files may import each other."""
 TIES = {
     ("envs.car_racing", "envs.car_bar"),

@@ -96,10 +96,14 @@ own result."""
 class Parser(ArgumentParser):
     """jsonargparse's parser; mistakes become an InputError of one line that names the field."""
 
-    def __init__(self, kind: type[Any], description: str, sections: Collection[str]) -> None:
-        super().__init__(description=description, allow_abbrev=False)
-        self.add_argument("--config", action=ActionConfigFile, help="YAML file of the experiment.")
-        self.add_argument("--run", type=str, default="runs/default", help="The run folder.")
+    @classmethod
+    def of(cls, kind: type[Any], description: str, sections: Collection[str]) -> "Parser":
+        """The parser of a config; of its sections only these are explained and accepted."""
+        parser = cls(description=description, allow_abbrev=False)
+        parser.add_argument(
+            "--config", action=ActionConfigFile, help="YAML file of the experiment."
+        )
+        parser.add_argument("--run", type=str, default="runs/default", help="The run folder.")
         hints = get_type_hints(kind)
         texts = {p.arg_name: p.description for p in docstring_parser.parse_from_object(kind).params}
         for field in dataclasses.fields(kind):
@@ -108,9 +112,10 @@ class Parser(ArgumentParser):
                 factory, default = field.default_factory, field.default
                 default = default if factory is dataclasses.MISSING else factory()
                 options: dict[str, Any] = {} if section else {"help": texts.get(field.name)}
-                self.add_argument(
+                parser.add_argument(
                     f"--{field.name}", type=hints[field.name], default=default, **options
                 )
+        return parser
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises, where argparse would print the usage and exit."""
@@ -139,8 +144,8 @@ def parse(
     argv = list(sys.argv[1:] if argv is None else argv)
     names = _names(kind)
     if {"-h", "--help"} & set(argv):
-        Parser(kind, description, names if show is None else show).parse_args(["--help"])
-    parser = Parser(kind, description, names)
+        Parser.of(kind, description, names if show is None else show).parse_args(["--help"])
+    parser = Parser.of(kind, description, names)
     files, rest = _config_files(argv)
     files = [file for file in files if _states(file)]
     for file in files:
@@ -156,7 +161,7 @@ def read(kind: type[C], file: Path) -> C:
     Raises:
         InputError: naming the file and the field.
     """
-    parser = Parser(kind, "", _names(kind))
+    parser = Parser.of(kind, "", _names(kind))
     if not _states(file):
         return kind()
     try:
@@ -165,13 +170,14 @@ def read(kind: type[C], file: Path) -> C:
         raise InputError(f"{file}: {error}") from error
 
 
-def keep(config: Any, run: Run, free: Collection[str] = ()) -> None:
+def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use another --run") -> None:
     """Saves the resolved config in the run, or compares it with the one saved there.
 
     Args:
         config: the resolved config.
         run: where it belongs.
-        free: names such as `evolve.generations` that may change between stages.
+        free: sections, and fields such as `evolve.generations`, that may change between stages.
+        fix: what else one may do where it contradicts the run.
 
     Raises:
         InputError: naming the first field that contradicts the run.
@@ -179,11 +185,11 @@ def keep(config: Any, run: Run, free: Collection[str] = ()) -> None:
     text = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
     if run.config_file.exists():
         old, new = _flat(read(type(config), run.config_file)), _flat(config)
-        for name in sorted(set(new) - set(free)):
-            if old[name] != new[name]:
+        for name in sorted(new):
+            if old[name] != new[name] and not {name, name.split(".")[0]} & set(free):
                 raise InputError(
                     f"{name} is {new[name]!r}, but {run.config_file} says {old[name]!r}: "
-                    f"leave it as it is, or use another --run"
+                    f"leave it as it is, or {fix}"
                 )
     save_text(run.config_file, text)
 
@@ -206,7 +212,7 @@ def begin(
         run.need(run.config_file, "scripts/collect.py")
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):
         run.config_file.unlink(missing_ok=True)  # of a command that failed before it made anything
-    keep(config, run, free=[name for name in _flat(config) if name.split(".")[0] in FREE])
+    keep(config, run, FREE)
     return config, run
 
 

@@ -10,10 +10,13 @@ from worldmodels.data.dataset import (
     EpisodeSource,
     collate,
     frame_batches,
+    latent_source,
     median_image,
     sequence_batches,
 )
 from worldmodels.data.episode import Episode, LatentEpisode
+from worldmodels.errors import InputError
+from worldmodels.run import Run
 
 LENGTHS = (30, 4, 17, 9)
 LAST_FRAME = (True, True, False, False)
@@ -158,3 +161,36 @@ def test_one_window_by_hand():
     assert batch.next_known[0].tolist() == [True] * 4 + [False] * 2  # no picture after the end
     assert batch.terminated[0].tolist() == [0, 0, 0, 0, 1, 0]
     assert not batch.first.any()
+
+
+@pytest.fixture
+def rounds(tmp_path):
+    """Names of the new and the old files of a run whose latents come from some rounds."""
+
+    def names(folder, *present):
+        run = Run(tmp_path / folder)
+        run.latents.mkdir(parents=True)
+        for number in present:
+            for episode in range(2):
+                (run.latents / f"{number:02d}_{episode:06d}.npz").touch()
+        source = latent_source(run, 0.5)
+        return [path.name for path in source.new], [path.name for path in source.old]
+
+    return names
+
+
+def test_the_newest_round_of_a_run(rounds):
+    first, second = ([f"0{number}_00000{i}.npz" for i in range(2)] for number in range(2))
+    assert rounds("run", 0) == (first, [])
+    assert rounds("run/rounds/01", 0, 1) == (second, first)
+
+
+def test_the_top_level_has_the_best_rounds_latents(rounds):
+    new, old = rounds("run", 0, 1, 2)
+    assert new == ["02_000000.npz", "02_000001.npz"]
+    assert len(old) == 4
+
+
+def test_a_round_without_latents_of_its_own(rounds):
+    with pytest.raises(InputError, match=r"nothing of this round: run `scripts/encode.py` again"):
+        rounds("run/rounds/02", 0, 1)

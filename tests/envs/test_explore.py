@@ -35,6 +35,18 @@ def test_each_episode_may_draw_its_own_longest_hold():
     assert 0.15 < np.median(changes) < 0.6  # between them, evenly in the logarithm
 
 
+def test_some_episodes_sweep():
+    config = ExploreConfig(policy="held", sweep_share=0.5)
+    actions = drive(config, DOOM, lanes=80, steps=300)[..., 0]
+    turns = []
+    for lane in actions.T:
+        held = lane[np.flatnonzero(np.diff(lane, prepend=2.0))]
+        turns.append(np.mean(np.sign(held[1:]) != np.sign(held[:-1])))
+    sweeping = np.array(turns) > 0.99
+    assert 0.3 < sweeping.mean() < 0.7
+    assert np.mean(np.array(turns)[~sweeping]) == pytest.approx(0.5, abs=0.1)
+
+
 def test_uniform_actions_cover_the_space():
     actions = drive(ExploreConfig(policy="uniform"), CAR, steps=2000).reshape(-1, 3)
     assert np.allclose(actions.mean(axis=0), [0.0, 0.5, 0.5], atol=0.05)

@@ -25,7 +25,7 @@ def rewards(received, infos):
 
 
 def test_moments_lie_anywhere(files):
-    moments = draw_moments(files, count=300, window=4, seed=0)
+    moments = draw_moments(files, count=600, window=4, seed=0)
     places = {n: set() for n in range(3)}
     for moment in moments:
         places[int(moment.file.stem[-1])].add(moment.start)
@@ -33,14 +33,20 @@ def test_moments_lie_anywhere(files):
         assert (min(places[n]), max(places[n])) == (3, steps - 1)
         assert len(places[n]) > 0.8 * (steps - 3)
     assert places[2] == {3, 4}
-    assert len(moments) == 300
+    assert len(moments) == 600
+    shares = [np.mean([m.file == path for m in moments]) for path in files]
+    assert shares == pytest.approx([27 / 46, 17 / 46, 2 / 46], abs=0.07)  # all moments alike
 
 
 def test_moments_that_no_window_leads_to_are_left_out(files):
     moments = draw_moments(files, count=30, window=4, seed=0, first=18)
-    assert len(moments) == 20
+    assert len(moments) == 30
     assert places_of(moments).min() >= 18
     assert {len(moment.episode) for moment in moments} == {30, 20}
+
+
+def test_no_moments_where_all_episodes_are_too_short(files):
+    assert draw_moments(files, count=5, window=40, seed=0) == []
 
 
 def test_first_frames(files):

@@ -2,12 +2,14 @@
 
 import json
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from worldmodels.bundle import load_champion
+from worldmodels.honesty.inspection import Part
 from worldmodels.run import load_json, load_tensors, save_tensors
 
 M = ["episodes", "vae", "latents", "mdnrnn", "controller"]
@@ -23,11 +25,9 @@ SMALL = {
     "inspect.recorded_starts": 50,
     "inspect.real_episodes": 3,
     "inspect.dream_episodes": 8,
+    "inspect.eyesight_episodes": 1,
 }
-FIGURES = {
-    f"{part}.png"
-    for part in ("likelihood", "termination", "pit", "survival", "recorded", "ranking")
-}
+FIGURES = {f"{part}.png" for part in get_args(Part)}
 
 
 @pytest.fixture
@@ -67,6 +67,10 @@ def test_a_whole_inspection(inspect, run, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[-1] == f"{run.folder / 'inspection'} holds inspection.json and the figures"
     assert {path.name for path in (run.folder / "inspection").iterdir()} >= FIGURES
+    assert report["eyesight"]["latents"] == 8
+    assert 0 < report["eyesight"]["moving_share"] < 0.2  # cart and pole
+    assert report["eyesight"]["fireballs"] is None
+    assert any(line.startswith("V: ") and "of 8 latents active" in line for line in said)
     rows = report["likelihood"]
     assert [row["horizon"] for row in rows] == [1, 5, 15, 50]
     assert all(row["windows"] + row["left_out"] == 20 for row in rows)
@@ -119,7 +123,8 @@ def test_another_m_is_measured_anew(inspect, run):
 
 def test_what_is_not_there_is_left_out(inspect, smoke_copy, capsys):
     run = smoke_copy("vae", "latents", "mdnrnn")
-    report = inspect(run, "--inspect.parts=[survival,ranking]")
+    report = inspect(run, "--inspect.parts=[eyesight,survival,ranking]")
+    assert report["eyesight"] is None
     assert report["survival"] is None
     assert report["ranking"] is None
     assert "no recorded moment could be replayed" in capsys.readouterr().out

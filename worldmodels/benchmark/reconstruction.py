@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from worldmodels.benchmark.report import table
-from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches, median_image
-from worldmodels.data.episode import Episode, episode_files
+from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
+from worldmodels.data.episode import episode_files
+from worldmodels.honesty.eyesight import see, some_frames
 from worldmodels.models.checkpoint import adam, annealed, training_dtype
-from worldmodels.models.vae import VAE, VAEConfig, images_of, moving
+from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
@@ -36,6 +36,8 @@ RECIPES = {
 A weight of 8 shows small fireballs sooner still, at the cost of the walls; batches of 32, a rate of
 2e-3 or the initial weights of He et al. 2015 gain nothing (26,000 images each).
 """
+EACH = 20
+"""Frames of each held-out episode."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def reconstruction_curve(
     A learning rate that falls comes to its end with the last image.
     """
     split = len(files) * 9 // 10
-    held_out, steps = some_frames(files[split:]), images // config.batch_size
+    held_out, steps = some_frames(files[split:], EACH), images // config.batch_size
     dtype = training_dtype(config.precision, "train_vae", torch.device("cpu"))
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "vae"))
@@ -72,7 +74,9 @@ def reconstruction_curve(
         frames_loss(vae, batch, noise, config, dtype)[0].backward()
         optimizer.step()
         if step * points // steps > (step - 1) * points // steps:
-            yield Point(step * config.batch_size, *errors(vae, held_out))
+            sight = see(vae, held_out)
+            squares = sight.error * held_out.frames[0].numel()
+            yield Point(step * config.batch_size, squares, sight.moving_error)
 
 
 def _batches(source: EpisodeSource, config: TrainVAEConfig, seed: int) -> Iterator[FrameBatch]:
@@ -85,27 +89,6 @@ def _batches(source: EpisodeSource, config: TrainVAEConfig, seed: int) -> Iterat
         batches_per_chunk=config.batches_per_chunk * 100 // config.batch_size,
         medians=config.motion_weight > 0,
     )
-
-
-@torch.inference_mode()
-def errors(vae: VAE, batch: FrameBatch) -> tuple[float, float]:
-    """Sum of squares per image, and mean square where something moves; z is mu."""
-    assert batch.medians is not None
-    images = images_of(batch.frames)
-    pictures = torch.cat([vae.decode(vae.encode(part)[0]) for part in images.split(100)])
-    squares = (pictures - images).square()
-    there = moving(batch.frames, batch.medians)[:, None].expand_as(squares)
-    return float(squares.sum() / len(images)), float(squares[there].mean())
-
-
-def some_frames(files: Sequence[Path], each: int = 20) -> FrameBatch:
-    """A few frames of each episode, evenly spaced, and the episodes' median images."""
-    frames, medians = [], []
-    for path in files:
-        episode = Episode.load(path).frames
-        frames.append(episode[:: -(-len(episode) // each)])
-        medians.append(median_image(episode)[None].repeat(len(frames[-1]), 0))
-    return FrameBatch(*(torch.from_numpy(np.concatenate(parts)) for parts in (frames, medians)))
 
 
 def _main(folder: str, images: str, *names: str) -> None:

@@ -17,7 +17,13 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from worldmodels.data.episode import ENCODE, Episode, LatentEpisode, episode_files
+from worldmodels.data.episode import (
+    ENCODE,
+    Episode,
+    LatentEpisode,
+    episode_files,
+    numbers_of,
+)
 from worldmodels.errors import InputError
 from worldmodels.run import Run
 from worldmodels.seeding import numpy_generator
@@ -47,13 +53,16 @@ class EpisodeSource:
 
 
 def latent_source(run: Run, new_share: float) -> EpisodeSource:
-    """The run's latents: this round's as new, those of the rounds before as old."""
+    """The run's latents: the newest round's as new, those of the rounds before as old.
+
+    The top level of a run of several rounds has the latents of its best one, which may be any.
+    """
     files = episode_files(run.need(run.latents, ENCODE), command=ENCODE)
-    mark = f"{run.number:02d}_"
-    new = [path for path in files if path.name.startswith(mark)]
-    if not new:
+    newest = numbers_of(files[-1])[0]
+    if newest < run.number:
         raise InputError(f"{run.latents} holds nothing of this round: run `{ENCODE}` again")
-    return EpisodeSource(new, [path for path in files if path not in set(new)], new_share)
+    new = [path for path in files if numbers_of(path)[0] == newest]
+    return EpisodeSource(new, files[: len(files) - len(new)], new_share)
 
 
 def _stream(files: Sequence[Path], key: tuple[int, str, str], index: int, size: int) -> list[Path]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from worldmodels.envs.features import Memory
-from worldmodels.errors import InputError, check_above_zero, check_at_least
+from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller
 
@@ -29,6 +29,9 @@ class ExploreConfig:
     vary_hold: bool = False
     """Each episode draws its own longest hold, log-uniformly within `hold`: from trembling to
     sweeping."""
+    sweep_share: float = 0.0
+    """Share of the episodes in which held actions take turns on both sides of the middle: sweeps
+    from side to side live longer in Doom, and show what comes late."""
     mean: tuple[float, ...] = (0.0,)
     """Means of the walk, in raw units; one for all parts of the action, or one each."""
     mean_spread: tuple[float, ...] = (0.5,)
@@ -48,6 +51,7 @@ class ExploreConfig:
             raise InputError(f"collect.explore.hold is {self.hold}: 1 <= from <= to is needed")
         check_above_zero("collect.explore", self, "memory")
         check_at_least("collect.explore", self, 0, "noise")
+        check_share("collect.explore", self, "sweep_share")
         for name in ("mean_spread", "deviation"):
             if not all(value >= 0 for value in getattr(self, name)):
                 raise InputError(f"collect.explore.{name} must hold numbers of at least 0")
@@ -97,6 +101,9 @@ class Explorer:
         self.left = np.zeros(len(generators), int)
         low, high = config.hold if config.policy == "held" else (1, 1)
         self.low, self.high = low, np.full(len(generators), high)
+        self.sweeps = np.zeros(len(generators), bool)
+        if config.sweep_share and not actions.counts:
+            self.sweeps = np.array([g.random() < config.sweep_share for g in generators])
         if config.vary_hold:
             self.high = np.array([round(low * (high / low) ** g.random()) for g in generators])
 
@@ -105,10 +112,18 @@ class Explorer:
             return _bound(self.actions, self.mean + self.deviation * self.walk.step())
         for lane in map(int, np.flatnonzero(self.left == 0)):
             generator = self.generators[lane]
-            self.held[lane] = _uniform(self.actions, generator)
+            drawn = _uniform(self.actions, generator)
+            self.held[lane] = self._other_side(lane, drawn) if self.sweeps[lane] else drawn
             self.left[lane] = generator.integers(self.low, self.high[lane] + 1)
         self.left -= 1
         return self.held.copy()
+
+    def _other_side(self, lane: int, drawn: np.ndarray) -> np.ndarray:
+        """The drawn action, or its mirror image, whichever lies across the middle."""
+        low, high = (np.array(bound, np.float32) for bound in (self.actions.low, self.actions.high))
+        middle = (low + high) / 2
+        side = np.where(self.held[lane] > middle, -1.0, 1.0)
+        return np.asarray(middle + side * np.abs(drawn - middle), np.float32)
 
 
 class Evolved:

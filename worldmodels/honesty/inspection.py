@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64
@@ -28,11 +28,12 @@ from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.evaluation import Senses
 from worldmodels.honesty.calibration import calibration, unweighted
 from worldmodels.honesty.contest import Contender, Ledger, load_contenders
+from worldmodels.honesty.eyesight import inspect_eyes
 from worldmodels.honesty.likelihood import Foretold, draw_windows, foretell, nll_by_horizon
 from worldmodels.honesty.moments import draw_moments
 from worldmodels.honesty.policies import Driving, Exploring, policies_of
 from worldmodels.honesty.ranking import rank_correlation
-from worldmodels.honesty.reality import find_seeds
+from worldmodels.honesty.reality import find_seeds, frames_file
 from worldmodels.honesty.uniformity import uniformity
 from worldmodels.honesty.worlds import Worlds, compare_policies, compare_recorded
 from worldmodels.models.controller import ControllerConfig
@@ -40,24 +41,17 @@ from worldmodels.run import Run, say
 from worldmodels.seeding import environment_seeds, seed_for, torch_generator
 from worldmodels.workers import WorkersConfig
 
-Part = Literal["likelihood", "termination", "pit", "survival", "recorded", "ranking"]
+Part = Literal["eyesight", "likelihood", "termination", "pit", "survival", "recorded", "ranking"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectConfig:
     """How closely the dream is looked at."""
 
-    parts: tuple[Part, ...] = (
-        "likelihood",
-        "termination",
-        "pit",
-        "survival",
-        "recorded",
-        "ranking",
-    )
+    parts: tuple[Part, ...] = get_args(Part)
     """What is measured; what an earlier inspection of the same V and M found of the rest stays."""
     episodes: int = 200
-    """Last episodes of the newest round, on which M is measured and from which policies start."""
+    """Last episodes of the newest round: V and M are measured on them, policies start there."""
     windows: int = 500
     """Windows of them from which z is foretold."""
     horizons: tuple[int, ...] = (1, 5, 15, 50)
@@ -84,10 +78,13 @@ class InspectConfig:
     """The first of them; evolution uses those from 0 on."""
     dream_episodes: int = 256
     """Dreams in which it is measured, as it was evolved."""
+    eyesight_episodes: int = 40
+    """Validation episodes of the collecting policy in which V's recall of Doom's fireballs is
+    measured; they too begin with `first_episode`."""
 
     def __post_init__(self) -> None:
         counts = "episodes", "windows", "samples", "starts", "dreams", "recorded_starts", "horizon"
-        check_at_least("inspect", self, 1, *counts)
+        check_at_least("inspect", self, 1, *counts, "eyesight_episodes")
         check_at_least("inspect", self, 2, "real_episodes", "dream_episodes")
         check_at_least("inspect", self, 0, "first_episode")
         check_above_zero("inspect", self, "temperature", "tolerance", "return_tolerance")
@@ -175,6 +172,18 @@ class Inspection:
         ends = self.mdnrnn.heads.termination
         return Worlds(self.arena, self.senses, dream, ends, self.workers, self.seed)
 
+    def eyesight(self) -> dict[str, Any] | None:
+        """V's; writes a picture too."""
+        found = [frames_file(self.run, path.name) for path in self.last_files]
+        if not (files := [path for path in found if path is not None]):
+            say("no recorded frames are left: V's eyesight is not measured")
+            return None
+        vae = load_vae(self.run.vae / "vae.safetensors")
+        first, count = self.config.first_episode, self.config.eyesight_episodes
+        seeds = environment_seeds("validation", first, count)
+        fixed = self.made.explore, seeds, self.workers, self.folder
+        return inspect_eyes(vae, self.world, files, *fixed)
+
     def likelihood(self) -> list[dict[str, Any]]:
         warmup, horizons = self.made.dream.window, sorted(set(self.config.horizons))
         spans = {"count": self.config.windows, "warmup": warmup, "horizon": horizons[-1]}
@@ -202,7 +211,7 @@ class Inspection:
     def survival(self) -> dict[str, Any] | None:
         count, window = self.config.starts, self.made.dream.window
         moments = draw_moments(self.last_files, count=count, window=window, seed=self.seed)
-        frames = [_frames_file(self.run, moment.file.name) for moment in moments]
+        frames = [frames_file(self.run, moment.file.name) for moment in moments]
         there = [path for path in frames if path is not None]
         seeds = iter(find_seeds(self.world, there, self.made.seed, self.workers))
         found = [(m, next(seeds)) for m, path in zip(moments, frames, strict=True) if path]
@@ -280,10 +289,3 @@ def _means(dream: np.ndarray, real: np.ndarray) -> dict[str, float]:
     both = {"dream": dream, "real": real}
     errors = {f"{name}_error": v.std(ddof=1) / len(v) ** 0.5 for name, v in both.items()}
     return {name: float(values.mean()) for name, values in both.items()} | errors
-
-
-def _frames_file(run: Run, name: str) -> Path | None:
-    """Where the frames of latents are: in the run, in its round, or in a sister round."""
-    number = f"{numbers_of(Path(name))[0]:02d}"
-    folders = run.folder, run.folder / "rounds" / number, run.folder.parent / number
-    return next((f for f in (Run(f).episodes / name for f in folders) if f.exists()), None)

@@ -16,6 +16,9 @@ from worldmodels.data.starts import Starts
 from worldmodels.honesty.survival import Course, Paid
 from worldmodels.seeding import numpy_generator
 
+FILES = 2000
+"""Most episodes that are looked at; their lengths have to be read."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -30,14 +33,14 @@ class Moment:
 def draw_moments(
     files: Sequence[Path], *, count: int, window: int, seed: int, first: int = 0
 ) -> list[Moment]:
-    """At most `count` moments that `window` frames lead to, at random places of the episodes.
+    """`count` moments that `window` frames lead to; all moments of all episodes are equally likely.
 
-    All episodes are used before one is used again. The place is drawn evenly and whatever comes
-    after it, so that nothing is said of how soon the end is.
+    Trap: moments drawn episode by episode lie in short ones too often, nearer to the end than any
+    foresight can know; with all moments equally likely what is left says nothing of what will come.
 
     Args:
-        files: latents.
-        count: tries; an episode that is too short gives none.
+        files: latents; of more than FILES so many are drawn.
+        count: moments; none where all episodes are too short.
         window: frames; 1 means first frames.
         seed: of the choice.
         first: steps before the earliest; where `collect` throws shorter episodes away, those that
@@ -45,15 +48,18 @@ def draw_moments(
     """
     earliest = max(window - 1, first)
     generator = numpy_generator(seed, "moments")
-    moments = []
-    for path in EpisodeSource(files).chunk(seed, "moments", 0, count):
-        episode = LatentEpisode.load(path)
-        if window == 1:
-            moments.append(Moment(path, episode, 0))
-        elif len(episode) > earliest:
-            start = int(generator.integers(earliest, len(episode)))
-            moments.append(Moment(path, episode, start))
-    return moments
+    paths = EpisodeSource(files).chunk(seed, "moments", 0, min(len(files), FILES))
+    lengths = np.array([len(LatentEpisode.load(path)) for path in paths])
+    places = np.minimum(1, lengths) if window == 1 else np.maximum(0, lengths - earliest)
+    if not places.any():
+        return []
+    chosen = generator.choice(len(paths), size=count, p=places / places.sum())
+    offsets = generator.integers(places[chosen])
+    begin = 0 if window == 1 else earliest
+    return [
+        Moment(paths[index], LatentEpisode.load(paths[index]), begin + int(offset))
+        for index, offset in zip(chosen, offsets, strict=True)
+    ]
 
 
 def places_of(moments: Sequence[Moment]) -> Int64[np.ndarray, " N"]:

@@ -20,6 +20,7 @@ from worldmodels.honesty.policies import Driving, Fixed, begin
 from worldmodels.honesty.survival import Course, follow, in_dreams_currency
 from worldmodels.models.action import Actions
 from worldmodels.models.senses import senses_of
+from worldmodels.run import Run
 from worldmodels.seeding import numpy_generator, recorded_seed
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import World
@@ -40,6 +41,13 @@ class Replay:
     """The environment's."""
     actions: Float32[np.ndarray, "T A"]
     name: tuple[int | str, ...]
+
+
+def frames_file(run: Run, name: str) -> Path | None:
+    """Where the frames of latents are: in the run, in its round, or in a sister round."""
+    number = f"{numbers_of(Path(name))[0]:02d}"
+    folders = run.folder, run.folder / "rounds" / number, run.folder.parent / number
+    return next((f for f in (Run(f).episodes / name for f in folders) if f.exists()), None)
 
 
 def find_seeds(

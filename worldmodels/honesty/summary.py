@@ -11,6 +11,24 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     return [line for part, tell in TELLERS.items() if report.get(part) for line in tell(report)]
 
 
+def _eyesight(report: Mapping[str, Any]) -> Iterator[str]:
+    row = report["eyesight"]
+    moving, median = (_number(row[name], ".4f") for name in ("moving_error", "median_error"))
+    yield (
+        f"V: {row['active']} of {row['latents']} latents active, KL {row['kl']:.1f} nats; mean "
+        f"square where something moves ({row['moving_share']:.1%}) {moving}, of the median image "
+        f"{median}, everywhere {row['error']:.4f}"
+    )
+    if seen := row["fireballs"]:
+        sizes = [f"{_recall(size)} of {size['pixels']} pixels" for size in seen["sizes"]]
+        yield f"  fireballs recalled: {_recall(seen)}; {', '.join(sizes)}"
+
+
+def _recall(row: Mapping[str, Any]) -> str:
+    share = "none" if row["recall"] is None else f"{row['recall']:.0%}"
+    return f"{share} ({row['count']})"
+
+
 def _likelihood(report: Mapping[str, Any]) -> Iterator[str]:
     yield "nats per dimension of the real z, foretold some steps ahead:"
     columns = {
@@ -90,6 +108,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 TELLERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+    "eyesight": _eyesight,
     "likelihood": _likelihood,
     "termination": _termination,
     "pit": _pit,

@@ -81,7 +81,7 @@ def evaluate(
             name: _beside(
                 returns, evaluate_blind(bundle.world, policy, argument, seeds, workers)[0]
             )
-            for name, policy, argument in _blind_policies(bundle.world)
+            for name, policy, argument in blind_policies(bundle.world)
         }
         report = {
             "environment": bundle.world.config.id,
@@ -161,7 +161,8 @@ def _play(run: Run, bundle: Bundle, seeds: list[int], workers: WorkersConfig) ->
     return np.array(returns)
 
 
-def _blind_policies(world: World) -> Iterable[tuple[str, str, Any]]:
+def blind_policies(world: World) -> Iterable[tuple[str, str, Any]]:
+    """Name, policy and argument of the baselines: random, and the world's best ones."""
     yield "random", "random", None
     found = load_json(BASELINES) if BASELINES.exists() else {}
     for entry in found.get(world.config.id, []):

@@ -57,6 +57,8 @@ class TrainMDNRNNConfig:
     """Steps of a window; the paper: 999 for CarRacing, 500 for Doom."""
     learning_rate: float = 1e-3
     """Adam's; the paper: 1e-3."""
+    later_learning_rate: float | None = None
+    """That of later rounds; none: the same."""
     final_learning_rate: float | None = None
     """Reached along a half cosine; the paper's Doom: falls to 1e-5; none: constant."""
     gradient_clip: float = 1.0
@@ -85,7 +87,7 @@ class TrainMDNRNNConfig:
         check_at_least("train_mdnrnn", self, 1, *whole, "sequence_length", "checkpoint_every")
         weights = "reward_weight", "termination_weight", "positive_weight"
         check_at_least("train_mdnrnn", self, 0, *weights, "latent_noise")
-        rates = "learning_rate", "final_learning_rate"
+        rates = "learning_rate", "later_learning_rate", "final_learning_rate"
         check_above_zero("train_mdnrnn", self, *rates, "gradient_clip")
         check_share("train_mdnrnn", self, "new_share")
 
@@ -152,6 +154,7 @@ def _train(
     metrics: Metrics,
 ) -> None:
     steps = config.later_steps if run.earlier and config.later_steps else config.steps
+    first_rate = (config.later_learning_rate if run.earlier else None) or config.learning_rate
     device = best_device()
     dtype = training_dtype(config.precision, "train_mdnrnn", device)
     optimizer = adam(mdnrnn.to(device), config.learning_rate)
@@ -163,7 +166,7 @@ def _train(
     for step, batch in zip(bar, batches, strict=False):
         generator = torch_generator(seed, "mdnrnn noise", run.number, step)
         for group in optimizer.param_groups:
-            group["lr"] = annealed(config.learning_rate, config.final_learning_rate, step / steps)
+            group["lr"] = annealed(first_rate, config.final_learning_rate, step / steps)
         loss, parts = mdnrnn_loss(mdnrnn, batch.to(device), config, generator, dtype)
         require_finite(loss, "M", "train_mdnrnn", step, checkpoint)
         if step % config.checkpoint_every == 0 and step > start:

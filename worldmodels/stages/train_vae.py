@@ -43,6 +43,8 @@ class TrainVAEConfig:
     """Frames; the paper: 100."""
     learning_rate: float = 1e-4
     """Adam's; the paper: 1e-4."""
+    later_learning_rate: float | None = None
+    """That of later rounds; none: the same. A low one keeps latents where M and C know them."""
     final_learning_rate: float | None = None
     """Reached along a half cosine; none: constant, as in the paper."""
     warmup_steps: int = 0
@@ -75,7 +77,7 @@ class TrainVAEConfig:
         check_at_least("train_vae", self, 1, *whole, "checkpoint_every")
         check_at_least("train_vae", self, 0, "free_nats", "active_latents", "reconstruction")
         check_at_least("train_vae", self, 0, "motion_weight", "warmup_steps")
-        rates = "learning_rate", "final_learning_rate"
+        rates = "learning_rate", "later_learning_rate", "final_learning_rate"
         check_above_zero("train_vae", self, *rates, "gradient_clip")
         check_share("train_vae", self, "new_share")
 
@@ -126,7 +128,7 @@ def _train(
         generator = torch_generator(seed, "vae noise", run.number, step)
         noise = torch.randn(len(batch.frames), vae.config.latent_size, generator=generator)
         for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(config, step, steps)
+            group["lr"] = _learning_rate(run, config, step, steps)
         loss, parts = frames_loss(vae, batch.to(device), noise.to(device), config, dtype)
         require_finite(loss, "V", "train_vae", step, checkpoint)
         if step % config.checkpoint_every == 0 and step > start:
@@ -143,9 +145,11 @@ def _train(
     vae.cpu()
 
 
-def _learning_rate(config: TrainVAEConfig, step: int, steps: int) -> float:
+def _learning_rate(run: Run, config: TrainVAEConfig, step: int, steps: int) -> float:
+    later = config.later_learning_rate if run.earlier else None
     rising = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    return rising * annealed(config.learning_rate, config.final_learning_rate, step / steps)
+    first = later or config.learning_rate
+    return rising * annealed(first, config.final_learning_rate, step / steps)
 
 
 def _batches(
