@@ -37,7 +37,7 @@ def pipeline(run: Run, config: Config) -> None:
         limit = config.evolve.validation_max_steps
         _copy(select_round(run, rounds, config.select, config.workers, first, limit), run)
     evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
-    if not (run.videos / "dream.webm").exists():
+    if config.controller.senses == "own" and not (run.videos / "dream.webm").exists():
         watch(run, config.watch, config.seed)
     _minutes([*rounds, run] if config.rounds > 1 else [run])
 

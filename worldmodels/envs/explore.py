@@ -122,8 +122,9 @@ class Explorer:
         """The drawn action, or its mirror image, whichever lies across the middle."""
         low, high = (np.array(bound, np.float32) for bound in (self.actions.low, self.actions.high))
         middle = (low + high) / 2
-        side = np.where(self.held[lane] > middle, -1.0, 1.0)
-        return np.asarray(middle + side * np.abs(drawn - middle), np.float32)
+        side = np.sign(middle - self.held[lane])
+        mirrored = middle + side * np.abs(drawn - middle)
+        return np.where(side == 0, drawn, mirrored).astype(np.float32)  # the first goes anywhere
 
 
 class Evolved:
