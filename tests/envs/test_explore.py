@@ -47,6 +47,11 @@ def test_some_episodes_sweep():
     assert np.mean(np.array(turns)[~sweeping]) == pytest.approx(0.5, abs=0.1)
 
 
+def test_choices_have_no_sides_to_sweep_between():
+    with pytest.raises(InputError, match=r"collect\.explore\.sweep_share needs actions with a mid"):
+        drive(ExploreConfig(policy="held", sweep_share=0.5), Actions("discrete", counts=(3,)))
+
+
 def test_uniform_actions_cover_the_space():
     actions = drive(ExploreConfig(policy="uniform"), CAR, steps=2000).reshape(-1, 3)
     assert np.allclose(actions.mean(axis=0), [0.0, 0.5, 0.5], atol=0.05)

@@ -94,6 +94,13 @@ class SequenceBatch:
     next_known: Bool[Tensor, "B T"]
     """The step exists and so does the frame after it."""
 
+    def drawn(
+        self, latent_noise: float, generator: torch.Generator
+    ) -> Float[Tensor, "B T_frames Z"]:
+        """z = mu + latent_noise x sigma x noise: what M is trained on."""
+        noise = torch.randn(self.mu.shape, generator=generator).to(self.mu.device)
+        return self.mu + latent_noise * torch.exp(0.5 * self.logvar) * noise
+
     def to(self, device: torch.device) -> SequenceBatch:
         return SequenceBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
 

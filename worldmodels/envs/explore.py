@@ -102,7 +102,9 @@ class Explorer:
         low, high = config.hold if config.policy == "held" else (1, 1)
         self.low, self.high = low, np.full(len(generators), high)
         self.sweeps = np.zeros(len(generators), bool)
-        if config.sweep_share and not actions.counts:
+        if config.sweep_share and actions.counts:
+            raise InputError("collect.explore.sweep_share needs actions with a middle: set it to 0")
+        if config.sweep_share:
             self.sweeps = np.array([g.random() < config.sweep_share for g in generators])
         if config.vary_hold:
             self.high = np.array([round(low * (high / low) ** g.random()) for g in generators])

@@ -48,7 +48,7 @@ class OwnFolder(gymnasium.Wrapper[Any, Any, Any, Any]):
     def hold(self, action: Any, tics: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """`tics` steps with one action, of which only the last picture is drawn.
 
-        The same game as so many calls of `step`, in a third of the time.
+        The same game as so many calls of `step`, sooner.
         """
         self.unwrapped.frame_skip = tics  # type: ignore[attr-defined]
         try:

@@ -20,7 +20,7 @@ from worldmodels.bundle import (
     load_vae,
     load_world,
 )
-from worldmodels.data.dataset import EpisodeSource
+from worldmodels.data.dataset import latent_source
 from worldmodels.data.episode import ENCODE, LatentEpisode, episode_files, numbers_of
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.explore import ExploreConfig
@@ -155,9 +155,7 @@ class Inspection:
     @cached_property
     def arena(self) -> Arena:
         """As in evolution."""
-        new = self._of_round(self.files[-1])
-        old = [path for path in self.files if path not in set(new)]
-        source = EpisodeSource(new, old, self.made.starts_new_share)
+        source = latent_source(self.run, self.made.starts_new_share)
         limits = Limits(validation=self.made.validation_max_steps)
         settings = self.made.controller, self.made.dream
         return arena_of(self.run, *settings, source, self.workers, limits, self.made.seed)

@@ -82,12 +82,6 @@ def draw_windows(
     return collate(windows, length)
 
 
-def drawn(batch: SequenceBatch, latent_noise: float, generator: torch.Generator) -> Tensor:
-    """z = mu + latent_noise x sigma x noise (B, T + 1, Z): what M was trained on."""
-    noise = torch.randn(batch.mu.shape, generator=generator)
-    return batch.mu + latent_noise * torch.exp(0.5 * batch.logvar) * noise
-
-
 @torch.inference_mode()
 def nll_by_horizon(
     mdnrnn: MDNRNN,
@@ -113,7 +107,7 @@ def nll_by_horizon(
         latent_noise: as in training.
         generator: of z's noise and of M's draws.
     """
-    z = drawn(batch, latent_noise, generator)
+    z = batch.drawn(latent_noise, generator)
     dreams = _open_loop(mdnrnn, z, batch, warmup, samples, max(horizons), generator)
     found = []
     for horizon, mixture in enumerate(dreams, start=1):
@@ -198,7 +192,7 @@ def foretell(
     for first in range(0, len(episodes), BATCH):
         some = episodes[first : first + BATCH]
         batch = collate([(e, 0, len(e)) for e in some], max(map(len, some)))
-        z = drawn(batch, latent_noise, generator)
+        z = batch.drawn(latent_noise, generator)
         prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
         pits.append(prediction.mixture.pit(z[:, 1:])[batch.next_known].numpy())
         ended.append(batch.terminated[batch.valid].bool().numpy())

@@ -26,7 +26,7 @@ class VAEConfig:
     """Channels of the first convolution; the others are 2, 4 and 8 times as wide."""
     first_weights: Literal["torch", "he"] = "torch"
     """As PyTorch draws them, or so that signals keep their size from layer to layer: PyTorch's
-    shrink them some 50-fold through the decoder, and small things are learnt later."""
+    shrink them more than 20-fold through the decoder, and small things are learnt later."""
 
     def __post_init__(self) -> None:
         if self.latent_size < 1 or self.width < 1:

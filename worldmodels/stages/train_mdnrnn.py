@@ -200,8 +200,7 @@ def mdnrnn_loss(
         generator: of that noise.
         dtype: of the large products.
     """
-    noise = torch.randn(batch.mu.shape, generator=generator).to(batch.mu.device)
-    z = batch.mu + config.latent_noise * torch.exp(0.5 * batch.logvar) * noise
+    z = batch.drawn(config.latent_noise, generator)
     loss, reward, termination = _foretell(mdnrnn, z, batch, dtype)
     parts = {"nll": loss}
     if reward is not None:
@@ -244,7 +243,7 @@ def _check(
     require_finite(loss, "M", "train_mdnrnn", config.steps, checkpoint)
     known = batch.next_known
     sigma = config.latent_noise * torch.exp(0.5 * batch.logvar)
-    z = batch.mu + sigma * torch.randn(batch.mu.shape, generator=torch_generator(seed, "copy z"))
+    z = batch.drawn(config.latent_noise, torch_generator(seed, "copy z"))
     steps = (z[:, 1:] - z[:, :-1])[known]
     copy = float(0.5 * (math.log(2 * math.pi * math.e) + steps.var(dim=0).log()).mean())
     drawn = sigma[:, 1:][known]

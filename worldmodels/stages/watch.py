@@ -82,7 +82,9 @@ class SideBySide:
     def __init__(self, bundle: Bundle, seed: int) -> None:
         """`seed` is that of the dream's noise."""
         if bundle.controller.config.senses != "own":
-            raise InputError("films need an agent with controller.senses `own`: its dream is V's")
+            raise InputError(
+                "films need an agent that sees through its own V and M: controller.senses own"
+            )
         mode, inputs = AutoresetMode.DISABLED, bundle.controller.config.inputs
         self.bundle = bundle
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
