@@ -82,7 +82,7 @@ def arena_of(
         source,
         count=dream.num_starts,
         window=dream.window,
-        rewarded=dream.starts == "rewarded_windows",
+        kind=dream.starts,
         seed=seed_for(seed, "starts", run.number),
     )
 

@@ -23,7 +23,7 @@ def source(folder, *lengths, terminated=True):
 
 
 def test_windows_are_consecutive_and_know_their_beginning(tmp_path):
-    starts = draw_starts(source(tmp_path, 9, 5, 30), count=60, window=4, seed=0)
+    starts = draw_starts(source(tmp_path, 9, 5, 30), kind="windows", count=60, window=4, seed=0)
     assert starts.mu.shape == (60, 4, 1)
     begin = starts.mu[:, 0, 0]
     assert torch.equal(starts.mu[:, :, 0], begin[:, None] + torch.arange(4))
@@ -34,24 +34,38 @@ def test_windows_are_consecutive_and_know_their_beginning(tmp_path):
 
 
 def test_one_frame_means_first_frames(tmp_path):
-    starts = draw_starts(source(tmp_path, 9, 5), count=8, window=1, seed=0)
+    starts = draw_starts(source(tmp_path, 9, 5), kind="first_frames", count=8, window=1, seed=0)
     assert set(starts.mu.flatten().tolist()) == {0, 100}
     assert starts.first.all()
 
 
 def test_draws_follow_the_seed(tmp_path):
     data = source(tmp_path, 40)
-    first, again, other = (draw_starts(data, count=9, window=4, seed=s).mu for s in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    for kind in ("windows", "moments"):
+        first, again, other = (
+            draw_starts(data, kind=kind, count=9, window=4, seed=s).mu for s in (1, 1, 2)
+        )
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
+def test_moments_are_equally_likely(tmp_path):
+    starts = draw_starts(source(tmp_path, 9, 33), kind="moments", count=3600, window=4, seed=0)
+    last = starts.mu[:, -1, 0]
+    assert torch.equal(starts.mu[:, :, 0], last[:, None] + torch.arange(-3.0, 1.0))
+    counts = np.unique(last.numpy(), return_counts=True)[1]
+    assert len(counts) == 6 + 30  # 9 steps hold 6 windows
+    assert counts == pytest.approx(np.full(36, 100), abs=50)  # 5 deviations
 
 
 def test_short_episodes_are_left_out(tmp_path):
-    starts = draw_starts(source(tmp_path, 3, 8), count=10, window=4, seed=0)
+    starts = draw_starts(source(tmp_path, 3, 8), kind="windows", count=10, window=4, seed=0)
     assert len(starts) == 10
     assert (starts.mu >= 100).all()
     with pytest.raises(InputError, match=r"no window of 20 steps.*dream\.warmup"):
-        draw_starts(source(tmp_path, 3, 8), count=10, window=20, seed=0)
+        draw_starts(source(tmp_path, 3, 8), kind="windows", count=10, window=20, seed=0)
+    with pytest.raises(InputError, match=r"no window of 20 steps"):
+        draw_starts(source(tmp_path, 3, 8), kind="moments", count=10, window=20, seed=0)
 
 
 def test_replays_go_on_where_their_window_ends(tmp_path):
@@ -80,5 +94,5 @@ def test_an_episode_that_was_only_cut_must_last_the_horizon(tmp_path):
 
 def test_windows_may_have_to_be_rewarded(tmp_path):
     data = source(tmp_path, 9, 5)  # the first frame of episode 0 is the only one that earns nothing
-    starts = draw_starts(data, count=8, window=1, seed=0, rewarded=True)
+    starts = draw_starts(data, kind="rewarded_windows", count=8, window=1, seed=0)
     assert set(starts.mu.flatten().tolist()) == {100}

@@ -294,6 +294,20 @@ def test_sampled_ends_come_as_often_as_m_says(engine):
     assert ended.sum() - before == pytest.approx((lanes - before) * p, abs=4 * np.sqrt(lanes * p))
 
 
+@pytest.mark.parametrize("engine", ["reference", "float32"])
+def test_expected_ends_weigh_rewards_with_the_chance_to_be_there(engine):
+    p, reward = 1 / (1 + np.exp(2.0)), 2.0
+    env = dream(certain_end(-2.0), 3, horizon=60, termination="expected", engine=engine)
+    env.reset(seed=0)
+    rewards = play(env, np.zeros((60, 3, 2), np.float32))[1]
+    steps = int(np.ceil(np.log(0.01) / np.log(1 - p)))  # until less than 1% is left
+    assert rewards[:steps, 1] == pytest.approx(reward * (1 - p) ** np.arange(steps), rel=1e-5)
+    assert not rewards[steps:].any()
+    assert env.terminated.all()
+    env.reset(seed=0)
+    assert env.step(np.zeros((3, 2), np.float32))[1] == pytest.approx(reward)
+
+
 def test_equal_seeds_end_together_and_the_threshold_never_below_a_half():
     env = dream(certain_end(-2.0), 16, horizon=1000, termination="sampled")
     env.reset(seed=[*range(8), *range(8)])

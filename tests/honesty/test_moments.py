@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.episode import LatentEpisode
-from worldmodels.honesty.moments import draw_moments, places_of, recorded, starts_of
+from worldmodels.data.moments import draw_moments
+from worldmodels.data.starts import starts_of
+from worldmodels.honesty.moments import places_of, recorded
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def rewards(received, infos):
 
 
 def test_moments_lie_anywhere(files):
-    moments = draw_moments(files, count=600, window=4, seed=0)
+    moments = draw_moments(EpisodeSource(files), count=600, window=4, seed=0)
     places = {n: set() for n in range(3)}
     for moment in moments:
         places[int(moment.file.stem[-1])].add(moment.start)
@@ -39,18 +42,18 @@ def test_moments_lie_anywhere(files):
 
 
 def test_moments_that_no_window_leads_to_are_left_out(files):
-    moments = draw_moments(files, count=30, window=4, seed=0, first=18)
+    moments = draw_moments(EpisodeSource(files), count=30, window=4, seed=0, first=18)
     assert len(moments) == 30
     assert places_of(moments).min() >= 18
     assert {len(moment.episode) for moment in moments} == {30, 20}
 
 
 def test_no_moments_where_all_episodes_are_too_short(files):
-    assert draw_moments(files, count=5, window=40, seed=0) == []
+    assert draw_moments(EpisodeSource(files), count=5, window=40, seed=0) == []
 
 
 def test_first_frames(files):
-    moments = draw_moments(files, count=6, window=1, seed=0)
+    moments = draw_moments(EpisodeSource(files), count=6, window=1, seed=0)
     assert places_of(moments).tolist() == [0] * 6
     starts = starts_of(moments, 1)
     assert starts.first.all()
@@ -58,7 +61,7 @@ def test_first_frames(files):
 
 
 def test_windows_end_at_their_moment(files):
-    moments = draw_moments(files, count=60, window=4, seed=0)
+    moments = draw_moments(EpisodeSource(files), count=60, window=4, seed=0)
     starts = starts_of(moments, 4)
     now = torch.tensor([float(m.episode.mu[m.start, 0]) for m in moments])
     assert torch.equal(starts.mu[:, :, 0], now[:, None] + torch.arange(-3, 1))
@@ -67,7 +70,7 @@ def test_windows_end_at_their_moment(files):
 
 
 def test_what_was_recorded_after_them(files):
-    moments = draw_moments(files, count=60, window=4, seed=0)
+    moments = draw_moments(EpisodeSource(files), count=60, window=4, seed=0)
     found = recorded(moments, 10, rewards)
     for i, moment in enumerate(moments):
         left = len(moment.episode) - moment.start

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,11 +13,17 @@ from torch import Tensor
 
 from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.episode import LatentEpisode
+from worldmodels.data.moments import Moment, draw_moments
 from worldmodels.errors import InputError
 from worldmodels.seeding import numpy_generator
 
 WINDOW = 16
 """Frames of a window: M is warmed on all but the last, from which the dream goes on."""
+
+StartKind = Literal["windows", "moments", "rewarded_windows", "first_frames"]
+"""One window of each drawn episode; windows whose last frames are any moments of the data, all
+equally likely, so that long episodes have more of them; windows during which something was earned,
+one of an episode; or first frames (the paper's way)."""
 
 
 @dataclass(frozen=True)
@@ -46,35 +54,53 @@ class Replays:
     """Steps until the recorded episode terminated; H where it didn't."""
 
 
+_Row = tuple[np.ndarray, np.ndarray, bool]
+
+
 def draw_starts(
-    source: EpisodeSource, *, count: int, window: int, seed: int, rewarded: bool = False
+    source: EpisodeSource, *, kind: StartKind, count: int, window: int, seed: int
 ) -> Starts:
-    """Windows at random places of random episodes; window 1 means first frames (the paper's way).
+    """Windows drawn from the data.
 
     Args:
         source: latents.
+        kind: which.
         count: windows.
         window: frames of each.
         seed: of the choice.
-        rewarded: only windows during which something was earned.
 
     Raises:
         InputError: no episode is as long as a window.
     """
-    generator = numpy_generator(seed, "starts")
-    rows: list[tuple[np.ndarray, np.ndarray, bool]] = []
-    for path in source.chunk(seed, "starts", 0, count):
-        episode = LatentEpisode.load(path)
-        if len(episode) >= window:
-            begin = 0 if window == 1 else int(generator.integers(len(episode) - window + 1))
-            if not rewarded or _earned(episode, begin, window):
-                rows.append(_window(episode, begin, window))
+    if kind == "moments":
+        moments = draw_moments(source, count=count, window=window, seed=seed)
+        rows = [_leading_to(moment, window) for moment in moments]
+    else:
+        rows = list(_windows(source, kind, count, window, seed))
     if not rows:
         raise InputError(
             f"no window of {window} steps will do: collect longer or better episodes, lower "
             "dream.warmup, or set dream.starts to windows"
         )
     return _stack([rows[i % len(rows)] for i in range(count)])
+
+
+def starts_of(moments: Sequence[Moment], window: int) -> Starts:
+    """The windows that lead to these moments."""
+    return _stack([_leading_to(moment, window) for moment in moments])
+
+
+def _windows(
+    source: EpisodeSource, kind: StartKind, count: int, window: int, seed: int
+) -> Iterator[_Row]:
+    """One of each episode that has one."""
+    generator = numpy_generator(seed, "starts")
+    for path in source.chunk(seed, "starts", 0, count):
+        episode = LatentEpisode.load(path)
+        if len(episode) >= window:
+            begin = 0 if window == 1 else int(generator.integers(len(episode) - window + 1))
+            if kind != "rewarded_windows" or _earned(episode, begin, window):
+                yield _window(episode, begin, window)
 
 
 def draw_replays(
@@ -103,12 +129,13 @@ def _earned(episode: LatentEpisode, begin: int, window: int) -> bool:
     return bool(earnings[begin : begin + window].max() > 0)
 
 
-_Row = tuple[np.ndarray, np.ndarray, bool]
-
-
 def _window(episode: LatentEpisode, begin: int, window: int) -> _Row:
     span = slice(begin, begin + window)
     return episode.mu[span], episode.actions[span], begin == 0
+
+
+def _leading_to(moment: Moment, window: int) -> _Row:
+    return _window(moment.episode, moment.start - window + 1, window)
 
 
 def _stack(rows: list[_Row]) -> Starts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from worldmodels.bundle import Bundle
-from worldmodels.data.starts import Starts
+from worldmodels.data.starts import StartKind, Starts
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.lanes import lane_seeds, reset_mask
 from worldmodels.models.action import Actions
@@ -26,6 +26,9 @@ from worldmodels.models.vae import VAE, frames_of
 from worldmodels.seeding import numpy_generator, seed_for
 from worldmodels.world import EnvConfig
 
+LEAST_ALIVE = 0.01
+"""Dreams whose ends are not drawn end when they have hardly a chance to have come so far."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DreamConfig:
@@ -35,12 +38,15 @@ class DreamConfig:
     """τ: weights to the power 1/τ, noise times √τ. The paper's Doom: 1.15."""
     horizon: int = 1000
     """Steps after which a dream is truncated."""
-    termination: Literal["threshold", "sampled"] = "threshold"
-    """A dream ends where M's probability of it is above 1/2 (the paper), or with that probability,
-    whatever the temperature; then train with train_mdnrnn.positive_weight 1."""
-    starts: Literal["windows", "rewarded_windows", "first_frames"] = "windows"
-    """From windows of the data with M's state warm; from those of them in which something was
-    earned; or from first frames (the paper's way)."""
+    termination: Literal["threshold", "sampled", "expected"] = "threshold"
+    """A dream ends where M's probability of it is above 1/2 (the paper); or with that probability,
+    whatever the temperature; or `expected`: no end is drawn, but each reward counts with the
+    probability that the dream has come so far, until that is below 1%. For the latter two train
+    with train_mdnrnn.positive_weight 1."""
+    starts: StartKind = "windows"
+    """Where in the data, with M's state warm from the window: one window of each drawn episode;
+    `moments`: windows that end at any moment of the data, all equally likely; `rewarded_windows`:
+    those of the former in which something was earned; or `first_frames` (the paper's way)."""
     num_starts: int = 500
     """Start windows drawn from the data."""
     warmup: int = 16
@@ -54,6 +60,11 @@ class DreamConfig:
         check_at_least("dream", self, 1, "horizon", "num_starts", "warmup")
 
     @property
+    def lived(self) -> DreamConfig:
+        """The same dream with ends that are drawn, for looking at and for counting lives."""
+        return replace(self, termination="sampled") if self.termination == "expected" else self
+
+    @property
     def window(self) -> int:
         return 1 if self.starts == "first_frames" else self.warmup
 
@@ -63,6 +74,9 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
 
     Lanes with equal seeds share start and noise. Under AutoresetMode.DISABLED finished lanes are
     frozen and cost nothing. `render` decodes z through V.
+
+    Attributes:
+        alive: where ends are `expected`, the probability that each lane has come so far.
     """
 
     def __init__(
@@ -102,6 +116,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.engine = engine_for(mdnrnn, config.engine, num_envs)
         self.state = DreamState.empty(mdnrnn, num_envs)
         self.steps = np.zeros(num_envs, np.int64)
+        self.alive = np.ones(num_envs)
         self.keys = [(seed_for(0, "unseeded dream", lane), -1) for lane in range(num_envs)]
         self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))
 
@@ -161,7 +176,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         """
         mine = self.state
         mine.z[lane], mine.h[lane], mine.c[lane] = z, state[0][0], state[1][0]
-        mine.first[lane], self.steps[lane] = first, 0
+        mine.first[lane], self.steps[lane], self.alive[lane] = first, 0, 1.0
         self._noise.begin([lane], [self.keys[lane]])
         self.terminated[lane] = self.truncated[lane] = False
 
@@ -173,7 +188,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         windows = {key: self._start_of(key) for key in dict.fromkeys(keys)}
         self._noise.begin(lanes.tolist(), keys)
         self._start(lanes, [windows[key] for key in keys])
-        self.steps[lanes] = 0
+        self.steps[lanes], self.alive[lanes] = 0, 1.0
         self.terminated[lanes] = self.truncated[lanes] = False
 
     def _start(self, lanes: np.ndarray, windows: list[int]) -> None:
@@ -195,10 +210,15 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.state.first[torch.from_numpy(lanes)] = 0.0
         self.steps[lanes] += 1
         self.truncated[lanes] = self.steps[lanes] >= self.config.horizon
-        if end is not None:
+        rewards = self._rewards(reward, len(lanes))
+        if end is not None and self.config.termination == "expected":
+            rewards *= self.alive[lanes]
+            self.alive[lanes] /= 1.0 + np.exp(end.astype(np.float64))
+            self.terminated[lanes] = self.alive[lanes] < LEAST_ALIVE
+        elif end is not None:
             limits = self._noise.ends
             self.terminated[lanes] = end > (limits[rows] if len(limits) else 0.0)
-        return self._rewards(reward, len(lanes))
+        return rewards
 
     def _rewards(self, raw: Raw, lanes: int) -> np.ndarray:
         world = self.world

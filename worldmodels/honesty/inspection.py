@@ -20,8 +20,9 @@ from worldmodels.bundle import (
     load_vae,
     load_world,
 )
-from worldmodels.data.dataset import latent_source
+from worldmodels.data.dataset import EpisodeSource, latent_source
 from worldmodels.data.episode import ENCODE, LatentEpisode, episode_files, numbers_of
+from worldmodels.data.moments import draw_moments
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.explore import ExploreConfig
 from worldmodels.errors import InputError, check_above_zero, check_at_least
@@ -30,7 +31,6 @@ from worldmodels.honesty.calibration import calibration, unweighted
 from worldmodels.honesty.contest import Contender, Ledger, load_contenders
 from worldmodels.honesty.eyesight import inspect_eyes
 from worldmodels.honesty.likelihood import Foretold, draw_windows, foretell, nll_by_horizon
-from worldmodels.honesty.moments import draw_moments
 from worldmodels.honesty.policies import Driving, Exploring, policies_of
 from worldmodels.honesty.ranking import rank_correlation
 from worldmodels.honesty.reality import find_seeds, frames_file
@@ -163,7 +163,7 @@ class Inspection:
     @cached_property
     def worlds(self) -> Worlds:
         dream = replace(
-            self.made.dream,
+            self.made.dream.lived,
             temperature=self.config.temperature,
             horizon=self.config.horizon or self.made.dream.horizon,
         )
@@ -208,7 +208,9 @@ class Inspection:
 
     def survival(self) -> dict[str, Any] | None:
         count, window = self.config.starts, self.made.dream.window
-        moments = draw_moments(self.last_files, count=count, window=window, seed=self.seed)
+        moments = draw_moments(
+            EpisodeSource(self.last_files), count=count, window=window, seed=self.seed
+        )
         frames = [frames_file(self.run, moment.file.name) for moment in moments]
         there = [path for path in frames if path is not None]
         seeds = iter(find_seeds(self.world, there, self.made.seed, self.workers))
@@ -229,7 +231,7 @@ class Inspection:
         # of the first round: controllers drive most of the later ones
         first = self._of_round(self.files[0])
         spans = {"count": count, "window": window, "first": self.made.min_steps}
-        moments = draw_moments(first, seed=self.seed, **spans)
+        moments = draw_moments(EpisodeSource(first), seed=self.seed, **spans)
         if not moments:
             say("no recorded episode is long enough: the record is not compared")
             return None

@@ -10,9 +10,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from worldmodels.arena import Arena
+from worldmodels.data.moments import Moment
+from worldmodels.data.starts import starts_of
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.evaluation import Senses
-from worldmodels.honesty.moments import Moment, places_of, recorded, starts_of
+from worldmodels.honesty.moments import places_of, recorded
 from worldmodels.honesty.policies import Fixed, begin
 from worldmodels.honesty.reality import Replay, follow_in_reality
 from worldmodels.honesty.survival import (

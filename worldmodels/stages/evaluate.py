@@ -123,7 +123,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
         latent_source(run, 0.5),
         count=min(dream.num_starts, STARTS),
         window=dream.window,
-        rewarded=dream.starts == "rewarded_windows",
+        kind=dream.starts,
         seed=seed,
     )
     made = {"seed": seed, "validation": champion.validation}
@@ -134,7 +134,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
         controller_for(champion.config, vae, mdnrnn),
         champion.parameters["best"],
         starts,
-        asdict(dream),
+        asdict(dream.lived),
         made,
     ).save(run.bundle)
 

@@ -51,6 +51,8 @@ class EvolveConfig:
     1800 and none in the dream."""
     real_sigma0: float = 0.05
     """First standard deviation there, if a dream came before; else cma.sigma0."""
+    dream_max_steps: int | None = None
+    """Steps of a training dream; none: to dream.horizon. Long dreams stray from what C will see."""
     real_max_steps: int | None = None
     """Steps of a training episode in the real world; none: to its end."""
     rollouts_per_candidate: int = 16
@@ -81,9 +83,9 @@ class EvolveConfig:
 
     def __post_init__(self) -> None:
         counts = "rollouts_per_candidate", "validate_every", "validation_episodes", "finalists"
-        steps = "real_max_steps", "validation_max_steps", "checkpoint_every", "patience"
+        steps = "dream_max_steps", "real_max_steps", "validation_max_steps", "patience"
         zeros = "generations", "later_generations", "real_generations", "final_episodes"
-        check_at_least("evolve", self, 1, *counts, *steps)
+        check_at_least("evolve", self, 1, *counts, *steps, "checkpoint_every")
         check_at_least("evolve", self, 0, *zeros, "screening_rollouts")
         if self.screening_rollouts >= self.rollouts_per_candidate:
             raise InputError(
@@ -163,6 +165,8 @@ def evolve(
             validation=config.validation_max_steps,
             patience=config.patience,
         )
+        horizon = min(dream.horizon, config.dream_max_steps or dream.horizon)
+        dream = replace(dream, horizon=horizon)
         arena = arena_of(run, controller, dream, source, workers, limits, seed)
         setting = Setting(run, arena, metrics, config, cma, seed)
         if setting.dream_generations:
