@@ -134,9 +134,18 @@ def bundle_folder(name: str | Path) -> Path:
 
 
 def controller_for(config: ControllerConfig, vae: VAE, mdnrnn: MDNRNN) -> Controller:
-    """The controller that fits V and M."""
+    """The controller that fits V and M.
+
+    Raises:
+        InputError: it wants to see risks, and M foretells none.
+    """
+    if "r" in config.inputs and not mdnrnn.num_risks:
+        raise InputError(
+            f"controller.inputs is {config.inputs}, but M foretells no risks: set "
+            "mdnrnn.risk_horizons and train M again"
+        )
     sizes = vae.config.latent_size, mdnrnn.config.hidden_size
-    return Controller(config, *sizes, mdnrnn.action_size)
+    return Controller(config, *sizes, mdnrnn.action_size, mdnrnn.num_risks)
 
 
 def save_model(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None:
@@ -281,7 +290,8 @@ def _part(data: Mapping[str, Any], name: str, source: Path) -> dict[str, Any]:
 
 def _section(kind: type[Section], data: Mapping[str, Any], name: str, source: Path) -> Section:
     try:
-        return kind(**_part(data, name, source))
+        given = _part(data, name, source)
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
     except TypeError as error:
         raise InputError(f"{source}: section {name} is wrong ({error})") from error
 

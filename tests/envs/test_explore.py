@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worldmodels.envs.explore import ExploreConfig, Explorer, Walk
+from worldmodels.envs.explore import ExploreConfig, Explorer, Slips, Walk
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.seeding import numpy_generator
@@ -47,9 +47,36 @@ def test_some_episodes_sweep():
     assert np.mean(np.array(turns)[~sweeping]) == pytest.approx(0.5, abs=0.1)
 
 
+def test_sweeps_between_choices_take_turns():
+    three = Actions("discrete", counts=(3,))
+    config = ExploreConfig(policy="held", sweep_share=1.0, sweep_between=(1, 2))
+    actions = drive(config, three, lanes=4).argmax(-1)
+    assert set(actions.ravel()) == {1, 2}
+    lengths = np.diff(np.flatnonzero(np.diff(actions[:, 0])))
+    assert lengths.min() >= 1
+    assert lengths.max() == 10
+
+
 def test_choices_have_no_sides_to_sweep_between():
-    with pytest.raises(InputError, match=r"collect\.explore\.sweep_share needs actions with a mid"):
-        drive(ExploreConfig(policy="held", sweep_share=0.5), Actions("discrete", counts=(3,)))
+    three = Actions("discrete", counts=(3,))
+    with pytest.raises(InputError, match=r"collect\.explore\.sweep_share needs sweep_between"):
+        drive(ExploreConfig(policy="held", sweep_share=0.5), three)
+    with pytest.raises(InputError, match=r"collect\.explore\.sweep_between is \(1, 3\)"):
+        drive(ExploreConfig(policy="held", sweep_share=0.5, sweep_between=(1, 3)), three)
+
+
+@pytest.mark.parametrize("overrule", [0.2, 0.6, 1.0])
+def test_slips_take_their_share_of_the_steps_and_are_held(overrule):
+    lanes, steps = 200, 1000
+    generators = [numpy_generator(0, lane) for lane in range(lanes)]
+    slips = Slips(overrule, DOOM, generators)
+    driven = np.full((lanes, 1), 2.0, np.float32)  # not one of the actions
+    done = np.stack([slips(driven) for _ in range(steps)])[..., 0]
+    shares = (done != 2.0).mean(axis=0)
+    assert shares.mean() == pytest.approx(overrule / 2, abs=0.1 * overrule)
+    assert shares.max() < overrule + 0.1
+    changes = np.flatnonzero(np.diff(done[:, shares.argmax()]) != 0)
+    assert np.diff(changes).max() > 5
 
 
 def test_uniform_actions_cover_the_space():

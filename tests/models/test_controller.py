@@ -14,6 +14,7 @@ from worldmodels.models.controller import (
     feature_space,
     features,
 )
+from worldmodels.models.mdnrnn import MDNRNN, RISK_BOUND, Heads, MDNRNNConfig
 
 CONFIGS = [
     ControllerConfig(inputs=inputs, hidden_size=hidden_size, bias=bias)
@@ -65,22 +66,33 @@ def test_zeros_start_at_zero() -> None:
     assert not outputs.any()
 
 
-@pytest.mark.parametrize(("inputs", "order"), [("z", "z"), ("zh", "zh"), ("zch", "zch")])
-def test_features_stand_in_the_order_of_their_name(inputs: Inputs, order: str) -> None:
-    parts = {"z": torch.full((3, 2), 1.0), "h": torch.full((3, 4), 0.5), "c": torch.zeros(3, 4)}
-    seen = features(parts["z"], parts["h"], parts["c"], inputs)
-    assert torch.equal(seen, torch.cat([parts[name] for name in order], -1))
-    assert seen.shape[-1] == feature_size(inputs, 2, 4)
-    space = feature_space(inputs, 2, 4)
-    assert space.shape == (feature_size(inputs, 2, 4),)
-    assert space.contains(seen[0].numpy())
+def risky() -> MDNRNN:
+    """An M of Z = 2, H = 4 that foretells two risks of each of three choices."""
+    config = MDNRNNConfig(hidden_size=4, risk_horizons=(1, 3))
+    return MDNRNN(config, 2, 3, Heads(termination=True, choices=3))
+
+
+@pytest.mark.parametrize("inputs", ["z", "zh", "zch", "r", "zchr"])
+def test_features_stand_in_the_order_of_their_name(inputs: Inputs) -> None:
+    mdnrnn, z, h, c = risky(), torch.full((3, 2), 1.0), torch.full((3, 4), 0.5), torch.zeros(3, 4)
+    parts = {"z": z, "h": h, "c": c, "r": mdnrnn.risk_head(torch.cat([z, h], -1))}
+    seen = features(mdnrnn, z, h, c, inputs)
+    assert torch.equal(seen, torch.cat([parts[name] for name in inputs], -1))
+    assert seen.shape[-1] == feature_size(inputs, 2, 4, 6)
+    space = feature_space(mdnrnn, inputs)
+    assert space.shape == (feature_size(inputs, 2, 4, 6),)
+    assert space.contains(seen[0].detach().numpy())
 
 
 def test_the_space_states_each_parts_bound() -> None:
-    bounds = [LATENT_BOUND, CELL_BOUND, CELL_BOUND, 1.0, 1.0]
-    space = feature_space("zch", 1, 2)
+    bounds = [LATENT_BOUND] * 2 + [CELL_BOUND] * 4 + [1.0] * 4 + [RISK_BOUND] * 6
+    space = feature_space(risky(), "zchr")
     assert space.high.tolist() == bounds
     assert space.low.tolist() == [-bound for bound in bounds]
+    far = torch.full((1, 2), 1e6), torch.zeros(1, 4), torch.full((1, 4), 1e6)
+    seen = features(risky(), *far, "cr")
+    assert seen.abs().max() == CELL_BOUND
+    assert seen[:, 4:].abs().max() <= RISK_BOUND
 
 
 def test_wrong_sizes_are_refused() -> None:

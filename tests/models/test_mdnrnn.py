@@ -9,12 +9,14 @@ from torch.distributions import Poisson
 from torch.nn.functional import softplus
 
 from worldmodels.errors import InputError
+from worldmodels.models.action import Actions
 from worldmodels.models.mdnrnn import (
     MDNRNN,
     Heads,
     MDNRNNConfig,
     masked_mean,
     reward_nll,
+    risk_loss,
     symexp,
     symlog,
     termination_loss,
@@ -140,6 +142,52 @@ def test_termination_loss_weighs_ends():
     logits, target = torch.tensor([0.7, 0.7]), torch.tensor([1.0, 0.0])
     loss = termination_loss(logits, target, 10.0)
     torch.testing.assert_close(loss, torch.stack([10 * softplus(-logits[0]), softplus(logits[1])]))
+
+
+def risky(world_ends=True, action_size=3):
+    config = replace(TINY, termination_head="world", risk_horizons=(1, 3))
+    env = EnvConfig(terminates=world_ends, reward="constant")
+    kind = (
+        Actions("discrete", counts=(3,)) if action_size == 3 else Actions("thirds", (-1.0,), (1.0,))
+    )
+    heads = Heads.of(config, World(env, kind.to_dict(), 35.0, {}))
+    torch.manual_seed(0)
+    return MDNRNN(config, 2, action_size, heads)
+
+
+@pytest.mark.parametrize("action_size", [1, 3])
+def test_risks_learn_of_the_choice_that_was_made(action_size):
+    mdnrnn = risky(action_size=action_size)
+    assert mdnrnn.num_risks == 6
+    z, h = torch.randn(2, 6, 2), torch.randn(2, 5, 6)
+    choices = torch.tensor([[0, 1, 2, 1, 0], [2, 2, 1, 0, 0]])
+    made = torch.tensor([0.0, 1.0, -1.0])[choices][..., None]
+    actions = made if action_size == 1 else torch.eye(3)[choices]
+    valid = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    ends = torch.zeros(2, 5)
+    ends[1, 2] = 1.0
+    # row 0 goes on beyond its window: after step 2 nobody knows what comes within three steps
+    expected = {
+        1: [(0, t, 0.0) for t in (1, 2, 3, 4)] + [(1, 1, 0.0), (1, 2, 1.0)],
+        3: [(0, 1, 0.0), (0, 2, 0.0), (1, 1, 1.0), (1, 2, 1.0)],
+    }
+    total = 0.0
+    for place, known in enumerate(expected.values()):
+        losses = []
+        for row, t, target in known:
+            logits = mdnrnn.risks(z[row, t], h[row, t - 1]).view(2, 3)
+            logit = logits[place, choices[row, t]]
+            losses.append(softplus(logit) - target * logit)
+        total += torch.stack(losses).mean()
+    loss = risk_loss(mdnrnn, z, h, actions, ends, valid)
+    torch.testing.assert_close(loss, total)
+
+
+def test_risks_need_choices_and_an_end():
+    with pytest.raises(InputError, match=r"mdnrnn\.risk_horizons needs a world that terminates"):
+        risky(world_ends=False)
+    with pytest.raises(InputError, match=r"mdnrnn\.risk_horizons must be at least 1"):
+        replace(TINY, risk_horizons=(0,))
 
 
 def test_masked_mean():

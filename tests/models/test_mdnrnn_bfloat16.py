@@ -45,6 +45,7 @@ def losses(mdnrnn, batch, dtype):
         (SMALL, Heads("real", 1.0, True)),
         (replace(SMALL, hidden_size=25, restart_input=False), Heads("count", 2.0)),
         (replace(SMALL, mixture="joint"), Heads(termination=True)),
+        (replace(SMALL, risk_horizons=(1, 4)), Heads(termination=True, choices=2)),
     ],
 )
 def test_the_loss_and_its_gradients_are_the_plain_ones(config, heads):

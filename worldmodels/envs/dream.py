@@ -18,7 +18,7 @@ from worldmodels.data.starts import StartKind, Starts
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.lanes import lane_seeds, reset_mask
 from worldmodels.models.action import Actions
-from worldmodels.models.controller import CELL_BOUND, LATENT_BOUND, feature_space, features
+from worldmodels.models.controller import LATENT_BOUND, feature_space, features
 from worldmodels.models.engine import DreamState, EngineName, Raw, Step, engine_for
 from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.noise import Noise
@@ -103,9 +103,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
             "render_modes": ["rgb_array"],
             "render_fps": fps / world.action_repeat,
         }
-        self.single_observation_space = feature_space(
-            inputs, mdnrnn.latent_size, mdnrnn.config.hidden_size
-        )
+        self.single_observation_space = feature_space(mdnrnn, inputs)
         self.single_action_space = actions.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -228,10 +226,10 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         expected = self.mdnrnn.expected_reward(torch.from_numpy(raw)).double().numpy()
         return expected if world.reward == "real" else expected * world.reward_per_count + constant
 
+    @torch.inference_mode()
     def _observation(self) -> np.ndarray:
-        z, h, c = self.state.z, self.state.h, self.state.c
-        cells = c.clamp(-CELL_BOUND, CELL_BOUND) if "c" in self.inputs else c
-        return features(z, h, cells, self.inputs).numpy()
+        mine = self.state.z, self.state.h, self.state.c
+        return features(self.mdnrnn, *mine, self.inputs).numpy()
 
 
 @torch.inference_mode()

@@ -32,6 +32,9 @@ class ExploreConfig:
     sweep_share: float = 0.0
     """Share of the episodes in which held actions take turns on both sides of the middle: sweeps
     from side to side live longer in Doom, and show what comes late."""
+    sweep_between: tuple[int, int] | None = None
+    """Two choices that sweeps alternate between, where actions are choices; Doom: right and left,
+    [1, 2]."""
     mean: tuple[float, ...] = (0.0,)
     """Means of the walk, in raw units; one for all parts of the action, or one each."""
     mean_spread: tuple[float, ...] = (0.5,)
@@ -45,13 +48,18 @@ class ExploreConfig:
     noise: float = 0.5
     """Largest standard deviation of the walk added to an evolved controller; each episode draws
     its own between 0 and this."""
+    overrule: float = 0.0
+    """Largest share of the steps of an evolved controller's episode that it loses to drawn actions,
+    held for 1 to 10 steps; each episode draws its own share between 0 and this. Shows M what would
+    have come of what the controller never does. Source: Dabney et al. 2020, temporally extended
+    ε-greedy."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.hold[0] <= self.hold[1]:
             raise InputError(f"collect.explore.hold is {self.hold}: 1 <= from <= to is needed")
         check_above_zero("collect.explore", self, "memory")
         check_at_least("collect.explore", self, 0, "noise")
-        check_share("collect.explore", self, "sweep_share")
+        check_share("collect.explore", self, "sweep_share", "overrule")
         for name in ("mean_spread", "deviation"):
             if not all(value >= 0 for value in getattr(self, name)):
                 raise InputError(f"collect.explore.{name} must hold numbers of at least 0")
@@ -102,9 +110,8 @@ class Explorer:
         low, high = config.hold if config.policy == "held" else (1, 1)
         self.low, self.high = low, np.full(len(generators), high)
         self.sweeps = np.zeros(len(generators), bool)
-        if config.sweep_share and actions.counts:
-            raise InputError("collect.explore.sweep_share needs actions with a middle: set it to 0")
         if config.sweep_share:
+            _check_sweeps(config, actions)
             self.sweeps = np.array([g.random() < config.sweep_share for g in generators])
         if config.vary_hold:
             self.high = np.array([round(low * (high / low) ** g.random()) for g in generators])
@@ -121,7 +128,15 @@ class Explorer:
         return self.held.copy()
 
     def _other_side(self, lane: int, drawn: np.ndarray) -> np.ndarray:
-        """The drawn action, or its mirror image, whichever lies across the middle."""
+        """The drawn action, or its mirror image, whichever lies across the middle.
+
+        Of choices, the one of `sweep_between` that was not held.
+        """
+        if self.config.sweep_between is not None:
+            one, other = np.eye(self.actions.size, dtype=np.float32)[
+                list(self.config.sweep_between)
+            ]
+            return other if (self.held[lane] == one).all() else one
         low, high = (np.array(bound, np.float32) for bound in (self.actions.low, self.actions.high))
         middle = (low + high) / 2
         side = np.sign(middle - self.held[lane])
@@ -129,8 +144,42 @@ class Explorer:
         return np.where(side == 0, drawn, mirrored).astype(np.float32)  # the first goes anywhere
 
 
+def _check_sweeps(config: ExploreConfig, actions: Actions) -> None:
+    between = config.sweep_between
+    if between is None and actions.counts:
+        raise InputError(
+            "collect.explore.sweep_share needs sweep_between where actions are choices"
+        )
+    if between is not None and not (actions.kind == "discrete" and max(between) < actions.size):
+        raise InputError(f"collect.explore.sweep_between is {between}: there are no such choices")
+
+
+class Slips:
+    """Drawn actions that now and then overrule a driver's, and are held for 1 to 10 steps."""
+
+    def __init__(
+        self, overrule: float, actions: Actions, generators: Sequence[np.random.Generator]
+    ) -> None:
+        self.actions, self.generators = actions, generators
+        self.held = np.zeros((len(generators), actions.size), np.float32)
+        self.left = np.zeros(len(generators), int)
+        shares = np.array([g.uniform(0, overrule) for g in generators])
+        # a share s of slips of 5.5 steps each begins at s / (s + 5.5 (1 - s)) of the other steps
+        self.chances = shares / (shares + 5.5 * (1 - shares))
+
+    def __call__(self, driven: Float32[np.ndarray, "E A"]) -> Float32[np.ndarray, "E A"]:
+        """What is done where `driven` was meant."""
+        for lane, generator in enumerate(self.generators):
+            if self.left[lane] == 0 and generator.random() < self.chances[lane]:
+                self.held[lane] = _uniform(self.actions, generator)
+                self.left[lane] = generator.integers(1, 11)
+        slipping = self.left > 0
+        self.left -= slipping
+        return np.where(slipping[:, None], self.held, driven)
+
+
 class Evolved:
-    """A controller seeing through V and M, plus a walk: one parameter vector per lane."""
+    """A controller seeing through V and M, plus a walk and slips: one parameter vector per lane."""
 
     def __init__(
         self,
@@ -140,7 +189,9 @@ class Evolved:
         actions: Actions,
         walk: Walk,
         noise: np.ndarray,
+        slips: Slips | None = None,
     ) -> None:
+        self.slips = slips
         self.controller, self.parameters = controller, torch.from_numpy(parameters)
         self.memory, self.actions, self.walk, self.noise = memory, actions, walk, noise
         self.action: np.ndarray | None = None
@@ -153,7 +204,8 @@ class Evolved:
         else:
             self.memory.advance(lanes, self.action, frames)
         raw = self.controller.act(self.parameters, self.memory.features()[:, None])[:, 0].numpy()
-        self.action = _bound(self.actions, raw + self.noise[:, None] * self.walk.step())
+        driven = _bound(self.actions, raw + self.noise[:, None] * self.walk.step())
+        self.action = driven if self.slips is None else self.slips(driven)
         return self.action
 
 

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 from worldmodels.lanes import reset_mask
 from worldmodels.models.action import Actions
-from worldmodels.models.controller import CELL_BOUND, LATENT_BOUND, feature_space, features
+from worldmodels.models.controller import LATENT_BOUND, feature_space, features
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
@@ -55,9 +55,10 @@ class Memory:
         self.first[index] = 0.0
         self._see(index, frames)
 
+    @torch.inference_mode()
     def features(self) -> torch.Tensor:
         """[z h] (or as `inputs` says) of all lanes."""
-        return features(self.z, self.h, self.c.clamp(-CELL_BOUND, CELL_BOUND), self.inputs)
+        return features(self.mdnrnn, self.z, self.h, self.c, self.inputs)
 
     def _see(self, index: torch.Tensor, frames: np.ndarray) -> None:
         mu, _ = self.encoder(torch.from_numpy(frames))
@@ -81,9 +82,7 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.metadata = dict(env.metadata)
         self.autoreset_mode = self.metadata["autoreset_mode"]
         self.memory = Memory(vae, mdnrnn, inputs, env.num_envs, precision)
-        self.single_observation_space = feature_space(
-            inputs, vae.config.latent_size, mdnrnn.config.hidden_size
-        )
+        self.single_observation_space = feature_space(mdnrnn, inputs)
         self.single_action_space = actions.space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)

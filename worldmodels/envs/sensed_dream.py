@@ -10,7 +10,7 @@ import torch
 
 from worldmodels.data.starts import Starts
 from worldmodels.envs.dream import DreamEnv, warm
-from worldmodels.models.controller import CELL_BOUND, features
+from worldmodels.models.controller import features
 from worldmodels.models.mdnrnn import MDNRNN
 
 
@@ -52,6 +52,6 @@ class SensedDream(DreamEnv):
     def _z(self) -> torch.Tensor:
         return torch.zeros_like(self.state.z) if self.blind else self.state.z
 
+    @torch.inference_mode()
     def _observation(self) -> np.ndarray:
-        cells = self._c.clamp(-CELL_BOUND, CELL_BOUND)
-        return features(self._z(), self._h, cells, self.inputs).numpy()
+        return features(self.senses, self._z(), self._h, self._c, self.inputs).numpy()

@@ -67,6 +67,13 @@ class Actions:
         return sum(self.counts) if self.counts else len(self.low)
 
     @property
+    def choices(self) -> int:
+        """How many actions there are to choose from; 0 where they aren't single choices."""
+        if self.kind == "discrete":
+            return self.counts[0]
+        return 3 if self.kind == "thirds" else 0
+
+    @property
     def space(self) -> gymnasium.spaces.Box:
         """The space of a."""
         if self.counts:
@@ -129,6 +136,14 @@ class Actions:
     def from_dict(cls, data: dict[str, Any]) -> Actions:
         tuples = {name: tuple(data[name]) for name in ("low", "high", "clip", "counts")}
         return cls(data["kind"], **tuples)
+
+
+def choices_of(actions: Float[Tensor, "*batch A"], choices: int) -> Float[Tensor, "*batch choices"]:
+    """One-hot, of actions a that are one-hot already or thirds: nothing, right, left."""
+    if actions.shape[-1] == choices:
+        return actions
+    a = actions[..., 0]
+    return torch.stack([a.abs() <= 1 / 3, a > 1 / 3, a < -1 / 3], -1).to(actions.dtype)
 
 
 def _one_hot_argmax(part: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodels.errors import InputError
+from worldmodels.models.mdnrnn import MDNRNN, RISK_BOUND
 
-Inputs = Literal["z", "zh", "zch"]
+Inputs = Literal["z", "zh", "zch", "r", "zchr"]
 
 LATENT_BOUND = 20.0
 """|z| is clamped here, far outside of N(0, 1), so that the space can state a bound."""
@@ -29,7 +30,8 @@ class ControllerConfig:
     """C's inputs and size. Defaults: the paper's CarRacing, 867 parameters."""
 
     inputs: Inputs = "zh"
-    """What C sees: z; z and h (CarRacing); z, c and h (Doom)."""
+    """What C sees: z; z and h (CarRacing); z, c and h (Doom); or M's foretold risks, see
+    mdnrnn.risk_horizons: `r`, `zchr`."""
     hidden_size: int = 0
     """Hidden tanh units; 0 is linear, as in the paper (40 in its ablation without h)."""
     bias: bool = True
@@ -51,11 +53,16 @@ class Controller:
     """
 
     def __init__(
-        self, config: ControllerConfig, latent_size: int, hidden_size: int, action_size: int
+        self,
+        config: ControllerConfig,
+        latent_size: int,
+        hidden_size: int,
+        action_size: int,
+        num_risks: int = 0,
     ) -> None:
         """Sizes are those of z, of h, and of the action; `hidden_size` isn't the config's."""
         self.config = config
-        self.feature_size = feature_size(config.inputs, latent_size, hidden_size)
+        self.feature_size = feature_size(config.inputs, latent_size, hidden_size, num_risks)
         self.action_size = action_size
         units = [config.hidden_size] if config.hidden_size else []
         ins, outs = [self.feature_size, *units], [*units, action_size]
@@ -106,24 +113,31 @@ def _linear(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def features(
+    mdnrnn: MDNRNN,
     z: Float[Tensor, "*batch Z"],
     h: Float[Tensor, "*batch H"],
     c: Float[Tensor, "*batch H"],
     inputs: str,
 ) -> Float[Tensor, "*batch F"]:
-    """What the controller sees: [z], [z h] or [z c h]."""
-    parts = {"z": z, "c": c, "h": h}
+    """What the controller sees: [z], [z h], [z c h], or of M's risks [r], [z c h r]."""
+    parts = {"z": z, "h": h}
+    if "c" in inputs:
+        parts["c"] = c.clamp(-CELL_BOUND, CELL_BOUND)
+    if "r" in inputs:
+        parts["r"] = mdnrnn.risks(z, h)
     return torch.cat([parts[name] for name in inputs], dim=-1)
 
 
-def feature_size(inputs: str, latent_size: int, hidden_size: int) -> int:
+def feature_size(inputs: str, latent_size: int, hidden_size: int, num_risks: int = 0) -> int:
     """Numbers that the controller sees."""
-    return latent_size + hidden_size * (len(inputs) - 1)
+    sizes = {"z": latent_size, "h": hidden_size, "c": hidden_size, "r": num_risks}
+    return sum(sizes[name] for name in inputs)
 
 
-def feature_space(inputs: str, latent_size: int, hidden_size: int) -> gymnasium.spaces.Box:
-    """The bounded space of `features`, once z and c are clamped."""
-    bounds = {"z": (LATENT_BOUND, latent_size), "c": (CELL_BOUND, hidden_size)}
-    bounds["h"] = (1.0, hidden_size)
+def feature_space(mdnrnn: MDNRNN, inputs: str) -> gymnasium.spaces.Box:
+    """The bounded space of `features`, once z is clamped."""
+    size = mdnrnn.config.hidden_size
+    bounds = {"z": (LATENT_BOUND, mdnrnn.latent_size), "c": (CELL_BOUND, size), "h": (1.0, size)}
+    bounds["r"] = (RISK_BOUND, mdnrnn.num_risks)
     high = np.concatenate([np.full(bounds[n][1], bounds[n][0], np.float32) for n in inputs])
     return gymnasium.spaces.Box(-high, high, dtype=np.float32)

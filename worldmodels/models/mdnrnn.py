@@ -15,7 +15,11 @@ from torch.nn import functional
 
 from worldmodels.errors import InputError
 from worldmodels.mixture import Mixture, mixture_size, split_mixture
+from worldmodels.models.action import Actions, choices_of
 from worldmodels.world import World
+
+RISK_BOUND = 20.0
+"""|log-odds| of risks are clamped here."""
 
 State = tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]
 """(h, c) of the LSTM."""
@@ -37,10 +41,16 @@ class MDNRNNConfig:
     """Foretell the end, where the world has one; the paper's Doom: world."""
     restart_input: bool = False
     """Feed a flag that is 1 on an episode's first step; the paper's Doom: true."""
+    risk_horizons: tuple[int, ...] = ()
+    """Foretell for each choice of the next action the risk that the episode ends within so many
+    steps, linearly from z and h, for controllers that see `r`; the paper: none."""
 
     def __post_init__(self) -> None:
-        if self.hidden_size < 1 or self.num_mixtures < 1:
-            raise InputError("mdnrnn.hidden_size and mdnrnn.num_mixtures must be at least 1")
+        if min(self.hidden_size, self.num_mixtures, *self.risk_horizons) < 1:
+            raise InputError(
+                "mdnrnn.hidden_size, mdnrnn.num_mixtures and all mdnrnn.risk_horizons must be at "
+                "least 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -51,14 +61,28 @@ class Heads:
     count_limit: float = 1.0
     """Most counts a step."""
     termination: bool = False
+    choices: int = 0
+    """Actions whose risks are foretold."""
 
     @classmethod
     def of(cls, config: MDNRNNConfig, world: World) -> Heads:
+        """The heads that the config asks for, as far as the world has something to foretell.
+
+        Raises:
+            InputError: risks are asked for in a world that doesn't end or has no choices.
+        """
         kind = world.config.reward if config.reward_head == "world" else "none"
+        choices = Actions.from_dict(world.action).choices if config.risk_horizons else 0
+        if config.risk_horizons and not (choices and world.config.terminates):
+            raise InputError(
+                "mdnrnn.risk_horizons needs a world that terminates and whose actions are choices "
+                "(Discrete): set it to []"
+            )
         return cls(
             "none" if kind == "constant" else kind,
             world.config.count_limit * world.config.action_repeat,
             world.config.terminates and config.termination_head == "world",
+            choices,
         )
 
 
@@ -91,6 +115,9 @@ class MDNRNN(nn.Module):
         self._mixture_size = mixture_size(latent_size, config.num_mixtures, config.mixture)
         extra = (heads.reward != "none") + heads.termination
         self.head = nn.Linear(config.hidden_size, self._mixture_size + extra)
+        self.num_risks = heads.choices * len(config.risk_horizons)
+        if self.num_risks:
+            self.risk_head = nn.Linear(latent_size + config.hidden_size, self.num_risks)
 
     def forward(
         self,
@@ -100,11 +127,22 @@ class MDNRNN(nn.Module):
         state: State | None = None,
     ) -> tuple[Prediction, State]:
         """Predictions for T steps, and the state after them."""
+        outputs, state = self.states(z, actions, first, state)
+        return self.predict(outputs), state
+
+    def states(
+        self,
+        z: Float[Tensor, "B T Z"],
+        actions: Float[Tensor, "B T A"],
+        first: Float[Tensor, "B T"],
+        state: State | None = None,
+    ) -> tuple[Float[Tensor, "B T H"], State]:
+        """h after each of T steps, and the state after all."""
         packed = (
             None if state is None else (state[0][None].contiguous(), state[1][None].contiguous())
         )
         outputs, (h, c) = self.lstm(self.inputs(z, actions, first), packed)
-        return self.predict(outputs), (h[0], c[0])
+        return outputs, (h[0], c[0])
 
     def step(
         self,
@@ -138,6 +176,15 @@ class MDNRNN(nn.Module):
         )
         termination = extra.pop() if self.heads.termination else None
         return Prediction(mixture, extra.pop() if extra else None, termination)
+
+    def risks(
+        self, z: Float[Tensor, "*batch Z"], h: Float[Tensor, "*batch H"]
+    ) -> Float[Tensor, "*batch risks"]:
+        """Log-odds that the episode ends within the horizons, choice by choice for each of them.
+
+        From the present z and the h that has seen all before it.
+        """
+        return self.risk_head(torch.cat([z, h], -1)).clamp(-RISK_BOUND, RISK_BOUND)
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros."""
@@ -204,6 +251,37 @@ def termination_loss(
     return functional.binary_cross_entropy_with_logits(
         logits, target, reduction="none", pos_weight=logits.new_tensor(positive_weight)
     )
+
+
+def risk_loss(
+    mdnrnn: MDNRNN,
+    z: Float[Tensor, "B T_frames Z"],
+    h: Float[Tensor, "B T H"],
+    actions: Float[Tensor, "B T A"],
+    terminated: Float[Tensor, "B T"],
+    valid: Bool[Tensor, "B T"],
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy of the risks, summed over the horizons, each a mean over known steps.
+
+    Of each step's risks only that of the choice that was made is known, and only if the episode
+    ends within the horizon or goes on beyond it.
+    """
+    heads, horizons = mdnrnn.heads, mdnrnn.config.risk_horizons
+    chosen = choices_of(actions[:, 1:], heads.choices)
+    risks = mdnrnn.risks(z[:, 1:-1], h[:, :-1]).unflatten(-1, (len(horizons), heads.choices))
+    risks = (risks * chosen[:, :, None]).sum(-1)
+    steps = chosen.shape[1]
+    losses = []
+    for place, horizon in enumerate(horizons):
+        later = functional.pad(terminated[:, 1:], (0, horizon - 1)).unfold(1, horizon, 1)
+        ends = later.amax(-1)
+        beyond = functional.pad(valid[:, 1:], (0, horizon - 1))[:, -steps:]
+        known = valid[:, 1:] & ((ends > 0) | beyond)
+        loss = functional.binary_cross_entropy_with_logits(
+            risks[..., place], ends, reduction="none"
+        )
+        losses.append(masked_mean(loss, known))
+    return torch.stack(losses).sum()
 
 
 def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]) -> Float[Tensor, ""]:

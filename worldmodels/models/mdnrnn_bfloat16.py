@@ -11,8 +11,13 @@ from worldmodels.models.lstm_bfloat16 import LSTM
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture_bfloat16 import MixtureNLL
 
-Foretold = tuple[Float[Tensor, ""], Float[Tensor, "B T"] | None, Float[Tensor, "B T"] | None]
-"""Nats per dimension of the next z where it is known; raw outputs of both heads."""
+Foretold = tuple[
+    Float[Tensor, ""],
+    Float[Tensor, "B T"] | None,
+    Float[Tensor, "B T"] | None,
+    Float[Tensor, "B T H"],
+]
+"""Nats per dimension of the next z where it is known; raw outputs of both heads; h."""
 
 
 def foretell(
@@ -27,19 +32,20 @@ def foretell(
     inputs = mdnrnn.inputs(z[:, :-1], actions, first).transpose(0, 1)
     weights = map(mdnrnn.lstm.get_parameter, names)
     h = LSTM.apply(inputs, *weights)  # type: ignore[no-untyped-call]
+    plain = h.transpose(0, 1).float()
     if mdnrnn.config.mixture == "joint":
-        prediction = mdnrnn.predict(h.transpose(0, 1).float())
+        prediction = mdnrnn.predict(plain)
         nll = mixture_loss(prediction.mixture, z[:, 1:], known)
-        return nll, prediction.reward, prediction.termination
+        return nll, prediction.reward, prediction.termination, plain
     size = mixture_size(mdnrnn.latent_size, mdnrnn.config.num_mixtures)
     weight, bias = mdnrnn.head.weight, mdnrnn.head.bias
     shares = _by_step(known / (known.sum().clamp(min=1) * mdnrnn.latent_size))
     data = _by_step(z[:, 1:]), shares
     nll = MixtureNLL.apply(h.flatten(0, 1), weight[:size], bias[:size], *data)  # type: ignore[no-untyped-call]
-    raw = functional.linear(h.transpose(0, 1).float(), weight[size:], bias[size:])
+    raw = functional.linear(plain, weight[size:], bias[size:])
     heads = list(raw.unbind(-1))
     termination = heads.pop() if mdnrnn.heads.termination else None
-    return nll, heads.pop() if heads else None, termination
+    return nll, heads.pop() if heads else None, termination, plain
 
 
 def _by_step(tensor: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 
 from worldmodels.bundle import controller_for, load_champion, load_mdnrnn, load_vae
 from worldmodels.data.episode import Episode
-from worldmodels.envs.explore import Driver, Evolved, ExploreConfig, Explorer, Walk
+from worldmodels.envs.explore import Driver, Evolved, ExploreConfig, Explorer, Slips, Walk
 from worldmodels.envs.features import Memory
 from worldmodels.envs.real import RealEnvs, describe
 from worldmodels.envs.rollout import record
@@ -200,7 +200,11 @@ def _driver(
     controller = controller_for(settings, vae, mdnrnn)
     memory = Memory(*senses_of(settings, vae, mdnrnn), settings.inputs, len(generators))
     walk = Walk(generators, actions.size, explore.memory)
-    return Evolved(controller, parameters.astype(np.float32), memory, actions, walk, noise)
+    slips = None
+    if job.evolvee is not None and explore.overrule:
+        slips = Slips(explore.overrule, actions, generators)
+    drawn = parameters.astype(np.float32)
+    return Evolved(controller, drawn, memory, actions, walk, noise, slips)
 
 
 def _random_models(world: World, actions: Actions, seed: int) -> tuple[VAE, MDNRNN]:

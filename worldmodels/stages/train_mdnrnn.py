@@ -34,6 +34,7 @@ from worldmodels.models.mdnrnn import (
     MDNRNNConfig,
     masked_mean,
     reward_nll,
+    risk_loss,
     termination_loss,
 )
 from worldmodels.precision import Precision, name_of
@@ -73,6 +74,8 @@ class TrainMDNRNNConfig:
     """Weight of the end's loss."""
     positive_weight: float = 10.0
     """Weight of the steps that end an episode, within that loss; released code: 10."""
+    risk_weight: float = 1.0
+    """Weight of the risks' loss, the sum over mdnrnn.risk_horizons."""
     new_share: float = 0.5
     """Share of the newest round's episodes in a chunk, where there are older ones."""
     chunk_episodes: int = 256
@@ -85,7 +88,7 @@ class TrainMDNRNNConfig:
     def __post_init__(self) -> None:
         whole = "steps", "later_steps", "batch_size", "chunk_episodes", "batches_per_chunk"
         check_at_least("train_mdnrnn", self, 1, *whole, "sequence_length", "checkpoint_every")
-        weights = "reward_weight", "termination_weight", "positive_weight"
+        weights = "reward_weight", "termination_weight", "positive_weight", "risk_weight"
         check_at_least("train_mdnrnn", self, 0, *weights, "latent_noise")
         rates = "learning_rate", "later_learning_rate", "final_learning_rate"
         check_above_zero("train_mdnrnn", self, *rates, "gradient_clip")
@@ -201,7 +204,7 @@ def mdnrnn_loss(
         dtype: of the large products.
     """
     z = batch.drawn(config.latent_noise, generator)
-    loss, reward, termination = _foretell(mdnrnn, z, batch, dtype)
+    loss, reward, termination, h = _foretell(mdnrnn, z, batch, dtype)
     parts = {"nll": loss}
     if reward is not None:
         target = batch.counts if mdnrnn.heads.reward == "count" else batch.rewards
@@ -212,20 +215,25 @@ def mdnrnn_loss(
         bce = termination_loss(termination, batch.terminated, config.positive_weight)
         parts["termination"] = masked_mean(bce, batch.valid)
         loss = loss + config.termination_weight * parts["termination"]
+    if mdnrnn.num_risks:
+        known = batch.actions, batch.terminated, batch.valid
+        parts["risk"] = risk_loss(mdnrnn, z, h, *known)
+        loss = loss + config.risk_weight * parts["risk"]
     return loss, parts
 
 
 def _foretell(
     mdnrnn: MDNRNN, z: Tensor, batch: SequenceBatch, dtype: torch.dtype
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The nats per dimension, and the raw outputs of both heads."""
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+    """The nats per dimension, the raw outputs of both heads, and h."""
     if dtype == torch.bfloat16:
         from worldmodels.models.mdnrnn_bfloat16 import foretell  # needs Numba
 
         return foretell(mdnrnn, z, batch.actions, batch.first, batch.next_known)
-    prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
+    h, _ = mdnrnn.states(z[:, :-1], batch.actions, batch.first)
+    prediction = mdnrnn.predict(h)
     nll = masked_mean(prediction.mixture.nll(z[:, 1:]), batch.next_known)
-    return nll, prediction.reward, prediction.termination
+    return nll, prediction.reward, prediction.termination, h
 
 
 @torch.inference_mode()
