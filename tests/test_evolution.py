@@ -29,6 +29,16 @@ def test_finds_the_optimum(covariance):
     assert es.sigma < 0.1
 
 
+@pytest.mark.parametrize(("size", "same"), [(4, "full"), (101, "diagonal")])
+def test_auto_is_full_for_few_parameters(size, same):
+    means = []
+    for covariance in ("auto", same):
+        config = CMAConfig(population_size=12, covariance=covariance)
+        es = CMAES(config, np.zeros(size), seed=0)
+        means.append(evolve(es, 4, lambda candidates: -(candidates[:, :4] ** 2).sum(1)).mean)
+    np.testing.assert_array_equal(*means)
+
+
 def test_asks_for_a_population_about_the_mean():
     config = CMAConfig(population_size=400, sigma0=0.3)
     candidates = CMAES(config, TARGET, seed=1).ask()

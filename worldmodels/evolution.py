@@ -20,6 +20,9 @@ from worldmodels.seeding import numpy_generator
 
 Kind = TypeVar("Kind")
 
+FULL_AT_MOST = 100
+"""Parameters whose full covariance is learnt within tens of generations."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CMAConfig:
@@ -29,8 +32,9 @@ class CMAConfig:
     """Candidates a generation; the paper: 64."""
     sigma0: float = 0.1
     """First standard deviation of the parameters; the paper: 0.1."""
-    covariance: Literal["diagonal", "full"] = "diagonal"
-    """`full` needs thousands of generations to adapt at the paper's 867 parameters."""
+    covariance: Literal["diagonal", "full", "auto"] = "diagonal"
+    """`full` needs thousands of generations to adapt at the paper's 867 parameters; `auto`: full
+    up to 100 parameters."""
 
     def __post_init__(self) -> None:
         check_at_least("cma", self, 4, "population_size")
@@ -59,9 +63,12 @@ class CMAES:
     """
 
     def __init__(self, config: CMAConfig, start: np.ndarray, seed: int) -> None:
+        full = config.covariance == "full"
+        if config.covariance == "auto":
+            full = len(start) <= FULL_AT_MOST
         options: dict[str, Any] = {
             "popsize": config.population_size,
-            "CMA_diagonal": config.covariance == "diagonal",
+            "CMA_diagonal": not full,
             "randn": _Normals(numpy_generator(seed, "cma")),
             "seed": math.nan,
             "verbose": -9,

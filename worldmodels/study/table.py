@@ -40,9 +40,9 @@ def summed_up(evolutions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def papers_numbers(world: World, row: StudyRow, config: Config) -> tuple[int, int] | None:
-    """What the paper reports of a row's way to evolve C, if it does."""
-    seen = config.controller.inputs, config.controller.senses, row.round
-    if not is_take_cover(world) or seen != ("zch", "own", None):
+    """What the paper reports of the row's temperature, unless the row takes something away."""
+    less = config.controller.inputs in ("z", "zh") or config.controller.senses != "own"
+    if not is_take_cover(world) or less or row.round is not None:
         return None
     return PAPER.get(config.dream.temperature)
 
