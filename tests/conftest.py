@@ -132,10 +132,10 @@ def make_bundle(tmp_path: Path):
     """Writes a tiny untrained bundle of a world; returns its folder."""
     import torch
 
-    from worldmodels.bundle import Bundle, controller_for
+    from worldmodels.bundle import Bundle
     from worldmodels.data.starts import Starts
     from worldmodels.models.action import Actions
-    from worldmodels.models.controller import ControllerConfig
+    from worldmodels.models.controller import ControllerConfig, controller_for
     from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
     from worldmodels.models.vae import VAE, VAEConfig
     from worldmodels.seeding import torch_generator
@@ -149,7 +149,7 @@ def make_bundle(tmp_path: Path):
         for parameter in (*vae.parameters(), *mdnrnn.parameters()):
             if parameter.requires_grad:
                 torch.nn.init.normal_(parameter, std=0.2, generator=generator)
-        controller = controller_for(ControllerConfig(), vae, mdnrnn)
+        controller = controller_for(ControllerConfig(), mdnrnn)
         parameters = torch.randn(controller.num_parameters, generator=generator)
         mu = torch.randn(6, 5, 4, generator=generator)
         starts = Starts(mu, torch.zeros(6, 5, size), torch.zeros(6))

@@ -15,6 +15,7 @@ FLOORS = [
     {"errors"},
     {"mixture", "seeding", "run", "film", "world", "lanes", "precision", "fastmath"},
     {"models", "data", "evolution"},
+    {"trained"},
     {"bundle"},
     {"envs"},
     {"agent", "workers", "evaluation", "selection", "replay", "arena"},

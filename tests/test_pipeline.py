@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import worldmodels
-from worldmodels.bundle import load_champion
 from worldmodels.run import file_hash, load_json
+from worldmodels.trained import load_champion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ONE_ROUND = [

@@ -101,3 +101,10 @@ def test_the_second_measurement_alone_decides():
     assert (choice.generation, choice.score, choice.steps) == (3, 7.0, 60)
     assert choose(rows, measure, 1, [7, 8]).generation == 1
     assert choose(rows, measure, 3, []).score == 9.0
+
+
+def test_without_validation_the_last_is_kept():
+    rows = [(g, np.full(2, float(g)), []) for g in range(3)]
+    choice = choose(rows, lambda *_: pytest.fail("nothing is to be measured"), 3, [7])
+    assert (choice.generation, choice.steps) == (2, 0)
+    assert np.isnan(choice.score)

@@ -8,17 +8,17 @@ from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
-from worldmodels.bundle import controller_for, load_mdnrnn, load_vae, load_world
 from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.starts import Starts, draw_starts
 from worldmodels.envs.dream import DreamConfig, DreamEnv
 from worldmodels.envs.sensed_dream import SensedDream
 from worldmodels.evaluation import DreamEvaluation, Evaluate, RealEvaluation, Senses
 from worldmodels.models.action import Actions
-from worldmodels.models.controller import ControllerConfig
+from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.models.senses import senses_of
 from worldmodels.run import Run
 from worldmodels.seeding import seed_for
+from worldmodels.trained import load_mdnrnn, load_vae, load_world
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
@@ -76,7 +76,7 @@ def arena_of(
     world = load_world(run)
     vae = load_vae(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py"))
     mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
-    made = controller_for(controller, vae, mdnrnn)
+    made = controller_for(controller, mdnrnn)
     actions = Actions.from_dict(world.action)
     windows = draw_starts(
         source,

@@ -1,4 +1,4 @@
-"""The bundle: V, M, C and their world in one folder that rebuilds itself; and the run's own models.
+"""The bundle: V, M, C and their world in one folder that rebuilds itself.
 
     bundle.json  weights.safetensors (float16)  starts.safetensors (float16)  README.md
 
@@ -7,30 +7,28 @@ Loading reads numbers and names only; nothing is executed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from worldmodels.data.starts import Starts
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.models.controller import Controller, ControllerConfig
+from worldmodels.models.controller import Controller, ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import (
-    Run,
-    file_hash,
     load_json,
     load_tensors,
     save_json,
     save_tensors,
     save_text,
 )
+from worldmodels.trained import fill, part, section
 from worldmodels.world import World
 
 FORMAT = 1
@@ -107,19 +105,19 @@ class Bundle:
             raise InputError(f"{file}: format must be {FORMAT}: make it again")
         source = folder / "weights.safetensors"
         weights = _single(load_tensors(source)[0])
-        world = World.from_dict(_part(description, "world", file), file)
-        vae = VAE(_section(VAEConfig, description, "vae", file))
-        config = _section(MDNRNNConfig, description, "mdnrnn", file)
+        world = World.from_dict(part(description, "world", file), file)
+        vae = VAE(section(VAEConfig, description, "vae", file))
+        config = section(MDNRNNConfig, description, "mdnrnn", file)
         action_size = Actions.from_dict(world.action).size
         mdnrnn = MDNRNN(config, vae.config.latent_size, action_size, Heads.of(config, world))
-        _fill(vae, "vae", weights, source)
-        _fill(mdnrnn, "mdnrnn", weights, source)
-        settings = _section(ControllerConfig, description, "controller", file)
-        controller = controller_for(settings, vae, mdnrnn)
+        fill(vae, "vae", weights, source)
+        fill(mdnrnn, "mdnrnn", weights, source)
+        settings = section(ControllerConfig, description, "controller", file)
+        controller = controller_for(settings, mdnrnn)
         if weights.get("controller", torch.empty(0)).shape != (controller.num_parameters,):
             raise InputError(f"{source} holds no controller that fits: make the bundle again")
         starts = _starts(folder / "starts.safetensors", vae.config.latent_size, action_size)
-        rest = starts, _part(description, "dream", file), _part(description, "about", file)
+        rest = starts, part(description, "dream", file), part(description, "about", file)
         return cls(world, vae, mdnrnn, controller, weights["controller"], *rest)
 
 
@@ -133,145 +131,6 @@ def bundle_folder(name: str | Path) -> Path:
     raise InputError(f"{name} is no bundle (no bundle.json; {known}): run `scripts/evaluate.py`")
 
 
-def controller_for(config: ControllerConfig, vae: VAE, mdnrnn: MDNRNN) -> Controller:
-    """The controller that fits V and M.
-
-    Raises:
-        InputError: it wants to see risks, and M foretells none.
-    """
-    if "r" in config.inputs and not mdnrnn.num_risks:
-        raise InputError(
-            f"controller.inputs is {config.inputs}, but M foretells no risks: set "
-            "mdnrnn.risk_horizons and train M again"
-        )
-    sizes = vae.config.latent_size, mdnrnn.config.hidden_size
-    return Controller(config, *sizes, mdnrnn.action_size, mdnrnn.num_risks)
-
-
-def save_model(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None:
-    """A run's own checkpoint: weights, and as metadata the config that rebuilds the model."""
-    metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
-    save_tensors(path, model.state_dict(), metadata)
-
-
-def load_vae(path: Path) -> VAE:
-    """V from its checkpoint, ready to encode.
-
-    Raises:
-        InputError: the file is missing, truncated or foreign.
-    """
-    tensors, about = _checkpoint(path, "vae")
-    vae = VAE(_section(VAEConfig, about, "vae", path))
-    _fill(vae, "", tensors, path)
-    return vae.eval()
-
-
-def load_mdnrnn(path: Path) -> MDNRNN:
-    """M from its checkpoint, ready to dream.
-
-    Raises:
-        InputError: the file is missing, truncated or foreign.
-    """
-    tensors, about = _checkpoint(path, "mdnrnn")
-    config = _section(MDNRNNConfig, about, "mdnrnn", path)
-    heads = _section(Heads, about, "heads", path)
-    try:
-        mdnrnn = MDNRNN(config, about["latent_size"], about["action_size"], heads)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: the metadata lack {error}: train M again") from error
-    _fill(mdnrnn, "", tensors, path)
-    return mdnrnn.eval()
-
-
-@dataclass(frozen=True)
-class Champion:
-    """What evolution left of C."""
-
-    config: ControllerConfig
-    parameters: dict[str, Tensor]
-    """`best`, the one that is kept, and `last`, where evolution ended: (N,) each."""
-    validation: float
-    """Mean return of the best on real validation episodes."""
-    real_steps: dict[str, int]
-    """Steps taken in the real world to `validate` and to `evolve`."""
-
-
-def load_champion(run: Run) -> Champion:
-    """A run's C.
-
-    Raises:
-        InputError: the file is missing, foreign, or C was evolved in another M.
-    """
-    path = run.need(run.controller / "controller.safetensors", "scripts/evolve.py")
-    tensors, metadata = load_tensors(path)
-    about = {name: json.loads(value) for name, value in metadata.items()}
-    if "best" not in tensors or "mdnrnn" not in about:
-        raise InputError(f"{path} is no controller of ours: delete it and run `scripts/evolve.py`")
-    check_evolved_in(run, about["mdnrnn"], path)
-    config = _section(ControllerConfig, about, "controller", path)
-    return Champion(config, tensors, about["validation"], about["real_steps"])
-
-
-def check_evolved_in(run: Run, mdnrnn: str, path: Path) -> None:
-    """That a file of evolution belongs to the run's M, whose hash it holds.
-
-    Raises:
-        InputError: it belongs to another.
-    """
-    if mdnrnn != file_hash(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py")):
-        raise InputError(f"{path} was evolved in another M: delete {path.parent} and evolve again")
-
-
-def load_world(run: Run) -> World:
-    """world.json of a run.
-
-    Raises:
-        InputError: nothing was collected yet.
-    """
-    path = run.need(run.world_file, "scripts/collect.py")
-    return World.from_dict(load_json(path), path)
-
-
-def check_latents(run: Run) -> str:
-    """The hash of the run's latents, once they are known to fit the run's V, and M if there is one.
-
-    Raises:
-        InputError: they are missing, or of another V; or M learnt from others.
-    """
-    index = load_json(run.need(run.latents / "index.json", "scripts/encode.py"))
-    if index.get("vae") != file_hash(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py")):
-        raise InputError(f"{run.latents} was made by another V: run `scripts/encode.py` again")
-    if index.get("hash") is None:
-        raise InputError(f"{run.latents} is not complete: run `scripts/encode.py` again")
-    made = run.mdnrnn / "mdnrnn.safetensors"
-    if made.exists() and _checkpoint(made, "mdnrnn")[1].get("latents") != index["hash"]:
-        raise InputError(
-            f"{made} learnt from other latents: delete {run.mdnrnn} and {run.controller}, and run "
-            "`scripts/train_mdnrnn.py` again"
-        )
-    return str(index["hash"])
-
-
-def _checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, metadata = load_tensors(path)
-    if key not in metadata:
-        raise InputError(
-            f"{path} is no {key} checkpoint of ours: train it with scripts/train_{key}.py"
-        )
-    return tensors, {name: json.loads(value) for name, value in metadata.items()}
-
-
-def _fill(model: nn.Module, prefix: str, tensors: Mapping[str, Tensor], source: Path) -> None:
-    start = f"{prefix}." if prefix else ""
-    chosen = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-    try:
-        model.load_state_dict(chosen)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{source}: the weights don't fit the config ({reason})") from error
-    model.requires_grad_(False)
-
-
 def _starts(path: Path, latent_size: int, action_size: int) -> Starts:
     tensors = _single(load_tensors(path)[0])
     count, window = tensors["mu"].shape[:2] if "mu" in tensors else (0, 0)
@@ -279,21 +138,6 @@ def _starts(path: Path, latent_size: int, action_size: int) -> Starts:
     if not count or {k: tuple(v.shape) for k, v in tensors.items()} != shapes | {"first": (count,)}:
         raise InputError(f"{path} holds no start windows that fit: make the bundle again")
     return Starts(**tensors)
-
-
-def _part(data: Mapping[str, Any], name: str, source: Path) -> dict[str, Any]:
-    part = data.get(name)
-    if not isinstance(part, dict):
-        raise InputError(f"{source}: section {name} is missing: make it again")
-    return part
-
-
-def _section(kind: type[Section], data: Mapping[str, Any], name: str, source: Path) -> Section:
-    try:
-        given = _part(data, name, source)
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-    except TypeError as error:
-        raise InputError(f"{source}: section {name} is wrong ({error})") from error
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -86,6 +86,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise InputError(f"rounds is {self.rounds}: it must be at least 1")
+        if self.rounds > 1 and not self.evolve.validation_episodes:
+            raise InputError(
+                "evolve.validation_episodes is 0, but validation chooses among rounds: set it"
+            )
 
 
 FREE = ("workers", "encode", "evaluate", "watch", "inspect")

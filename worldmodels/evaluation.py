@@ -20,7 +20,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from jaxtyping import Float64, Int64
 
-from worldmodels.bundle import Bundle, load_mdnrnn, load_vae
+from worldmodels.bundle import Bundle
 from worldmodels.envs.dream import DreamEnv
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
@@ -32,6 +32,7 @@ from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE
 from worldmodels.run import Run, file_hash
 from worldmodels.seeding import numpy_generator
+from worldmodels.trained import load_mdnrnn, load_vae
 from worldmodels.workers import WorkersConfig, one_thread, run_jobs
 from worldmodels.world import World
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from worldmodels.bundle import load_champion
 from worldmodels.config import Config
 from worldmodels.run import Metrics, Run, say
 from worldmodels.stages.collect import Evolvee, collect
@@ -18,6 +17,7 @@ from worldmodels.stages.select_round import select_round
 from worldmodels.stages.train_mdnrnn import train_mdnrnn
 from worldmodels.stages.train_vae import train_vae
 from worldmodels.stages.watch import watch
+from worldmodels.trained import load_champion
 
 KEPT = ("world.json", "vae", "mdnrnn", "latents", "controller")
 """What the best round gives to the top level of a run of several rounds."""

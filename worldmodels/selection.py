@@ -81,8 +81,13 @@ def choose(
 ) -> Choice:
     """The best of (generation, parameters, returns) rows: the first few are measured again.
 
+    Without returns the last row is chosen, and its score is NaN.
+
     The second measurement alone decides: it is free of the luck of having passed the first.
     """
+    if not validated[-1][2]:
+        generation, parameters, _ = validated[-1]
+        return Choice(generation, parameters, float("nan"), 0)
     ranked = sorted(validated, key=lambda row: -float(np.mean(row[2])))[:finalists]
     if len(ranked) == 1 or not seeds:
         generation, parameters, returns = ranked[0]

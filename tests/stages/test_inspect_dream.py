@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.bundle import load_champion
 from worldmodels.honesty.inspection import Part
 from worldmodels.run import load_json, load_tensors, save_tensors
+from worldmodels.trained import load_champion
 
 M = ["episodes", "vae", "latents", "mdnrnn", "controller"]
 REWARD, TERMINATION = -2, -1

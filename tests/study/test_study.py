@@ -1,11 +1,13 @@
 """A study through its command line: what is evolved, measured, kept, and not done again."""
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from worldmodels.config import Config, read
@@ -142,6 +144,19 @@ def test_rows_join_and_measures_grow(study, script, run, monkeypatch):
     assert new["seconds"] > old["seconds"]
     script("study", run.folder)  # goes on with its own config
     assert load_json(run.folder / "study" / "study.json")["rows"] == more["rows"]
+
+
+def test_without_validation_the_last_mean_is_measured(study, run):
+    report = study(run, ROWS[:1], evolutions=1, validation_episodes=0)
+    cold = report["rows"]["cold"]["evolutions"][0]
+    assert cold["validation"] is None
+    assert len(cold["real"]["returns"]) == 3
+    tensors, about = load_tensors(own(run, "cold", 0).controller / "controller.safetensors")
+    assert torch.equal(tensors["best"], tensors["last"])
+    assert json.loads(about["real_steps"]) == {"validate": 0, "evolve": 0}
+    means = load_tensors(run.folder / "controllers" / "cold_0.safetensors")[0]["means"]
+    assert torch.equal(means[-1], tensors["best"])
+    assert "no reality chooses" in (run.folder / "study" / "study.md").read_text()
 
 
 def test_it_goes_on_after_a_kill(study, run, monkeypatch):

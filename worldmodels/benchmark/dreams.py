@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from worldmodels.benchmark.report import Number
 from worldmodels.benchmark.timing import Row, Work, rate, side_by_side, timed
 from worldmodels.benchmark.untrained import CAR_RACING, SIZES, TAKE_COVER, untrained
-from worldmodels.bundle import Bundle, controller_for
+from worldmodels.bundle import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.evaluation import DreamEvaluation, population_policy
+from worldmodels.models.controller import controller_for
 from worldmodels.models.mdnrnn import MDNRNN, Heads
 from worldmodels.run import cores
 from worldmodels.seeding import numpy_generator
@@ -210,7 +211,7 @@ def _of_hidden_size(bundle: Bundle, hidden_size: int) -> Bundle:
     heads = Heads.of(config, bundle.world)
     mdnrnn = MDNRNN(config, bundle.mdnrnn.latent_size, bundle.actions.size, heads)
     mdnrnn.requires_grad_(False)
-    controller = controller_for(bundle.controller.config, bundle.vae, mdnrnn)
+    controller = controller_for(bundle.controller.config, mdnrnn)
     return replace(bundle, mdnrnn=mdnrnn, controller=controller)
 
 

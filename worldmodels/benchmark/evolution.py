@@ -16,13 +16,13 @@ import numpy as np
 
 from worldmodels.arena import Arena, Limits, arena_of
 from worldmodels.benchmark.report import table
-from worldmodels.bundle import load_champion
 from worldmodels.config import Config, read
 from worldmodels.data.dataset import latent_source
 from worldmodels.evolution import CMAES
 from worldmodels.run import Run, say
 from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.selection import halving, merits
+from worldmodels.trained import load_champion
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from worldmodels.bundle import Bundle, controller_for
+from worldmodels.bundle import Bundle
 from worldmodels.data.starts import WINDOW, Starts
 from worldmodels.models.action import Actions
-from worldmodels.models.controller import ControllerConfig
+from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.seeding import seed_for, torch_generator
@@ -84,7 +84,7 @@ def untrained(size: Size, folder: Path, horizon: int = 1000) -> Path:
     if heads.termination:
         mdnrnn.head.bias.data[-1] = -100.0
     generator = torch_generator(0, "untrained", size.name)
-    controller = controller_for(size.controller, vae, mdnrnn)
+    controller = controller_for(size.controller, mdnrnn)
     parameters = 0.1 * torch.randn(controller.num_parameters, generator=generator)
     mu = torch.randn(64, WINDOW, size.vae.latent_size, generator=generator)
     starts = Starts(mu, torch.zeros(64, WINDOW, actions.size), torch.zeros(64))

@@ -11,15 +11,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from worldmodels.arena import Arena, Limits, arena_of
-from worldmodels.bundle import (
-    Champion,
-    check_latents,
-    controller_for,
-    load_champion,
-    load_mdnrnn,
-    load_vae,
-    load_world,
-)
 from worldmodels.data.dataset import EpisodeSource, latent_source
 from worldmodels.data.episode import ENCODE, LatentEpisode, episode_files, numbers_of
 from worldmodels.data.moments import draw_moments
@@ -36,9 +27,17 @@ from worldmodels.honesty.ranking import rank_correlation
 from worldmodels.honesty.reality import find_seeds, frames_file
 from worldmodels.honesty.uniformity import uniformity
 from worldmodels.honesty.worlds import Worlds, compare_policies, compare_recorded
-from worldmodels.models.controller import ControllerConfig
+from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.run import Run, say
 from worldmodels.seeding import environment_seeds, seed_for, torch_generator
+from worldmodels.trained import (
+    Champion,
+    check_latents,
+    load_champion,
+    load_mdnrnn,
+    load_vae,
+    load_world,
+)
 from worldmodels.workers import WorkersConfig
 
 Part = Literal["eyesight", "likelihood", "termination", "pit", "survival", "recorded", "ranking"]
@@ -248,8 +247,7 @@ class Inspection:
     def _driving(self) -> Driving | None:
         if self.champion is None:
             return None
-        vae = load_vae(self.run.vae / "vae.safetensors")
-        controller = controller_for(self.champion.config, vae, self.mdnrnn)
+        controller = controller_for(self.champion.config, self.mdnrnn)
         return Driving("controller", controller, self.champion.parameters["best"].double().numpy())
 
     def ranking(self) -> dict[str, Any] | None:

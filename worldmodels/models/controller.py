@@ -141,3 +141,18 @@ def feature_space(mdnrnn: MDNRNN, inputs: str) -> gymnasium.spaces.Box:
     bounds["r"] = (RISK_BOUND, mdnrnn.num_risks)
     high = np.concatenate([np.full(bounds[n][1], bounds[n][0], np.float32) for n in inputs])
     return gymnasium.spaces.Box(-high, high, dtype=np.float32)
+
+
+def controller_for(config: ControllerConfig, mdnrnn: MDNRNN) -> Controller:
+    """The controller that fits M.
+
+    Raises:
+        InputError: it wants to see risks, and M foretells none.
+    """
+    if "r" in config.inputs and not mdnrnn.num_risks:
+        raise InputError(
+            f"controller.inputs is {config.inputs}, but M foretells no risks: set "
+            "mdnrnn.risk_horizons and train M again"
+        )
+    sizes = mdnrnn.latent_size, mdnrnn.config.hidden_size
+    return Controller(config, *sizes, mdnrnn.action_size, mdnrnn.num_risks)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from worldmodels.bundle import controller_for, load_champion, load_mdnrnn, load_vae
 from worldmodels.data.episode import Episode
 from worldmodels.envs.explore import Driver, Evolved, ExploreConfig, Explorer, Slips, Walk
 from worldmodels.envs.features import Memory
@@ -21,12 +20,13 @@ from worldmodels.envs.real import RealEnvs, describe
 from worldmodels.envs.rollout import record
 from worldmodels.errors import InputError, check_at_least, check_share
 from worldmodels.models.action import Actions
-from worldmodels.models.controller import ControllerConfig
+from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Metrics, Run, load_json, save_json, say
 from worldmodels.seeding import numpy_generator, recorded_seed
+from worldmodels.trained import load_champion, load_mdnrnn, load_vae
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
@@ -194,10 +194,10 @@ def _driver(
     else:
         vae, mdnrnn = _random_models(world, actions, int(generators[0].integers(2**62)))
         settings, noise = ControllerConfig(), np.zeros(len(generators))
-        size = controller_for(settings, vae, mdnrnn).num_parameters
+        size = controller_for(settings, mdnrnn).num_parameters
         # Source: released code, weights Cauchy x U(0, 0.01)
         parameters = np.stack([g.standard_cauchy(size) * g.uniform(0, 0.01) for g in generators])
-    controller = controller_for(settings, vae, mdnrnn)
+    controller = controller_for(settings, mdnrnn)
     memory = Memory(*senses_of(settings, vae, mdnrnn), settings.inputs, len(generators))
     walk = Walk(generators, actions.size, explore.memory)
     slips = None

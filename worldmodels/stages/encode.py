@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from worldmodels.bundle import load_vae
 from worldmodels.data.episode import Episode, LatentEpisode, episode_files
 from worldmodels.errors import check_at_least
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import VAE
 from worldmodels.precision import Precision, name_of, product_dtype
 from worldmodels.run import Metrics, Run, file_hash, files_hash, load_json, progress, save_json, say
+from worldmodels.trained import load_vae
 
 AHEAD = 2
 """Episodes that are read before, and written after, their turn."""

@@ -9,22 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from worldmodels.bundle import (
-    Bundle,
-    controller_for,
-    load_champion,
-    load_mdnrnn,
-    load_vae,
-    load_world,
-)
+from worldmodels.bundle import Bundle
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import draw_starts
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.real import package_versions
 from worldmodels.errors import check_at_least
 from worldmodels.evaluation import BASELINES, RealEvaluation, Senses, evaluate_blind, interval
+from worldmodels.models.controller import controller_for
 from worldmodels.run import Metrics, Run, cores, file_hash, load_json, save_json, say
 from worldmodels.seeding import environment_seeds
+from worldmodels.trained import load_champion, load_mdnrnn, load_vae, load_world
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
@@ -131,7 +126,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
         load_world(run),
         vae,
         mdnrnn,
-        controller_for(champion.config, vae, mdnrnn),
+        controller_for(champion.config, mdnrnn),
         champion.parameters["best"],
         starts,
         asdict(dream.lived),

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from worldmodels.arena import Arena, Limits, arena_of
-from worldmodels.bundle import check_evolved_in, check_latents, load_champion
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
@@ -19,17 +18,10 @@ from worldmodels.evaluation import Returns
 from worldmodels.evolution import CMAES, CMAConfig, load_state
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.replay import check_dream
-from worldmodels.run import (
-    Metrics,
-    Run,
-    file_hash,
-    progress,
-    replacing,
-    save_tensors,
-    say,
-)
+from worldmodels.run import Metrics, Run, file_hash, progress, replacing, save_tensors, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
 from worldmodels.selection import choose, halving, measured_means, merits
+from worldmodels.trained import check_evolved_in, check_latents, load_champion
 from worldmodels.workers import WorkersConfig
 
 
@@ -66,7 +58,7 @@ class EvolveConfig:
     validate_every: int = 25
     """Generations between real validations of the distribution's mean; the paper: 25."""
     validation_episodes: int = 16
-    """Real episodes of each validation, always the same."""
+    """Real episodes of each validation, always the same; 0: none, and the last mean is kept."""
     validation_max_steps: int | None = None
     """Steps of a validation episode; none: to its end."""
     finalists: int = 3
@@ -82,11 +74,11 @@ class EvolveConfig:
     many standard deviations of the recorded returns."""
 
     def __post_init__(self) -> None:
-        counts = "rollouts_per_candidate", "validate_every", "validation_episodes", "finalists"
+        counts = "rollouts_per_candidate", "validate_every", "finalists"
         steps = "dream_max_steps", "real_max_steps", "validation_max_steps", "patience"
         zeros = "generations", "later_generations", "real_generations", "final_episodes"
         check_at_least("evolve", self, 1, *counts, *steps, "checkpoint_every")
-        check_at_least("evolve", self, 0, *zeros, "screening_rollouts")
+        check_at_least("evolve", self, 0, *zeros, "screening_rollouts", "validation_episodes")
         if self.screening_rollouts >= self.rollouts_per_candidate:
             raise InputError(
                 f"evolve.screening_rollouts is {self.screening_rollouts}: it must be below "
@@ -185,7 +177,8 @@ def evolve(
         last = CMAES.from_bytes(state.cma).mean
         kept = {"best": parameters, "last": last}
         save_tensors(result, {k: torch.from_numpy(v).float() for k, v in kept.items()}, metadata)
-    say(f"C is {result}: {score:.1f} on real validation episodes")
+    merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "the last mean"
+    say(f"C is {result}: {merit}")
 
 
 def _restore(setting: Setting, start: Run | None) -> Progress:
@@ -277,7 +270,10 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
 
 
 def _validate(setting: Setting, state: Progress, es: CMAES, generation: int) -> float:
-    seeds = environment_seeds("validation", 0, setting.config.validation_episodes)
+    if not (count := setting.config.validation_episodes):
+        state.validated.append((generation, es.mean, []))
+        return np.nan
+    seeds = environment_seeds("validation", 0, count)
     returns, lengths = setting.arena.validation(es.mean[None], seeds)
     state.validated.append((generation, es.mean, returns[0].tolist()))
     state.real_steps["validate"] += int(lengths.sum())

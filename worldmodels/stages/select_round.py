@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldmodels.bundle import controller_for, load_champion, load_mdnrnn, load_vae, load_world
 from worldmodels.errors import check_at_least
 from worldmodels.evaluation import RealEvaluation, Senses
+from worldmodels.models.controller import controller_for
 from worldmodels.run import Metrics, Run, load_json, save_json, say
 from worldmodels.seeding import environment_seeds
+from worldmodels.trained import load_champion, load_mdnrnn, load_world
 from worldmodels.workers import WorkersConfig
 
 
@@ -71,8 +72,8 @@ def _measure(
 ) -> tuple[float, int]:
     """Mean return of a round's controller, and the steps that took."""
     champion, senses = load_champion(run), Senses.of_run(run)
-    models = load_vae(run.vae / "vae.safetensors"), load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors")
-    controller = controller_for(champion.config, *models)
+    mdnrnn = load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors")
+    controller = controller_for(champion.config, mdnrnn)
     fixed = load_world(run), senses, controller, workers
     measure = RealEvaluation(*fixed, official=False, max_steps=max_steps, label="select")
     returns, lengths = measure(champion.parameters["best"].double().numpy()[None], seeds)

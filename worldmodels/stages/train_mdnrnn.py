@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from worldmodels.bundle import check_latents, load_mdnrnn, load_vae, load_world, save_model
 from worldmodels.data.dataset import (
     EpisodeSource,
     SequenceBatch,
@@ -40,6 +39,7 @@ from worldmodels.models.mdnrnn import (
 from worldmodels.precision import Precision, name_of
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
+from worldmodels.trained import check_latents, load_mdnrnn, load_vae, load_world, save_model
 
 
 @dataclass(frozen=True, kw_only=True)

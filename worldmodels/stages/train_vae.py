@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodels.bundle import load_vae, save_model
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.errors import check_above_zero, check_at_least, check_share
@@ -27,6 +26,7 @@ from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, mov
 from worldmodels.precision import Precision, name_of
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
+from worldmodels.trained import load_vae, save_model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from worldmodels.bundle import check_latents
 from worldmodels.config import FREE, Config, keep
 from worldmodels.errors import InputError
 from worldmodels.evolution import load_state
@@ -18,6 +17,7 @@ from worldmodels.run import Run, save_tensors
 from worldmodels.seeding import seed_for
 from worldmodels.stages.evolve import Progress, evolve
 from worldmodels.study.rows import StudyConfig, StudyRow, rows_of
+from worldmodels.trained import check_latents
 
 LINKED = ("world.json", "vae", "mdnrnn", "latents")
 """What an evolution has from its source: links, for latents are thousands of files."""

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from worldmodels.arena import Limits, arena_of
-from worldmodels.bundle import controller_for, load_champion, load_world
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.real import package_versions
 from worldmodels.evaluation import (
@@ -21,11 +20,13 @@ from worldmodels.evaluation import (
     interval,
     models_of,
 )
+from worldmodels.models.controller import controller_for
 from worldmodels.run import Metrics, cores, file_hash
 from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.stages.evaluate import blind_policies
 from worldmodels.study.evolutions import Evolution
 from worldmodels.study.rows import StudyConfig
+from worldmodels.trained import load_champion, load_world
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
@@ -104,7 +105,7 @@ def _in_dreams(evolution: Evolution, seeds: Sequence[int], seed: int) -> Float64
 def _in_reality(evolution: Evolution, seeds: Sequence[int]) -> Float64[np.ndarray, " R"]:
     """Differs: V and M as they were trained, where a published agent's come from its bundle."""
     config, senses = evolution.config, Senses.of_run(evolution.source)
-    controller = controller_for(config.controller, *models_of(senses))
+    controller = controller_for(config.controller, models_of(senses)[1])
     fixed = load_world(evolution.source), senses, controller, config.workers
     measure = RealEvaluation(*fixed, official=True, label=evolution.name)
     return measure(_parameters(evolution), seeds)[0][0]

@@ -49,9 +49,9 @@ class StudyConfig:
     generations: int = 60
     """Of each evolution, from zeros, in the dream."""
     validate_every: int = 10
-    """Generations after which the distribution's mean is validated, and kept to be ranked."""
+    """Generations after which the distribution's mean is kept to be ranked, and validated."""
     validation_episodes: int = 32
-    """Real episodes of each validation."""
+    """Real episodes of each validation; 0: none, and the last mean is measured, whatever it is."""
     population_size: int | None = None
     """Candidates a generation; none: the run's cma.population_size."""
     rollouts_per_candidate: int | None = None
@@ -62,8 +62,9 @@ class StudyConfig:
     """Dreams at the row's temperature in which it is measured."""
 
     def __post_init__(self) -> None:
-        counts = "evolutions", "generations", "validate_every", "validation_episodes"
-        check_at_least("study", self, 1, *counts, "rollouts_per_candidate")
+        counts = "evolutions", "generations", "validate_every", "rollouts_per_candidate"
+        check_at_least("study", self, 1, *counts)
+        check_at_least("study", self, 0, "validation_episodes")
         check_at_least("study", self, 2, "test_episodes", "dream_episodes")
         check_at_least("study", self, 4, "population_size")
         names = [row.name for row in rows_of(self)]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from worldmodels.bundle import load_world
 from worldmodels.config import Config, keep
 from worldmodels.envs.real import package_versions
 from worldmodels.run import Metrics, Run, cores, load_json, save_json, save_text, say
@@ -27,6 +26,7 @@ from worldmodels.study.table import (
     papers_numbers,
     summed_up,
 )
+from worldmodels.trained import load_world
 from worldmodels.world import World
 
 

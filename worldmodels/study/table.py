@@ -68,11 +68,14 @@ def markdown(report: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _about(report: Mapping[str, Any]) -> Iterator[str]:
     budget, config = report["budget"], report["config"]
+    chosen = "real validation chooses the controller"
+    if not config["validation_episodes"]:
+        chosen = "the last mean is the controller, no reality chooses"
     yield (
         f"{report['environment']}. In each row C is evolved from zeros in the dream, "
         f"{config['evolutions']} times: {budget['generations']} generations of "
         f"{budget['population_size']} candidates with {budget['rollouts_per_candidate']} dreams "
-        f"each; real validation chooses the controller. Dream return: mean over "
+        f"each; {chosen}. Dream return: mean over "
         f"{config['dream_episodes']} dreams of each at the row's temperature. Real return: mean ± "
         f"standard deviation over {config['test_episodes']} official test episodes of each, the "
         "same ones; 95% is the bootstrapped interval of that mean for these controllers, beside "
