@@ -7,7 +7,7 @@ from pathlib import Path
 from worldmodels.benchmark.report import missed
 from worldmodels.benchmark.suite import PARTS, benchmark
 from worldmodels.config import one_line_errors
-from worldmodels.run import save_json, save_text
+from worldmodels.files import save_json, save_text
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from worldmodels.bundle import Bundle, bundle_folder
 from worldmodels.errors import InputError
-from worldmodels.run import file_hash, save_json
+from worldmodels.files import file_hash, save_json
 from worldmodels.trained import check_latents, load_mdnrnn, load_vae, load_world, save_model
 
 FILES = ["bundle.json", "weights.safetensors", "starts.safetensors"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worldmodels.run import Run, load_tensors, save_arrays, save_tensors
+from worldmodels.files import load_tensors, save_arrays, save_tensors
+from worldmodels.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 EPISODE = "episodes/00_000003.npz"

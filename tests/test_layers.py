@@ -13,7 +13,8 @@ PACKAGE = ROOT / "worldmodels"
 
 FLOORS = [
     {"errors"},
-    {"mixture", "seeding", "run", "film", "world", "lanes", "precision", "fastmath"},
+    {"files"},
+    {"mixture", "seeding", "run", "figure", "film", "world", "lanes", "precision", "fastmath"},
     {"models", "data", "evolution"},
     {"trained"},
     {"bundle"},
@@ -24,7 +25,7 @@ FLOORS = [
     {"config"},
     {"pipeline", "gallery", "web", "benchmark", "study"},
 ]
-INSIDE = ("data", "models", "honesty", "gallery", "web", "benchmark", "study")
+INSIDE = ("mixture", "data", "models", "honesty", "gallery", "web", "benchmark", "study")
 """Packages whose files may import each other."""
 TIES = {
     ("envs.car_racing", "envs.car_bar"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import worldmodels
-from worldmodels.run import file_hash, load_json
+from worldmodels.files import file_hash, load_json
 from worldmodels.trained import load_champion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

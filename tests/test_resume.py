@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from worldmodels.evolution import CMAES, load_state
-from worldmodels.run import Run, load_tensors
+from worldmodels.files import load_tensors
+from worldmodels.run import Run
 from worldmodels.stages.evolve import Progress
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.run import load_tensors, save_arrays, save_tensors
+from worldmodels.files import load_tensors, save_arrays, save_tensors
 
 M = ["episodes", "vae", "latents", "mdnrnn"]
 REWARD, TERMINATION = -2, -1

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from worldmodels.run import Run, load_json, load_tensors
+from worldmodels.files import load_json, load_tensors
+from worldmodels.run import Run
 
 TWO = "--workers.processes=2"
 

@@ -17,17 +17,11 @@ from torch import Tensor
 
 from worldmodels.data.starts import Starts
 from worldmodels.errors import InputError
+from worldmodels.files import load_json, load_tensors, save_json, save_tensors, save_text
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.vae import VAE, VAEConfig
-from worldmodels.run import (
-    load_json,
-    load_tensors,
-    save_json,
-    save_tensors,
-    save_text,
-)
 from worldmodels.trained import fill, part, section
 from worldmodels.world import World
 

@@ -18,11 +18,12 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsin
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError
 from worldmodels.evolution import CMAConfig
+from worldmodels.files import save_text
 from worldmodels.honesty.inspection import InspectConfig
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.mdnrnn import MDNRNNConfig
 from worldmodels.models.vae import VAEConfig
-from worldmodels.run import Run, save_text
+from worldmodels.run import Run
 from worldmodels.stages.collect import CollectConfig
 from worldmodels.stages.encode import EncodeConfig
 from worldmodels.stages.evaluate import EvaluateConfig

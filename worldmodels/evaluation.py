@@ -25,12 +25,13 @@ from worldmodels.envs.dream import DreamEnv
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.envs.rollout import Policy, rollout
+from worldmodels.files import file_hash
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE
-from worldmodels.run import Run, file_hash
+from worldmodels.run import Run
 from worldmodels.seeding import numpy_generator
 from worldmodels.trained import load_mdnrnn, load_vae
 from worldmodels.workers import WorkersConfig, one_thread, run_jobs

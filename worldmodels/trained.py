@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from worldmodels.errors import InputError
+from worldmodels.files import file_hash, load_json, load_tensors, save_tensors
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.vae import VAE, VAEConfig
-from worldmodels.run import Run, file_hash, load_json, load_tensors, save_tensors
+from worldmodels.run import Run
 from worldmodels.world import World
 
 Section = TypeVar("Section")

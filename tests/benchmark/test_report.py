@@ -5,7 +5,7 @@ import json
 from worldmodels.benchmark.machine import machine
 from worldmodels.benchmark.report import Number, Report, missed
 from worldmodels.benchmark.timing import Row, side_by_side
-from worldmodels.run import save_json
+from worldmodels.files import save_json
 
 
 def row(ratio, target):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from worldmodels.errors import InputError
+from worldmodels.files import save_tensors
 from worldmodels.honesty.contest import Contender, Ledger, load_contenders
-from worldmodels.run import save_tensors
 
 
 def write(folder, name, means, generations):

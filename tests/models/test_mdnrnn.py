@@ -10,17 +10,8 @@ from torch.nn.functional import softplus
 
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.models.mdnrnn import (
-    MDNRNN,
-    Heads,
-    MDNRNNConfig,
-    masked_mean,
-    reward_nll,
-    risk_loss,
-    symexp,
-    symlog,
-    termination_loss,
-)
+from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, symexp, symlog
+from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss, termination_loss
 from worldmodels.world import EnvConfig, World
 
 TINY = MDNRNNConfig(hidden_size=6, num_mixtures=2)

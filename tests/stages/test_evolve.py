@@ -7,7 +7,7 @@ import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 
 from worldmodels.errors import InputError
-from worldmodels.run import load_tensors
+from worldmodels.files import load_tensors
 from worldmodels.stages.evolve import EvolveConfig
 
 POPULATION, ROLLOUTS, HORIZON = 6, 3, 12

@@ -11,7 +11,7 @@ import pytest
 from worldmodels.envs.real import describe, make_env
 from worldmodels.envs.take_cover import TAKE_COVER
 from worldmodels.evaluation import BASELINES, evaluate_blind
-from worldmodels.run import load_json
+from worldmodels.files import load_json
 from worldmodels.seeding import SPLIT_SIZE, SPLITS
 from worldmodels.stages.find_baselines import SEARCHES, find_baselines, halve
 from worldmodels.workers import WorkersConfig

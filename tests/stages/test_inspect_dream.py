@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from worldmodels.files import load_json, load_tensors, save_tensors
 from worldmodels.honesty.inspection import Part
-from worldmodels.run import load_json, load_tensors, save_tensors
 from worldmodels.trained import load_champion
 
 M = ["episodes", "vae", "latents", "mdnrnn", "controller"]

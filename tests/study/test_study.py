@@ -12,7 +12,8 @@ import yaml
 
 from worldmodels.config import Config, read
 from worldmodels.evolution import load_state
-from worldmodels.run import Run, file_hash, load_json, load_tensors
+from worldmodels.files import file_hash, load_json, load_tensors
+from worldmodels.run import Run
 from worldmodels.stages.evolve import Progress
 from worldmodels.study import study as module
 

@@ -21,7 +21,8 @@ from worldmodels.data.dataset import EpisodeSource, FrameBatch, SequenceBatch, f
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.action import Actions
 from worldmodels.models.checkpoint import adam, training_dtype
-from worldmodels.models.mdnrnn import MDNRNN, Heads, masked_mean, reward_nll, termination_loss
+from worldmodels.models.mdnrnn import MDNRNN, Heads
+from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, termination_loss
 from worldmodels.models.vae import VAE, VAEConfig, images_of, vae_loss
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.encode import EncodeConfig, encode_episodes

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Float32, UInt8
 
 from worldmodels.errors import InputError
-from worldmodels.run import load_arrays, save_arrays
+from worldmodels.files import load_arrays, save_arrays
 
 COLLECT, ENCODE = "scripts/collect.py", "scripts/encode.py"
 """What makes episodes, and their latents, again."""

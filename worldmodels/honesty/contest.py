@@ -13,7 +13,8 @@ from jaxtyping import Float32, Float64
 
 from worldmodels.errors import InputError
 from worldmodels.evaluation import Evaluate
-from worldmodels.run import load_json, load_tensors, progress, save_json
+from worldmodels.files import load_json, load_tensors, save_json
+from worldmodels.run import progress
 
 TOGETHER = 4
 """Controllers that are measured side by side, and lost if the command is killed."""

@@ -15,9 +15,10 @@ from jaxtyping import UInt8
 from worldmodels.data.dataset import FrameBatch, median_image
 from worldmodels.data.episode import Episode
 from worldmodels.envs.explore import ExploreConfig
+from worldmodels.files import replacing
 from worldmodels.honesty.fireballs import fireballs_in, has_labels, label_frames, recall_by_size
 from worldmodels.models.vae import VAE, frames_of, images_of, kl_divergence, moving
-from worldmodels.run import replacing, say
+from worldmodels.run import say
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from worldmodels.errors import InputError
+from worldmodels.figure import new_figure
 
 DREAM, REAL, GREY = "tab:purple", "tab:green", "0.6"
 
@@ -22,21 +22,11 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
     drawn = []
     for part, draw in PAINTERS.items():
         if report.get(part):
-            figure = _figure()
+            figure = new_figure()
             draw(figure, report)
             drawn.append(folder / f"{part}.png")
             figure.savefig(drawn[-1], dpi=120)
     return drawn
-
-
-def _figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "no figures: they need matplotlib (`pip install worldmodels-dream[figures]`)"
-        ) from error
-    return Figure(figsize=(6, 4), layout="constrained")
 
 
 def _likelihood(figure: Any, report: Mapping[str, Any]) -> None:

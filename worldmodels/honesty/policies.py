@@ -12,9 +12,9 @@ from jaxtyping import Float64
 from worldmodels.envs.explore import ExploreConfig, Explorer
 from worldmodels.envs.rollout import Policy
 from worldmodels.evaluation import BASELINES, population_policy, swept
+from worldmodels.files import load_json
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller
-from worldmodels.run import load_json
 from worldmodels.world import EnvConfig
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.errors import InputError
+from worldmodels.files import load_tensors, save_tensors
 from worldmodels.precision import Precision, kernels_work, product_dtype
-from worldmodels.run import load_tensors, save_tensors
 
 
 def best_device() -> torch.device:

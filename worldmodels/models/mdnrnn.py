@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from worldmodels.errors import InputError
-from worldmodels.mixture import Mixture, mixture_size, split_mixture
-from worldmodels.models.action import Actions, choices_of
+from worldmodels.mixture import Mixture, MixtureKind, mixture_size, split_mixture
+from worldmodels.models.action import Actions
 from worldmodels.world import World
 
 RISK_BOUND = 20.0
@@ -33,8 +32,9 @@ class MDNRNNConfig:
     """Numbers in h: 256 for CarRacing, 512 for Doom."""
     num_mixtures: int = 5
     """Normals per mixture."""
-    mixture: Literal["per_dimension", "joint"] = "per_dimension"
-    """Weights for each z_i of its own (the paper), or one set for the whole z."""
+    mixture: MixtureKind = "per_dimension"
+    """Weights for each z_i of its own (the paper), or one set for the whole z; `correlated` (joint,
+    with correlations) is for the gallery."""
     reward_head: Literal["none", "world"] = "none"
     """Foretell the reward, of the kind that world.json says; the paper: none."""
     termination_head: Literal["none", "world"] = "none"
@@ -63,14 +63,23 @@ class Heads:
     termination: bool = False
     choices: int = 0
     """Actions whose risks are foretold."""
+    binary: int = 0
+    """Further numbers that are 0 or 1, such as a pen that is lifted; the gallery's."""
+    categories: int = 0
+    """Values of a further number that is one of so many; 0: there is none."""
 
     @classmethod
     def of(cls, config: MDNRNNConfig, world: World) -> Heads:
         """The heads that the config asks for, as far as the world has something to foretell.
 
         Raises:
-            InputError: risks are asked for in a world that doesn't end or has no choices.
+            InputError: risks are asked for in a world that doesn't end or has no choices; or a
+                mixture that no dream samples.
         """
+        if config.mixture == "correlated":
+            raise InputError(
+                "mdnrnn.mixture is correlated, which no dream samples: use joint or per_dimension"
+            )
         kind = world.config.reward if config.reward_head == "world" else "none"
         choices = Actions.from_dict(world.action).choices if config.risk_horizons else 0
         if config.risk_horizons and not (choices and world.config.terminates):
@@ -96,10 +105,18 @@ class Prediction:
     """Raw output of the reward head; see `expected_reward` and `reward_nll`."""
     termination: Float[Tensor, "*batch"] | None
     """Logit of the episode's end."""
+    binary: Float[Tensor, "*batch N"] | None = None
+    """Logits of the binary numbers."""
+    category: Float[Tensor, "*batch C"] | None = None
+    """Logits of the category's values."""
 
 
 class MDNRNN(nn.Module):
-    """LSTM, and one linear layer for the mixture and the heads."""
+    """LSTM, and one linear layer for the mixture and the heads.
+
+    What it is told beside z, the action, is any condition in its relatives: a text's window, a
+    latent vector, the pen. `action_size` may be 0, and then `actions` None.
+    """
 
     def __init__(
         self, config: MDNRNNConfig, latent_size: int, action_size: int, heads: Heads
@@ -112,9 +129,10 @@ class MDNRNN(nn.Module):
         # nn.LSTM has two biases that are only ever added: the second stays zero, as in the paper.
         second: Tensor = self.lstm.get_parameter("bias_hh_l0")
         second.requires_grad_(False).zero_()
-        self._mixture_size = mixture_size(latent_size, config.num_mixtures, config.mixture)
-        extra = (heads.reward != "none") + heads.termination
-        self.head = nn.Linear(config.hidden_size, self._mixture_size + extra)
+        mixture = mixture_size(latent_size, config.num_mixtures, config.mixture)
+        flags = int(heads.reward != "none"), int(heads.termination)
+        self._sizes = mixture, *flags, heads.binary, heads.categories
+        self.head = nn.Linear(config.hidden_size, sum(self._sizes))
         self.num_risks = heads.choices * len(config.risk_horizons)
         if self.num_risks:
             self.risk_head = nn.Linear(latent_size + config.hidden_size, self.num_risks)
@@ -122,8 +140,8 @@ class MDNRNN(nn.Module):
     def forward(
         self,
         z: Float[Tensor, "B T Z"],
-        actions: Float[Tensor, "B T A"],
-        first: Float[Tensor, "B T"],
+        actions: Float[Tensor, "B T A"] | None,
+        first: Float[Tensor, "B T"] | None,
         state: State | None = None,
     ) -> tuple[Prediction, State]:
         """Predictions for T steps, and the state after them."""
@@ -133,8 +151,8 @@ class MDNRNN(nn.Module):
     def states(
         self,
         z: Float[Tensor, "B T Z"],
-        actions: Float[Tensor, "B T A"],
-        first: Float[Tensor, "B T"],
+        actions: Float[Tensor, "B T A"] | None,
+        first: Float[Tensor, "B T"] | None,
         state: State | None = None,
     ) -> tuple[Float[Tensor, "B T H"], State]:
         """h after each of T steps, and the state after all."""
@@ -147,8 +165,8 @@ class MDNRNN(nn.Module):
     def step(
         self,
         z: Float[Tensor, "B Z"],
-        actions: Float[Tensor, "B A"],
-        first: Float[Tensor, " B"],
+        actions: Float[Tensor, "B A"] | None,
+        first: Float[Tensor, " B"] | None,
         state: State,
     ) -> State:
         """One step of the same LSTM, fused for many lanes.
@@ -166,16 +184,16 @@ class MDNRNN(nn.Module):
 
     def predict(self, h: Float[Tensor, "*batch H"]) -> Prediction:
         """The mixture of the next z and the heads, from the state that has seen the present."""
-        outputs = self.head(h)
-        extra = list(outputs[..., self._mixture_size :].unbind(-1))
-        mixture = split_mixture(
-            outputs[..., : self._mixture_size],
-            self.latent_size,
-            self.config.num_mixtures,
-            self.config.mixture,
+        mixture, *heads = self.head(h).split(self._sizes, -1)
+        reward, termination, binary, category = (p if p.shape[-1] else None for p in heads)
+        config = self.config
+        return Prediction(
+            split_mixture(mixture, self.latent_size, config.num_mixtures, config.mixture),
+            None if reward is None else reward.squeeze(-1),
+            None if termination is None else termination.squeeze(-1),
+            binary,
+            category,
         )
-        termination = extra.pop() if self.heads.termination else None
-        return Prediction(mixture, extra.pop() if extra else None, termination)
 
     def risks(
         self, z: Float[Tensor, "*batch Z"], h: Float[Tensor, "*batch H"]
@@ -212,11 +230,14 @@ class MDNRNN(nn.Module):
     def inputs(
         self,
         z: Float[Tensor, "*batch Z"],
-        actions: Float[Tensor, "*batch A"],
-        first: Float[Tensor, "*batch"],
+        actions: Float[Tensor, "*batch A"] | None,
+        first: Float[Tensor, "*batch"] | None,
     ) -> Float[Tensor, "*batch inputs"]:
-        """What the LSTM sees of a step."""
-        parts = [z, actions, first[..., None]] if self.config.restart_input else [z, actions]
+        """What the LSTM sees of a step; `first` may be None where there is no restart input."""
+        parts = [z] if actions is None else [z, actions]
+        if self.config.restart_input:
+            assert first is not None, "restart_input is on, and needs `first`"
+            parts.append(first[..., None])
         return torch.cat(parts, -1)
 
 
@@ -228,62 +249,3 @@ def symlog(x: Tensor) -> Tensor:
 def symexp(x: Tensor) -> Tensor:
     """The inverse of `symlog`."""
     return torch.sign(x) * torch.expm1(x.abs())
-
-
-def reward_nll(
-    heads: Heads, raw: Float[Tensor, "*batch"], target: Float[Tensor, "*batch"]
-) -> Float[Tensor, "*batch"]:
-    """Negative log-likelihood of a reward, up to a constant.
-
-    Count: Poisson, λ - n ln λ with λ = limit σ(raw). Real: half the squared symlog difference,
-    the normal of unit deviation.
-    """
-    if heads.reward == "real":
-        return 0.5 * (raw - symlog(target)).square()
-    log_rate = functional.logsigmoid(raw) + torch.log(raw.new_tensor(heads.count_limit))
-    return log_rate.exp() - target * log_rate
-
-
-def termination_loss(
-    logits: Float[Tensor, "*batch"], target: Float[Tensor, "*batch"], positive_weight: float
-) -> Float[Tensor, "*batch"]:
-    """Binary cross-entropy; ends weigh `positive_weight`. Source: released code, 10 for Doom."""
-    return functional.binary_cross_entropy_with_logits(
-        logits, target, reduction="none", pos_weight=logits.new_tensor(positive_weight)
-    )
-
-
-def risk_loss(
-    mdnrnn: MDNRNN,
-    z: Float[Tensor, "B T_frames Z"],
-    h: Float[Tensor, "B T H"],
-    actions: Float[Tensor, "B T A"],
-    terminated: Float[Tensor, "B T"],
-    valid: Bool[Tensor, "B T"],
-) -> Float[Tensor, ""]:
-    """Binary cross-entropy of the risks, summed over the horizons, each a mean over known steps.
-
-    Of each step's risks only that of the choice that was made is known, and only if the episode
-    ends within the horizon or goes on beyond it.
-    """
-    heads, horizons = mdnrnn.heads, mdnrnn.config.risk_horizons
-    chosen = choices_of(actions[:, 1:], heads.choices)
-    risks = mdnrnn.risks(z[:, 1:-1], h[:, :-1]).unflatten(-1, (len(horizons), heads.choices))
-    risks = (risks * chosen[:, :, None]).sum(-1)
-    steps = chosen.shape[1]
-    losses = []
-    for place, horizon in enumerate(horizons):
-        later = functional.pad(terminated[:, 1:], (0, horizon - 1)).unfold(1, horizon, 1)
-        ends = later.amax(-1)
-        beyond = functional.pad(valid[:, 1:], (0, horizon - 1))[:, -steps:]
-        known = valid[:, 1:] & ((ends > 0) | beyond)
-        loss = functional.binary_cross_entropy_with_logits(
-            risks[..., place], ends, reduction="none"
-        )
-        losses.append(masked_mean(loss, known))
-    return torch.stack(losses).sum()
-
-
-def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]) -> Float[Tensor, ""]:
-    """Mean of the values where the mask holds."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)

@@ -19,12 +19,13 @@ from worldmodels.envs.features import Memory
 from worldmodels.envs.real import RealEnvs, describe
 from worldmodels.envs.rollout import record
 from worldmodels.errors import InputError, check_at_least, check_share
+from worldmodels.files import load_json, save_json
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE, VAEConfig
-from worldmodels.run import Metrics, Run, load_json, save_json, say
+from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import numpy_generator, recorded_seed
 from worldmodels.trained import load_champion, load_mdnrnn, load_vae
 from worldmodels.workers import WorkersConfig, run_jobs

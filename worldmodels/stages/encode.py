@@ -15,10 +15,11 @@ import torch
 
 from worldmodels.data.episode import Episode, LatentEpisode, episode_files
 from worldmodels.errors import check_at_least
+from worldmodels.files import file_hash, files_hash, load_json, save_json
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import VAE
 from worldmodels.precision import Precision, name_of, product_dtype
-from worldmodels.run import Metrics, Run, file_hash, files_hash, load_json, progress, save_json, say
+from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.trained import load_vae
 
 AHEAD = 2

@@ -14,10 +14,12 @@ from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import draw_starts
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.real import package_versions
-from worldmodels.errors import check_at_least
+from worldmodels.errors import InputError, check_at_least
 from worldmodels.evaluation import BASELINES, RealEvaluation, Senses, evaluate_blind, interval
+from worldmodels.figure import new_figure
+from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.controller import controller_for
-from worldmodels.run import Metrics, Run, cores, file_hash, load_json, save_json, say
+from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.seeding import environment_seeds
 from worldmodels.trained import load_champion, load_mdnrnn, load_vae, load_world
 from worldmodels.workers import WorkersConfig
@@ -201,11 +203,10 @@ def _active_seconds(runs: Iterable[Run]) -> float:
 
 def _histogram(run: Run, returns: np.ndarray, baselines: dict[str, Any]) -> None:
     try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        say("no histogram: it needs matplotlib (`pip install worldmodels-dream[figures]`)")
+        figure = new_figure(6, 3.5)
+    except InputError as error:
+        say(str(error))
         return
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     rows = {"agent": returns, **{name: blind["returns"] for name, blind in baselines.items()}}
     bins = np.histogram_bin_edges(np.concatenate(list(rows.values())), 30)

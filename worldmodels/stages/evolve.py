@@ -16,9 +16,10 @@ from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
 from worldmodels.evaluation import Returns
 from worldmodels.evolution import CMAES, CMAConfig, load_state
+from worldmodels.files import file_hash, replacing, save_tensors
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.replay import check_dream
-from worldmodels.run import Metrics, Run, file_hash, progress, replacing, save_tensors, say
+from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
 from worldmodels.selection import choose, halving, measured_means, merits
 from worldmodels.trained import check_evolved_in, check_latents, load_champion

@@ -13,7 +13,8 @@ import numpy as np
 from worldmodels.envs.real import describe
 from worldmodels.envs.take_cover import TAKE_COVER
 from worldmodels.evaluation import BASELINES, evaluate_blind, interval
-from worldmodels.run import load_json, progress, save_json, say
+from worldmodels.files import load_json, save_json
+from worldmodels.run import progress, say
 from worldmodels.seeding import environment_seeds
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig

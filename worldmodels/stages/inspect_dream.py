@@ -9,10 +9,11 @@ from typing import Any
 
 from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError
+from worldmodels.files import load_json, save_json
 from worldmodels.honesty.figures import draw_figures
 from worldmodels.honesty.inspection import InspectConfig, Inspection, Made
 from worldmodels.honesty.summary import summary
-from worldmodels.run import Metrics, Run, cores, load_json, save_json, say
+from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.workers import WorkersConfig, one_thread
 
 

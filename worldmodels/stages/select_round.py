@@ -9,8 +9,9 @@ import numpy as np
 
 from worldmodels.errors import check_at_least
 from worldmodels.evaluation import RealEvaluation, Senses
+from worldmodels.files import load_json, save_json
 from worldmodels.models.controller import controller_for
-from worldmodels.run import Metrics, Run, load_json, save_json, say
+from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import environment_seeds
 from worldmodels.trained import load_champion, load_mdnrnn, load_world
 from worldmodels.workers import WorkersConfig

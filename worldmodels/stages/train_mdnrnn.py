@@ -27,15 +27,8 @@ from worldmodels.models.checkpoint import (
     save_training,
     training_dtype,
 )
-from worldmodels.models.mdnrnn import (
-    MDNRNN,
-    Heads,
-    MDNRNNConfig,
-    masked_mean,
-    reward_nll,
-    risk_loss,
-    termination_loss,
-)
+from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss, termination_loss
 from worldmodels.precision import Precision, name_of
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator

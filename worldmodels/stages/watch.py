@@ -17,9 +17,10 @@ from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
 from worldmodels.evaluation import population_policy
+from worldmodels.files import replacing
 from worldmodels.film import beside, encode_gif, write_film
 from worldmodels.models.vae import frames_of
-from worldmodels.run import Metrics, Run, progress, replacing, say
+from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import environment_seeds, seed_for
 
 ENDLESS = 10**9

@@ -13,7 +13,8 @@ import torch
 from worldmodels.config import FREE, Config, keep
 from worldmodels.errors import InputError
 from worldmodels.evolution import load_state
-from worldmodels.run import Run, save_tensors
+from worldmodels.files import save_tensors
+from worldmodels.run import Run
 from worldmodels.seeding import seed_for
 from worldmodels.stages.evolve import Progress, evolve
 from worldmodels.study.rows import StudyConfig, StudyRow, rows_of

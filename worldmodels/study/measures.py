@@ -20,8 +20,9 @@ from worldmodels.evaluation import (
     interval,
     models_of,
 )
+from worldmodels.files import file_hash
 from worldmodels.models.controller import controller_for
-from worldmodels.run import Metrics, cores, file_hash
+from worldmodels.run import Metrics, cores
 from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.stages.evaluate import blind_policies
 from worldmodels.study.evolutions import Evolution

@@ -9,7 +9,8 @@ from typing import Any
 
 from worldmodels.config import Config, keep
 from worldmodels.envs.real import package_versions
-from worldmodels.run import Metrics, Run, cores, load_json, save_json, save_text, say
+from worldmodels.files import load_json, save_json, save_text
+from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.study.evolutions import (
     Evolution,
     evolutions_of,

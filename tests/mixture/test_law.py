@@ -7,18 +7,24 @@ import pytest
 import scipy.stats
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+)
 
 from worldmodels.mixture import (
     Mixture,
-    MixtureHead,
     MixtureKind,
+    Temperature,
     mixture_loss,
     mixture_size,
     split_mixture,
 )
 
-KINDS: tuple[MixtureKind, ...] = ("per_dimension", "joint")
+KINDS: tuple[MixtureKind, ...] = ("per_dimension", "joint", "correlated")
 
 
 def random_mixture(kind: MixtureKind, *batch: int, latent_size: int = 4) -> Mixture:
@@ -29,14 +35,21 @@ def random_mixture(kind: MixtureKind, *batch: int, latent_size: int = 4) -> Mixt
 
 
 def repeated(mixture: Mixture, times: int) -> Mixture:
-    parts = (mixture.logits, mixture.means, mixture.log_stds)
-    return Mixture(*(part.expand(times, *part.shape) for part in parts))
+    return Mixture(*(part.expand(times, *part.shape) for part in parts_of(mixture)))
+
+
+def parts_of(mixture: Mixture) -> list[Tensor]:
+    parts = (mixture.logits, mixture.means, mixture.log_stds, mixture.correlation)
+    return [part for part in parts if part is not None]
 
 
 def oracle(mixture: Mixture) -> MixtureSameFamily:
     means, stds = mixture.means, mixture.log_stds.exp()
     if mixture.joint:
         weights = Categorical(logits=mixture.logits.squeeze(-1))
+        if mixture.correlation is not None:
+            factors = stds[..., None] * mixture.correlation
+            return MixtureSameFamily(weights, MultivariateNormal(means, scale_tril=factors))
         return MixtureSameFamily(weights, Independent(Normal(means, stds), 1))
     weights = Categorical(logits=mixture.logits.transpose(-1, -2))
     return MixtureSameFamily(weights, Normal(means.transpose(-1, -2), stds.transpose(-1, -2)))
@@ -56,7 +69,7 @@ def test_density_and_moments_are_those_of_torch_distributions(kind: MixtureKind)
     value = torch.randn(3, 7, 4, dtype=torch.float64)
     expected = oracle(mixture)
     log_prob = mixture.log_prob(value)
-    assert log_prob.shape == ((3, 7) if kind == "joint" else (3, 7, 4))
+    assert log_prob.shape == ((3, 7, 4) if kind == "per_dimension" else (3, 7))
     torch.testing.assert_close(log_prob, expected.log_prob(value))
     torch.testing.assert_close(mixture.mean, expected.mean)
     torch.testing.assert_close(mixture.variance, expected.variance)
@@ -108,9 +121,10 @@ def test_joint_with_one_component_is_the_per_dimension_law() -> None:
 
 def test_one_dimension_is_one_law_under_both_names() -> None:
     parameters, value = torch.randn(9, 15), torch.randn(9, 1)
-    single, joint = (split_mixture(parameters, 1, 5, kind) for kind in KINDS)
-    torch.testing.assert_close(single.log_prob(value), joint.log_prob(value))
-    assert joint.log_prob(value).shape == (9, 1)
+    single, *joint = (split_mixture(parameters, 1, 5, kind) for kind in KINDS)
+    for law in joint:
+        torch.testing.assert_close(single.log_prob(value), law.log_prob(value))
+        assert law.log_prob(value).shape == (9, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -133,7 +147,7 @@ def test_pit_of_samples_is_uniform(kind: MixtureKind) -> None:
 def tempered(mixture: Mixture, temperature: float) -> Mixture:
     """The law that sampling at a temperature draws from."""
     log_stds = mixture.log_stds + 0.5 * math.log(temperature)
-    return Mixture(mixture.logits / temperature, mixture.means, log_stds)
+    return Mixture(mixture.logits / temperature, mixture.means, log_stds, *parts_of(mixture)[3:])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,6 +162,60 @@ def test_temperature_divides_logits_and_scales_variance(
     spread = (law.variance / times).sqrt()
     assert ((samples.mean(0) - law.mean).abs() < 5 * spread).all()
     torch.testing.assert_close(samples.var(0), law.variance, rtol=0.05, atol=0.0)
+
+
+def test_samples_of_two_numbers_are_correlated() -> None:
+    parameters = torch.tensor([0.0, 1.0, -2.0, 0.5, -1.0, math.atanh(0.7)])
+    mixture = repeated(split_mixture(parameters, 2, 1, "correlated"), 40_000)
+    samples = mixture.sample(generator=torch.Generator().manual_seed(4))
+    assert torch.corrcoef(samples.T)[0, 1].item() == pytest.approx(0.7, abs=0.01)
+    assert samples.std(0).tolist() == pytest.approx([math.exp(0.5), math.exp(-1.0)], rel=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_quantiles_invert_scipys_cdf(kind: MixtureKind) -> None:
+    mixture, p = random_mixture(kind), torch.tensor([1e-6, 0.1, 0.5, 0.999], dtype=torch.float64)
+    weights = mixture.logits.softmax(-2).expand(5, 4).numpy()
+    normals = scipy.stats.norm(mixture.means.numpy(), mixture.log_stds.exp().numpy())
+    again = (weights * normals.cdf(mixture.quantile(p).numpy())).sum(0)
+    np.testing.assert_allclose(again, p, rtol=1e-9)
+
+
+def test_entropy_of_one_normal() -> None:
+    parameters = torch.tensor([0.0, 3.0, -2.0, 0.5, -1.0, math.atanh(0.6)], dtype=torch.float64)
+    mixture = repeated(split_mixture(parameters, 2, 1, "correlated"), 1_000)
+    exact = 1 + math.log(2 * math.pi) + 0.5 - 1.0 + 0.5 * math.log(1 - 0.36)
+    found = mixture.entropy(100, torch.Generator().manual_seed(0))
+    assert found.shape == (1_000,)
+    assert found.mean().item() == pytest.approx(exact, abs=0.01)
+
+
+def test_entropy_is_that_of_each_dimension() -> None:
+    one = Mixture(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([[0.0, 2.0]]))
+    found = one.entropy(20_000, torch.Generator().manual_seed(0))
+    exact = 0.5 * (1 + math.log(2 * math.pi))
+    assert found.tolist() == pytest.approx([exact, exact + 2], abs=0.03)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("temperature", "logits", "stds"),
+    [
+        (Temperature.world_models(0.5, 0.25), 2.0, 0.5),
+        (Temperature.graves(1.0), 2.0, math.exp(-1)),
+        (Temperature.magenta(0.5), 2.0, 0.25),
+    ],
+    ids=["two", "graves", "magenta"],
+)
+def test_conventions_sample_the_law_they_name(
+    kind: MixtureKind, temperature: Temperature, logits: float, stds: float
+) -> None:
+    mixture = random_mixture(kind)
+    samples = repeated(mixture, 40_000).sample(temperature, torch.Generator().manual_seed(6))
+    log_stds = mixture.log_stds + math.log(stds)
+    law = Mixture(mixture.logits * logits, mixture.means, log_stds, *parts_of(mixture)[3:])
+    torch.testing.assert_close(samples.var(0), law.variance, rtol=0.05, atol=0.0)
+    assert ((samples.mean(0) - law.mean).abs() < 5 * (law.variance / 40_000).sqrt()).all()
 
 
 def test_joint_samples_never_mix_modes() -> None:
@@ -179,7 +247,7 @@ def test_sampling_is_repeated_by_its_generator(kind: MixtureKind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_of_the_rollouts_serves_every_candidate(kind: MixtureKind) -> None:
     mixture = random_mixture(kind, 3, 2)
-    uniforms = torch.rand(2, 1 if kind == "joint" else 4, dtype=torch.float64)
+    uniforms = torch.rand(2, 4 if kind == "per_dimension" else 1, dtype=torch.float64)
     normals = torch.randn(2, 4, dtype=torch.float64)
     shared = mixture.sample_from_noise(uniforms, normals, 1.15)
     own = mixture.sample_from_noise(
@@ -196,51 +264,9 @@ def test_tiny_temperatures_take_the_heaviest_component() -> None:
     torch.testing.assert_close(sample, heaviest, atol=0.02, rtol=0.0)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
-def test_a_temperature_must_be_positive(temperature: float) -> None:
-    with pytest.raises(ValueError, match="temperature must be positive"):
-        random_mixture("joint").sample(temperature)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
-def test_loss_and_gradients_stay_finite(kind: MixtureKind, scale: float) -> None:
-    parameters = (torch.randn(8, mixture_size(4, 5, kind)) * scale).requires_grad_()
-    loss = mixture_loss(split_mixture(parameters, 4, 5, kind), torch.randn(8, 4) * scale)
-    loss.backward()
-    assert loss.isfinite()
-    assert parameters.grad is not None
-    assert parameters.grad.isfinite().all()
-
-
-def test_gradients_are_right() -> None:
-    def loss(parameters: Tensor) -> Tensor:
-        return mixture_loss(split_mixture(parameters, 2, 3), torch.ones(2, 2).double())
-
-    assert torch.autograd.gradcheck(loss, torch.randn(2, 18).double().requires_grad_())
-
-
 def test_no_epsilon_caps_the_likelihood() -> None:
     mixture = Mixture(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
     assert mixture.nll(torch.tensor([1e4])).item() == pytest.approx(5e7)
-
-
-def test_masked_places_do_not_count() -> None:
-    mixture, value = random_mixture("joint", 4), torch.zeros(4, 4, dtype=torch.float64)
-    mask = torch.tensor([True, False, True, False])
-    torch.testing.assert_close(
-        mixture_loss(mixture, value, mask), mixture.nll(value)[[0, 2]].mean()
-    )
-    assert mixture_loss(mixture, value, torch.zeros(4, dtype=torch.bool)).item() == 0
-
-
-def test_head_clamps_and_counts_its_parameters() -> None:
-    head = MixtureHead(256, 32, 5, min_log_std=-1.0, max_log_std=0.5)
-    log_stds = head(100 * torch.randn(10, 256)).log_stds
-    assert (log_stds.min().item(), log_stds.max().item()) == (-1.0, 0.5)
-    assert head.linear.out_features == mixture_size(32, 5) == 480
-    assert mixture_size(32, 5, "joint") == 5 * 65
-    assert MixtureHead(8, 4, 2, "joint")(torch.randn(3, 8)).joint
 
 
 def test_wrong_shapes_are_refused() -> None:
@@ -252,3 +278,6 @@ def test_wrong_shapes_are_refused() -> None:
             Mixture(weights, good, good)
     with pytest.raises(ValueError, match="has 60"):
         split_mixture(torch.zeros(61), 4, 5)
+    for weights, factors in ((good, (5, 4, 4)), (good[:, :1], (5, 3, 3)), (good[:, :1], (4, 4))):
+        with pytest.raises(ValueError, match="correlation"):
+            Mixture(weights, good, good, torch.zeros(factors))

@@ -1,9 +1,10 @@
-"""Gaussian mixtures with diagonal covariance, the output law of M, and the head that makes them.
+"""Gaussian mixtures: the output law of M and of its relatives.
 
 Layout, mixtures first: log_weights (..., K, Z or 1), means and log_stds (..., K, Z).
 
     per-dimension  each z_i has weights of its own; log_prob (..., Z)       (the paper's)
     joint          one set of weights for the whole vector; log_prob (...)  (modes stay whole)
+    correlated     joint, and each normal has a correlation matrix too      (Graves' strokes)
 
 Sources: Bishop 1994; Ha & Schmidhuber 2018, A.2; Graves 2013, section 4.
 """
@@ -12,21 +13,22 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-MixtureKind = Literal["per_dimension", "joint"]
+from worldmodels.mixture.temperature import Temperature
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-MIN_LOG_STD = -7.0
-MAX_LOG_STD = 7.0
+BISECTIONS = 60
+"""Halvings of a quantile's bracket: more than a float64 has bits."""
 
 
 class Mixture:
-    """A batch of Gaussian mixtures: Σ_k w_k N(x; m_k, diag s_k²).
+    """A batch of Gaussian mixtures: Σ_k w_k N(x; m_k, S_k L_k L_kᵀ S_k), S_k = diag s_k.
+
+    L_k is the Cholesky factor of a correlation matrix, without `correlation` the identity.
 
     `joint` is read off the weights' last axis: 1 there means joint. With Z = 1 the two kinds are
     the same law and it counts as per-dimension.
@@ -37,6 +39,7 @@ class Mixture:
         log_weights: Float[Tensor, "..."],
         means: Float[Tensor, "..."],
         log_stds: Float[Tensor, "..."],
+        correlation: Float[Tensor, "..."] | None = None,
     ) -> None:
         """Wraps parameters as they are; nothing is copied or clamped.
 
@@ -45,12 +48,17 @@ class Mixture:
                 are normalised over K where that matters.
             means: (..., K, Z).
             log_stds: (..., K, Z).
+            correlation: (..., K, Z, Z), lower triangles L with rows of length 1; joint only. In two
+                dimensions L[1, 0] is ρ.
 
         Raises:
             ValueError: the shapes don't belong together.
         """
         _check_shapes(log_weights.shape, means.shape, log_stds.shape)
+        if correlation is not None:
+            _check_correlation(log_weights.shape, means.shape, correlation.shape)
         self.logits, self.means, self.log_stds = log_weights, means, log_stds
+        self.correlation = correlation
 
     @cached_property
     def log_weights(self) -> Float[Tensor, "..."]:
@@ -77,9 +85,14 @@ class Mixture:
         """Log density of `value`: (..., Z), one per dimension; for a joint mixture (...).
 
         ln Σ_k exp(ln w_k - (x - m_k)² / 2s_k² - ln s_k - ½ ln 2π); joint: the terms after ln w_k
-        are summed over the dimensions first. Source: Bishop 1994, eqs. 22, 23.
+        are summed over the dimensions first; correlated: with L⁻¹ (x - m_k) / s_k and ln L_ii.
+        Source: Bishop 1994, eqs. 22, 23; Graves 2013, eqs. 24, 25.
         """
-        log_normals = -0.5 * self._standardised(value).square() - self.log_stds - HALF_LOG_2PI
+        deviations, log_stds = self._standardised(value), self.log_stds
+        if self.correlation is not None:
+            deviations = _solved(self.correlation, deviations)
+            log_stds = log_stds + self.correlation.diagonal(dim1=-2, dim2=-1).log()
+        log_normals = -0.5 * deviations.square() - log_stds - HALF_LOG_2PI
         if self.joint:
             return (self.log_weights.squeeze(-1) + log_normals.sum(-1)).logsumexp(-1)
         return (self.log_weights + log_normals).logsumexp(-2)
@@ -94,9 +107,11 @@ class Mixture:
         return -log_prob / self.latent_size if self.joint else -log_prob.mean(-1)
 
     def sample(
-        self, temperature: float = 1.0, generator: torch.Generator | None = None
+        self,
+        temperature: float | Temperature = 1.0,
+        generator: torch.Generator | None = None,
     ) -> Float[Tensor, "*batch Z"]:
-        """One value from each mixture."""
+        """One value from each mixture; a float means `Temperature.world_models`."""
         uniforms = torch.empty_like(self.logits[..., 0, :]).uniform_(generator=generator)
         normals = torch.empty_like(self.means[..., 0, :]).normal_(generator=generator)
         return self.sample_from_noise(uniforms, normals, temperature)
@@ -105,32 +120,33 @@ class Mixture:
         self,
         uniforms: Float[Tensor, "..."],
         normals: Float[Tensor, "... Z"],
-        temperature: float = 1.0,
+        temperature: float | Temperature = 1.0,
     ) -> Float[Tensor, "*batch Z"]:
         """A value from each mixture, a function of the noise alone.
 
-        Weights to the power 1/τ choose k, then m_k + s_k √τ ε. Source: Ha & Schmidhuber 2018, A.2
-        and its released code (τ in sampling only, never in the loss).
+        Weights to the power 1/τ choose k, then m_k + s_k √τ L_k ε. Source: Ha & Schmidhuber 2018,
+        A.2 and its released code (τ in sampling only, never in the loss).
 
         Args:
             uniforms: in [0, 1), (..., Z), or (..., 1) for a joint mixture.
             normals: standard normal. Both are broadcast to the batch: R rows serve (P, R).
-            temperature: τ > 0.
+            temperature: τ > 0, or another convention.
         """
-        component = self._choose(uniforms, temperature)
+        scales = Temperature.of(temperature)
+        component = self._choose(uniforms, scales.logits)
         means, stds = self._of(self.means, component), self._of(self.log_stds, component).exp_()
-        return torch.addcmul(means, stds, normals, value=math.sqrt(temperature))
+        if self.correlation is not None:
+            normals = self._correlated(normals, component)
+        return torch.addcmul(means, stds, normals, value=scales.stds)
 
-    def _choose(self, uniforms: Tensor, temperature: float) -> Tensor:
+    def _choose(self, uniforms: Tensor, scale: float) -> Tensor:
         """The component (..., 1, Z or 1) where the weights' running sum passes uniform x total.
 
         One uniform per choice; Gumbel noise would need K. Counting only the first K - 1 sums keeps
         the index valid whatever the rounding.
         """
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, not {temperature}")
         logits = self.logits
-        weights = (logits - logits.amax(-2, keepdim=True)).mul_(1 / temperature).exp_()
+        weights = (logits - logits.amax(-2, keepdim=True)).mul_(scale).exp_()
         running = weights.cumsum(-2)
         threshold = uniforms.unsqueeze(-2) * running[..., -1:, :]
         return (running[..., :-1, :] <= threshold).sum(-2, keepdim=True)
@@ -139,6 +155,13 @@ class Mixture:
         """The chosen components' means or log_stds (..., Z)."""
         index = component.expand(*self.batch_shape, 1, self.latent_size)
         return torch.gather(parts, -2, index).squeeze(-2)
+
+    def _correlated(self, normals: Tensor, component: Tensor) -> Tensor:
+        """L ε of the chosen components."""
+        assert self.correlation is not None
+        index = component[..., None].expand(*self.batch_shape, 1, *self.correlation.shape[-2:])
+        factors = torch.gather(self.correlation, -3, index).squeeze(-3)
+        return (factors * normals.unsqueeze(-2)).sum(-1)
 
     @property
     def mean(self) -> Float[Tensor, "*batch Z"]:
@@ -166,83 +189,32 @@ class Mixture:
         each = torch.special.ndtr(self._standardised(value))
         return torch.sum(self.log_weights.exp() * each, -2)
 
+    def quantile(self, p: Float[Tensor, "*batch Z"]) -> Float[Tensor, "*batch Z"]:
+        """Where `cdf` is p, in (0, 1); of a joint mixture, its marginals'.
+
+        By bisection: it lies between the least and the greatest of the normals' own quantiles.
+        """
+        each = self.means + torch.exp(self.log_stds) * torch.special.ndtri(p).unsqueeze(-2)
+        low, high = each.amin(-2), each.amax(-2)
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            below = self.cdf(middle) < p
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
+
+    def entropy(
+        self, num_samples: int, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "..."]:
+        """Estimate of -E ln p in nats, from samples; of the shape of `log_prob`.
+
+        There is no closed form. Its standard error falls with the square root of the samples.
+        """
+        total = sum(self.log_prob(self.sample(1.0, generator)) for _ in range(num_samples))
+        return -torch.as_tensor(total) / num_samples
+
     def pit(self, value: Float[Tensor, "*batch Z"]) -> Float[Tensor, "*batch Z"]:
         """Probability integral transform: uniform on [0, 1] where the mixture is the true law."""
         return self.cdf(value)
-
-
-def mixture_loss(
-    mixture: Mixture, value: Float[Tensor, "*batch Z"], mask: Bool[Tensor, "*batch"] | None = None
-) -> Float[Tensor, ""]:
-    """Mean nats per dimension over the places where `mask` is true (all, without one).
-
-    -1/(N Z) Σ_n ln Σ_k w_k(n) N(x_n; m_k(n), s_k(n)²). Source: Bishop 1994, eq. 23.
-    An empty mask gives 0.
-    """
-    nll = mixture.nll(value)
-    if mask is None:
-        return nll.mean()
-    return torch.where(mask, nll, 0.0).sum() / mask.sum().clamp(min=1)
-
-
-def mixture_size(latent_size: int, num_mixtures: int, kind: MixtureKind = "per_dimension") -> int:
-    """Numbers that parametrise a mixture: 3KZ per-dimension, K(2Z + 1) joint."""
-    weights = latent_size if kind == "per_dimension" else 1
-    return num_mixtures * (2 * latent_size + weights)
-
-
-def split_mixture(
-    parameters: Float[Tensor, "*batch size"],
-    latent_size: int,
-    num_mixtures: int,
-    kind: MixtureKind = "per_dimension",
-    min_log_std: float = MIN_LOG_STD,
-    max_log_std: float = MAX_LOG_STD,
-) -> Mixture:
-    """Raw outputs of a network, in the order logits, means, log_stds, as a mixture.
-
-    Raises:
-        ValueError: the last axis isn't `mixture_size` long.
-    """
-    if parameters.shape[-1] != mixture_size(latent_size, num_mixtures, kind):
-        raise ValueError(
-            f"{parameters.shape[-1]} parameters given, a {kind} mixture of {num_mixtures} over "
-            f"{latent_size} dimensions has {mixture_size(latent_size, num_mixtures, kind)}"
-        )
-    rest = 2 * num_mixtures * latent_size
-    logits, normals = parameters[..., :-rest], parameters[..., -rest:]
-    batch = parameters.shape[:-1]
-    means, log_stds = normals.reshape(*batch, 2, num_mixtures, latent_size).unbind(-3)
-    logits = logits.reshape(*batch, num_mixtures, -1)
-    return Mixture(logits, means, log_stds.clamp(min_log_std, max_log_std))
-
-
-class MixtureHead(nn.Module):
-    """A linear layer whose outputs are a mixture's parameters."""
-
-    def __init__(
-        self,
-        hidden_size: int,
-        latent_size: int,
-        num_mixtures: int = 5,
-        kind: MixtureKind = "per_dimension",
-        min_log_std: float = MIN_LOG_STD,
-        max_log_std: float = MAX_LOG_STD,
-    ) -> None:
-        super().__init__()
-        self.latent_size, self.num_mixtures, self.kind = latent_size, num_mixtures, kind
-        self.min_log_std, self.max_log_std = min_log_std, max_log_std
-        self.linear = nn.Linear(hidden_size, mixture_size(latent_size, num_mixtures, kind))
-
-    def forward(self, features: Float[Tensor, "*batch hidden"]) -> Mixture:
-        return split_mixture(
-            self.linear(features),
-            self.latent_size,
-            self.num_mixtures,
-            self.kind,
-            self.min_log_std,
-            self.max_log_std,
-        )
 
 
 def _check_shapes(weights: torch.Size, means: torch.Size, log_stds: torch.Size) -> None:
@@ -254,3 +226,25 @@ def _check_shapes(weights: torch.Size, means: torch.Size, log_stds: torch.Size) 
             f"log_weights {tuple(weights)} must be (..., K, Z) or (..., K, 1), "
             f"and means {tuple(means)} (..., K, Z)"
         )
+
+
+def _check_correlation(weights: torch.Size, means: torch.Size, correlation: torch.Size) -> None:
+    if weights[-1] != 1 or correlation != (*means, means[-1]):
+        raise ValueError(
+            f"correlation {tuple(correlation)} must be (..., K, Z, Z) for means {tuple(means)} "
+            f"(..., K, Z), and the weights joint, (..., K, 1), not {tuple(weights)}"
+        )
+
+
+def _solved(factors: Tensor, values: Tensor) -> Tensor:
+    """y of L y = x for lower triangles (..., Z, Z), by forward substitution.
+
+    A few products over the whole batch; LAPACK goes through small matrices one by one.
+    """
+    found: list[Tensor] = []
+    for i in range(values.shape[-1]):
+        rest = values[..., i]
+        for j, known in enumerate(found):
+            rest = rest - factors[..., i, j] * known
+        found.append(rest / factors[..., i, i])
+    return torch.stack(found, -1)

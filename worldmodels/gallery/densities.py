@@ -1,0 +1,173 @@
+"""Two mixtures of three facts each: integral, moments, modes; one normal beside each; and a fit.
+
+Source: Bishop 1994, section 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor, nn
+
+from worldmodels.errors import check_at_least
+from worldmodels.figure import new_figure
+from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
+from worldmodels.mixture import Mixture, split_mixture
+from worldmodels.run import Metrics
+from worldmodels.seeding import torch_generator
+
+MIXTURES = {
+    "two": ((0.5, 0.5), (-5.0, 5.0), (2.0, 3.0)),
+    "three": ((0.25, 0.30, 0.45), (-9.0, -0.5, 8.0), (2.0, 3.0, 2.5)),
+}
+"""Weights, means and standard deviations."""
+REACH = 12.0
+"""Integrals go so many of the widest deviations beyond the outermost means."""
+POINTS = 200_001
+ASCENTS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensitiesConfig:
+    """Two known densities, and networks without inputs that find them in samples."""
+
+    seed: int = 0
+    """Of the samples."""
+    samples: int = 10_000
+    """From which each density is found."""
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=1000, learning_rate=0.05, final_learning_rate=1e-4
+        )
+    )
+
+    def __post_init__(self) -> None:
+        check_at_least("densities", self, 2, "samples")
+
+
+class BiasOnly(nn.Module):
+    """A mixture density network that sees nothing: the bias of its last layer is all it has."""
+
+    def __init__(self, num_mixtures: int, low: float, high: float) -> None:
+        """Its means begin evenly between two numbers, as wide as their distance."""
+        super().__init__()
+        gap = (high - low) / num_mixtures
+        means = low + gap * (torch.arange(num_mixtures) + 0.5)
+        widths = torch.full((num_mixtures,), math.log(gap))
+        self.bias = nn.Parameter(torch.cat([torch.zeros(num_mixtures), means, widths]))
+
+    def forward(self) -> Mixture:
+        return split_mixture(self.bias, 1, len(self.bias) // 3)
+
+
+def mixture_of(name: str) -> Mixture:
+    """One of `MIXTURES`, in float64."""
+    weights, means, stds = (
+        torch.tensor(row, dtype=torch.float64)[:, None] for row in MIXTURES[name]
+    )
+    return Mixture(weights.log(), means, stds.log())
+
+
+def modes(mixture: Mixture) -> Float64[np.ndarray, " M"]:
+    """The maxima of a mixture of one number, in order.
+
+    From each mean upwards by x <- Σ r_k m_k / s_k² / Σ r_k / s_k², r_k the share of normal k in the
+    density at x. Source: Carreira-Perpiñán 2000, section 3.
+    """
+    means, precisions = mixture.means[:, 0], torch.exp(-2 * mixture.log_stds[:, 0])
+    x = means.clone()
+    for _ in range(ASCENTS):
+        distances = (x[:, None] - means).square() * precisions
+        logits = mixture.log_weights[:, 0] - mixture.log_stds[:, 0] - distances / 2
+        pull = logits.softmax(-1) * precisions
+        x = (pull * means).sum(-1) / pull.sum(-1)
+    found = np.sort(x.numpy())
+    return found[np.diff(found, prepend=-np.inf) > 1e-6]
+
+
+def grid(mixture: Mixture) -> Float64[Tensor, "N 1"]:
+    """Points that cover all of the density."""
+    reach = REACH * mixture.log_stds.exp().max()
+    low, high = mixture.means.min() - reach, mixture.means.max() + reach
+    return torch.linspace(float(low), float(high), POINTS, dtype=torch.float64)[:, None]
+
+
+def facts(mixture: Mixture) -> dict[str, Any]:
+    """Integral, moments, modes, cdf(0) and entropy of a mixture of one number."""
+    x = grid(mixture)
+    log_prob = mixture.log_prob(x)
+    prob = log_prob.exp()
+    return {
+        "integral": integral(prob, x),
+        "mean": mixture.mean.item(),
+        "variance": mixture.variance.item(),
+        "modes": modes(mixture).tolist(),
+        "cdf_at_0": mixture.cdf(torch.zeros(1, dtype=torch.float64)).item(),
+        "entropy": -integral(prob * log_prob, x),
+    }
+
+
+def integral(values: Tensor, x: Tensor) -> float:
+    """By trapezoids."""
+    return float(torch.trapezoid(values[:, 0], x[:, 0]))
+
+
+def cross_entropy(truth: Mixture, model: Mixture) -> float:
+    """-∫ p ln q: what `model` needs for draws of `truth`, in nats, without sampling error."""
+    x = grid(truth)
+    return -integral(truth.log_prob(x).exp() * model.log_prob(x), x)
+
+
+def fitted(name: str, config: DensitiesConfig, metrics: Metrics) -> Mixture:
+    """The mixture that a bias-only network finds in samples of the named one."""
+    truth = mixture_of(name)
+    generator = torch_generator(config.seed, "densities", name)
+    parts = (truth.logits, truth.means, truth.log_stds)
+    repeated = Mixture(*(part.expand(config.samples, -1, 1) for part in parts))
+    samples = repeated.sample(generator=generator).float()
+    limits = samples.min().item(), samples.max().item()
+    network = drawn(config.seed, name, make=lambda: BiasOnly(truth.num_mixtures, *limits))
+
+    def loss(_: int) -> Tensor:
+        return network().nll(samples).mean()
+
+    train(metrics, name, network, config.train, loss)
+    found = network()
+    return Mixture(*(p.double() for p in (found.logits, found.means, found.log_stds)))
+
+
+def show(metrics: Metrics, config: DensitiesConfig) -> Numbers:
+    """Facts of both densities, of one normal beside each, and of what was found in samples."""
+    figure = new_figure(9, 3.5)
+    numbers: dict[str, Any] = {}
+    for name, axes in zip(MIXTURES, figure.subplots(1, len(MIXTURES)), strict=True):
+        truth = mixture_of(name)
+        normal = Mixture(
+            truth.mean[:, None] * 0, truth.mean[:, None], truth.variance.log()[:, None] / 2
+        )
+        found = fitted(name, config, metrics)
+        needs = {"one_normal": normal, "bias_only": found}
+        numbers[name] = facts(truth) | {
+            key: cross_entropy(truth, model) for key, model in needs.items()
+        }
+        numbers[name]["excess"] = numbers[name]["bias_only"] - numbers[name]["entropy"]
+        _draw(axes, truth, normal, found, f"{truth.num_mixtures} normals")
+    figure.savefig(metrics.run.folder / "densities.png", dpi=110)
+    return numbers
+
+
+def _draw(axes: Any, truth: Mixture, normal: Mixture, found: Mixture, title: str) -> None:
+    x = torch.linspace(-17, 17, 500, dtype=torch.float64)[:, None]
+    lines = (truth, "the mixture", "tab:purple", "-"), (found, "found in samples", "black", ":")
+    for law, label, color, style in (*lines, (normal, "one normal", "0.6", "--")):
+        axes.plot(x[:, 0], law.log_prob(x).exp()[:, 0], style, color=color, label=label)
+    axes.set(title=title, xlabel="x", ylabel="density")
+    axes.legend(fontsize="small")
+
+
+EXHIBIT = Exhibit("Known densities, and networks that find them in samples.", DensitiesConfig, show)

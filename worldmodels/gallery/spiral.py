@@ -1,0 +1,180 @@
+"""A joint mixture over two numbers, with and without correlation; and the way back.
+
+    x = 7 sin(0.75 z) + 0.5 z + ε₁,  y = 6.5 cos(0.8 z) + 0.5 z + ε₂,  z uniform(-10.5, 10.5)
+
+(x, y) given z is one normal, whose correlation a diagonal mixture can only imitate; z given (x, y)
+has several branches. Source: the inverse problem of Bishop 1994, section 4, wound up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodels.errors import InputError, check_at_least
+from worldmodels.figure import new_figure
+from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
+from worldmodels.mixture import Mixture, MixtureHead, MixtureKind
+from worldmodels.run import Metrics
+from worldmodels.seeding import torch_generator
+
+LIMIT = 10.5
+"""|z| at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpiralConfig:
+    """A spiral forwards and backwards."""
+
+    seed: int = 0
+    """Of data and weights."""
+    points: int = 10_000
+    """In the data."""
+    correlation: float = 0.7
+    """Of the two numbers' noise, in the second data set."""
+    hidden_size: int = 64
+    """Units of both layers."""
+    num_mixtures: int = 5
+    """Normals."""
+    test_points: int = 200_000
+    """Fresh ones, on which all is measured."""
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=6000, batch_size=1000, learning_rate=3e-3, final_learning_rate=1e-5
+        )
+    )
+
+    def __post_init__(self) -> None:
+        check_at_least("spiral", self, 1, "points", "hidden_size", "num_mixtures", "test_points")
+        if not -1 < self.correlation < 1:
+            raise InputError(f"correlation is {self.correlation}: it must lie between -1 and 1")
+
+
+def floor(correlation: float) -> float:
+    """Entropy of the noise, in nats: ln 2πe + ½ ln(1 - ρ²)."""
+    return math.log(2 * math.pi * math.e) + 0.5 * math.log(1 - correlation**2)
+
+
+def draw(
+    count: int, correlation: float, generator: torch.Generator
+) -> tuple[Float[Tensor, "N 1"], Float[Tensor, "N 2"]]:
+    """z and (x, y)."""
+    z = LIMIT * (2 * torch.rand(count, 1, generator=generator) - 1)
+    noise = torch.randn(count, 2, generator=generator)
+    second = correlation * noise[:, :1] + math.sqrt(1 - correlation**2) * noise[:, 1:]
+    x = 7 * torch.sin(0.75 * z) + 0.5 * z + noise[:, :1]
+    return z, torch.cat([x, 6.5 * torch.cos(0.8 * z) + 0.5 * z + second], 1)
+
+
+def network(
+    inputs: int, outputs: int, hidden: int, num_mixtures: int, kind: MixtureKind
+) -> nn.Module:
+    """Two layers and a mixture."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden),
+        nn.Tanh(),
+        nn.Linear(hidden, hidden),
+        nn.Tanh(),
+        MixtureHead(hidden, outputs, num_mixtures, kind),
+    )
+
+
+def learnt(
+    metrics: Metrics,
+    config: SpiralConfig,
+    name: str,
+    data: tuple[Tensor, Tensor],
+    make: Callable[[], nn.Module],
+) -> nn.Module:
+    """A network trained on (given, wanted)."""
+    model, (given, wanted) = drawn(config.seed, name, make=make), data
+
+    def loss(step: int) -> Tensor:
+        generator = torch_generator(config.seed, "batch", name, step)
+        rows = torch.randint(len(given), (config.train.batch_size,), generator=generator)
+        return -_log_prob(model(given[rows] / LIMIT), wanted[rows]).mean()
+
+    train(metrics, name, model, config.train, loss)
+    return model
+
+
+def _log_prob(mixture: Mixture, value: Tensor) -> Tensor:
+    """Of the whole value, (N,)."""
+    log_prob = mixture.log_prob(value)
+    return log_prob if mixture.joint else log_prob.sum(-1)
+
+
+@torch.inference_mode()
+def nll(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
+    """Nats a point."""
+    pieces = zip(data[0].split(20_000), data[1].split(20_000), strict=True)
+    total = sum(_log_prob(model(given / LIMIT), wanted).double().sum() for given, wanted in pieces)
+    return -float(total) / len(data[0])
+
+
+@torch.inference_mode()
+def fitted_correlation(model: nn.Module, z: Tensor) -> float:
+    """ρ of the normals, each by its weight, mean over the points."""
+    mixture: Mixture = model(z / LIMIT)
+    assert mixture.correlation is not None
+    weights = mixture.log_weights.exp()[..., 0]
+    return float((weights * mixture.correlation[..., 1, 0]).sum(-1).mean())
+
+
+def show(metrics: Metrics, config: SpiralConfig) -> Numbers:
+    """Forwards with independent and with correlated noise, backwards with one normal and many."""
+    hidden, many = config.hidden_size, config.num_mixtures
+    numbers: dict[str, Any] = {}
+    models: dict[str, nn.Module] = {}
+    for noise, rho in (("independent", 0.0), ("correlated", config.correlation)):
+        data = draw(config.points, rho, torch_generator(config.seed, "spiral", noise))
+        test = draw(config.test_points, rho, torch_generator(config.seed, "spiral test", noise))
+        numbers[f"{noise}_floor"] = floor(rho)
+        kinds: tuple[MixtureKind, ...] = ("joint", "correlated") if rho else ("joint",)
+        for kind in kinds:
+            name = f"{noise}_{kind}"
+            make = lambda kind=kind: network(1, 2, hidden, many, kind)  # noqa: E731
+            models[name] = learnt(metrics, config, name, data, make)
+            numbers[f"{name}_nll"] = nll(models[name], test)
+        if rho:
+            numbers["correlation"] = fitted_correlation(models["correlated_correlated"], test[0])
+            continue
+        for count in (1, many):
+            name = f"inverse_{count}"
+            make = lambda count=count: network(2, 1, hidden, count, "joint")  # noqa: E731
+            models[name] = learnt(metrics, config, name, (data[1], data[0]), make)
+            numbers[f"{name}_nll"] = nll(models[name], (test[1], test[0]))
+    _draw(metrics, config, models)
+    return numbers
+
+
+@torch.inference_mode()
+def _draw(metrics: Metrics, config: SpiralConfig, models: dict[str, nn.Module]) -> None:
+    generator = torch_generator(config.seed, "figure")
+    z, xy = draw(1500, 0.0, generator)
+    figure = new_figure(12, 4.5)
+    forwards = models["independent_joint"](z / LIMIT).sample(generator=generator)
+    one, many = (
+        models[f"inverse_{k}"](xy / LIMIT).sample(generator=generator)
+        for k in (1, config.num_mixtures)
+    )
+    panels = (
+        (xy, z, "0.4", "data"),
+        (forwards, z, "tab:purple", "(x, y) drawn given z"),
+        (xy, one, "tab:red", "z drawn given (x, y), one normal"),
+        (xy, many, "tab:purple", f"z drawn given (x, y), {config.num_mixtures} normals"),
+    )
+    for place, (points, height, color, title) in enumerate(panels):
+        axes = figure.add_subplot(1, 4, place + 1, projection="3d")
+        axes.scatter(points[:, 0], points[:, 1], height[:, 0], s=2, color=color)
+        axes.set(title=title, xlabel="x", ylabel="y", zlabel="z", zlim=(-12, 12))
+    figure.savefig(metrics.run.folder / "spiral.png", dpi=80)
+
+
+EXHIBIT = Exhibit("Two numbers at once, correlated; and the way back.", SpiralConfig, show)

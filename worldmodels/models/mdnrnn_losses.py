@@ -1,0 +1,70 @@
+"""What M learns by, beside the likelihood of the next z."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from worldmodels.models.action import choices_of
+from worldmodels.models.mdnrnn import MDNRNN, Heads, symlog
+
+
+def reward_nll(
+    heads: Heads, raw: Float[Tensor, "*batch"], target: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    """Negative log-likelihood of a reward, up to a constant.
+
+    Count: Poisson, λ - n ln λ with λ = limit σ(raw). Real: half the squared symlog difference,
+    the normal of unit deviation.
+    """
+    if heads.reward == "real":
+        return 0.5 * (raw - symlog(target)).square()
+    log_rate = functional.logsigmoid(raw) + torch.log(raw.new_tensor(heads.count_limit))
+    return log_rate.exp() - target * log_rate
+
+
+def termination_loss(
+    logits: Float[Tensor, "*batch"], target: Float[Tensor, "*batch"], positive_weight: float
+) -> Float[Tensor, "*batch"]:
+    """Binary cross-entropy; ends weigh `positive_weight`. Source: released code, 10 for Doom."""
+    return functional.binary_cross_entropy_with_logits(
+        logits, target, reduction="none", pos_weight=logits.new_tensor(positive_weight)
+    )
+
+
+def risk_loss(
+    mdnrnn: MDNRNN,
+    z: Float[Tensor, "B T_frames Z"],
+    h: Float[Tensor, "B T H"],
+    actions: Float[Tensor, "B T A"],
+    terminated: Float[Tensor, "B T"],
+    valid: Bool[Tensor, "B T"],
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy of the risks, summed over the horizons, each a mean over known steps.
+
+    Of each step's risks only that of the choice that was made is known, and only if the episode
+    ends within the horizon or goes on beyond it.
+    """
+    heads, horizons = mdnrnn.heads, mdnrnn.config.risk_horizons
+    chosen = choices_of(actions[:, 1:], heads.choices)
+    risks = mdnrnn.risks(z[:, 1:-1], h[:, :-1]).unflatten(-1, (len(horizons), heads.choices))
+    risks = (risks * chosen[:, :, None]).sum(-1)
+    steps = chosen.shape[1]
+    losses = []
+    for place, horizon in enumerate(horizons):
+        later = functional.pad(terminated[:, 1:], (0, horizon - 1)).unfold(1, horizon, 1)
+        ends = later.amax(-1)
+        beyond = functional.pad(valid[:, 1:], (0, horizon - 1))[:, -steps:]
+        known = valid[:, 1:] & ((ends > 0) | beyond)
+        loss = functional.binary_cross_entropy_with_logits(
+            risks[..., place], ends, reduction="none"
+        )
+        losses.append(masked_mean(loss, known))
+    return torch.stack(losses).sum()
+
+
+def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]) -> Float[Tensor, ""]:
+    """Mean of the values where the mask holds."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
