@@ -1,0 +1,195 @@
+"""Drawings as points: what is read, how it is scaled, and the batches that networks see.
+
+A drawing is float32 (N, 3): dx and dy from the point before, and 1 where the pen is then lifted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+
+from worldmodels.errors import InputError
+from worldmodels.gallery.numbers_only import load_numbers
+
+Drawing = Float32[np.ndarray, "N 3"]
+
+DRAW, LIFT, END = range(3)
+"""What the pen does after a point: goes on, is lifted, or is put away."""
+SPLITS = ("train", "valid", "test")
+HELD_OUT = 20
+"""Of a file without splits every so many drawings one is for validation, and one for the test."""
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """A data set in its three parts, in units of the training offsets' deviation."""
+
+    train: list[Drawing]
+    valid: list[Drawing]
+    test: list[Drawing]
+    scale: float
+    """One unit, in the file's own."""
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Sequence[np.ndarray]], max_points: int) -> Drawings:
+        """Scales drawings; longer ones than `max_points` are left out.
+
+        Raises:
+            InputError: a part is empty, or not of the shape of drawings.
+        """
+        kept = {}
+        for name in SPLITS:
+            drawings = [_checked(drawing, name) for drawing in parts[name]]
+            kept[name] = [d for d in drawings if 1 < len(d) <= max_points]
+            if not kept[name]:
+                raise InputError(
+                    f"the data have no {name} drawing of 2 to {max_points} points: use another file"
+                )
+        scale = float(np.concatenate([d[:, :2] for d in kept["train"]]).std())
+        for drawing in (d for part in kept.values() for d in part):
+            drawing[:, :2] /= scale
+        return cls(**kept, scale=scale)
+
+    @cached_property
+    def longest(self) -> int:
+        """Points of the longest training drawing."""
+        return max(map(len, self.train))
+
+
+def _checked(drawing: np.ndarray, name: str) -> Drawing:
+    if drawing.ndim != 2 or drawing.shape[1] != 3 or not np.isfinite(drawing).all():
+        raise InputError(
+            f"a {name} drawing is {drawing.shape} of {drawing.dtype}: finite (points, 3) are "
+            "expected, dx, dy and whether the pen is lifted"
+        )
+    return np.array(drawing, np.float32)
+
+
+def read_drawings(path: Path, max_points: int) -> Drawings:
+    """Drawings of a public file.
+
+    npz of sketch-rnn and of Quick, Draw! (`train`, `valid`, `test` with object arrays), npz of
+    `points` and `offsets` (with or without those prefixes), ndjson of Quick, Draw!.
+
+    Raises:
+        InputError: the file is missing, broken, or of another kind.
+    """
+    if path.suffix == ".ndjson":
+        return Drawings.of(_split(_ndjson(path)), max_points)
+    found = load_numbers(path)
+    if all(name in found for name in SPLITS):
+        return Drawings.of({name: list(found[name]) for name in SPLITS}, max_points)
+    try:
+        if "points" in found:
+            return Drawings.of(_split(cut(found["points"], found["offsets"])), max_points)
+        names = [(name, f"{name}_points", f"{name}_offsets") for name in SPLITS]
+        parts = {name: cut(found[points], found[offsets]) for name, points, offsets in names}
+    except KeyError as error:
+        raise InputError(
+            f"{path} has no member {error}: drawings need train, valid and test, or points and "
+            "offsets"
+        ) from error
+    return Drawings.of(parts, max_points)
+
+
+def cut(points: Any, offsets: Any) -> list[np.ndarray]:
+    """Sequences out of one long array.
+
+    Raises:
+        InputError: the offsets don't fit.
+    """
+    points, offsets = np.asarray(points), np.asarray(offsets)
+    if offsets.ndim != 1 or not len(offsets) or (np.diff(offsets) < 0).any():
+        raise InputError("offsets don't rise: use another file")
+    if offsets[0] != 0 or offsets[-1] != len(points):
+        raise InputError(f"offsets end at {offsets[-1]}, but there are {len(points)} points")
+    return np.split(points, offsets[1:-1])
+
+
+def _split(drawings: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    places = {"valid": 0, "test": 1}
+    parts = {name: list(drawings[place::HELD_OUT]) for name, place in places.items()}
+    rest = [d for index, d in enumerate(drawings) if index % HELD_OUT not in places.values()]
+    return {"train": rest, **parts}
+
+
+def _ndjson(path: Path) -> list[np.ndarray]:
+    """Quick, Draw!'s lines: strokes of [x...], [y...] (raw: and times), recognised ones only."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        kept = [line["drawing"] for line in lines if line.get("recognized", True)]
+        return [from_strokes([np.stack(s[:2], 1) for s in drawing]) for drawing in kept]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path} is no ndjson of drawings ({reason})") from error
+
+
+def from_strokes(strokes: Sequence[np.ndarray]) -> Drawing:
+    """A drawing from strokes of absolute points (N, 2); it begins at its first point."""
+    points = np.concatenate(strokes).astype(np.float32)
+    lifts = np.concatenate([np.arange(len(s)) == len(s) - 1 for s in strokes])
+    offsets = np.diff(points, axis=0, prepend=points[:1])
+    return np.column_stack([offsets, lifts]).astype(np.float32)
+
+
+def strokes_of(drawing: Drawing) -> list[Float32[np.ndarray, "N 2"]]:
+    """Absolute points, stroke by stroke."""
+    points, lifts = drawing[:, :2].cumsum(0), np.flatnonzero(drawing[:, 2] > 0.5)
+    return [stroke for stroke in np.split(points, lifts + 1) if len(stroke)]
+
+
+def simplified(stroke: np.ndarray, epsilon: float) -> np.ndarray:
+    """A stroke (N, 2) with as few points as keep it within epsilon: Ramer-Douglas-Peucker."""
+    return cv2.approxPolyDP(stroke.astype(np.float32)[:, None], epsilon, False)[:, 0]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Drawings side by side; step t sees point t - 1 and foretells point t."""
+
+    offsets: Float[Tensor, "B T+1 2"]
+    """The first is the start, where the pen is put down."""
+    pens: Int64[Tensor, "B T+1"]
+    """DRAW, LIFT or END after each point."""
+    known: Bool[Tensor, "B T"]
+    """Whether there is a point to foretell."""
+    moved: Bool[Tensor, "B T"]
+    """The same less first points that are the start itself: there is no offset to foretell."""
+
+    @property
+    def pen_inputs(self) -> Float[Tensor, "B T 3"]:
+        """What is seen of the pen."""
+        return torch.nn.functional.one_hot(self.pens[:, :-1], 3).float()
+
+
+def batch_of(drawings: Sequence[Drawing]) -> Batch:
+    """Pads drawings to the longest."""
+    steps = max(map(len, drawings))
+    offsets = torch.zeros(len(drawings), steps + 1, 2)
+    pens = torch.zeros(len(drawings), steps + 1, dtype=torch.long)
+    known = torch.zeros(len(drawings), steps, dtype=torch.bool)
+    for row, drawing in enumerate(drawings):
+        points = torch.from_numpy(drawing)
+        offsets[row, 1 : len(points) + 1] = points[:, :2]
+        pens[row, 1 : len(points) + 1] = (points[:, 2] > 0.5).long()
+        pens[row, len(points)] = END
+        known[row, : len(points)] = True
+    moved = known.clone()
+    moved[:, 0] &= (offsets[:, 1] != 0).any(-1)
+    return Batch(offsets, pens, known, moved)
+
+
+def jittered(drawing: Drawing, spread: float, generator: np.random.Generator) -> Drawing:
+    """Stretched in both directions by up to a share. Source: Ha & Eck 2017, section 3.4."""
+    factors = 1 + spread * generator.uniform(-1, 1, 2)
+    return np.column_stack([drawing[:, :2] * factors, drawing[:, 2]]).astype(np.float32)

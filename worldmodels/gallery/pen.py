@@ -1,0 +1,139 @@
+"""The network that draws: M over offsets and pen, its loss, and its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, strokes_of
+from worldmodels.mixture import Temperature
+from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
+
+
+class Pen(nn.Module):
+    """M that foretells the next offset, two correlated numbers, and what the pen does after it.
+
+    It sees the last offset, the pen and a condition. Sources: Ha 2015; Ha & Eck 2017, section 3.2.
+    """
+
+    def __init__(
+        self, hidden_size: int, num_mixtures: int, condition_size: int = 0, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        config = MDNRNNConfig(
+            hidden_size=hidden_size, num_mixtures=num_mixtures, mixture="correlated"
+        )
+        self.mdnrnn = MDNRNN(config, 2, 3 + condition_size, Heads(categories=3))
+        self.dropout = nn.Dropout(dropout)
+
+    def losses(
+        self,
+        batch: Batch,
+        condition: Float[Tensor, "B C"] | None = None,
+        state: State | None = None,
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Nats a point: of the offsets, and the pen's cross-entropy."""
+        seen = batch.pen_inputs
+        if condition is not None:
+            spread = condition[:, None].expand(-1, seen.shape[1], -1)
+            seen = torch.cat([seen, spread], -1)
+        h, _ = self.mdnrnn.states(batch.offsets[:, :-1], seen, None, state)
+        foretold = self.mdnrnn.predict(self.dropout(h))
+        log_prob = foretold.mixture.log_prob(batch.offsets[:, 1:])
+        assert foretold.category is not None
+        pen = functional.cross_entropy(
+            foretold.category.flatten(0, 1), batch.pens[:, 1:].flatten(), reduction="none"
+        ).view_as(batch.known)
+        return (
+            -torch.where(batch.moved, log_prob, 0.0).sum() / batch.moved.sum(),
+            torch.where(batch.known, pen, 0.0).sum() / batch.known.sum(),
+        )
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        count: int,
+        most: int,
+        temperature: Temperature,
+        generator: torch.Generator,
+        condition: Float[Tensor, "B C"] | None = None,
+        state: State | None = None,
+    ) -> list[Drawing]:
+        """Drawings from the start to their END, or of `most` points.
+
+        Args:
+            count: how many.
+            most: points at most; a drawing that is cut there ends with a lift.
+            temperature: of the offsets; the pen's logits are scaled like the weights'.
+            generator: of all draws.
+            condition: as in training.
+            state: h and c at the start; none: zeros.
+        """
+        offset, pen = torch.zeros(count, 2), torch.full((count,), DRAW)
+        state = self.mdnrnn.initial_state(count) if state is None else state
+        offsets, pens = [], []
+        for _ in range(most):
+            seen = [functional.one_hot(pen, 3).float()]
+            seen += [] if condition is None else [condition]
+            state = self.mdnrnn.step(offset, torch.cat(seen, -1), None, state)
+            foretold = self.mdnrnn.predict(state[0])
+            offset = foretold.mixture.sample(temperature, generator)
+            assert foretold.category is not None
+            weights = (foretold.category * temperature.logits).softmax(-1)
+            pen = torch.multinomial(weights, 1, generator=generator)[:, 0]
+            offsets.append(offset)
+            pens.append(pen)
+        return _ended(torch.stack(offsets, 1).numpy(), torch.stack(pens, 1).numpy())
+
+
+def _ended(offsets: np.ndarray, pens: np.ndarray) -> list[Drawing]:
+    found = []
+    for points, does in zip(offsets, pens, strict=True):
+        ends = np.flatnonzero(does == END)
+        length = ends[0] + 1 if len(ends) else len(does)
+        lifts = does[:length] >= LIFT
+        lifts[-1] = True
+        found.append(np.column_stack([points[:length], lifts]).astype(np.float32))
+    return found
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Counts by which drawn and real drawings are compared."""
+
+    strokes: np.ndarray
+    """Of each drawing."""
+    points: np.ndarray
+    """Of each stroke."""
+
+    @classmethod
+    def of(cls, drawings: Sequence[Drawing]) -> Statistics:
+        """Of all drawings."""
+        lifts = [np.flatnonzero(d[:, 2] > 0.5) for d in drawings]
+        points = [np.diff(places, prepend=-1) for places in lifts]
+        return cls(np.array([len(p) for p in points]), np.concatenate(points))
+
+
+def ks_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest difference of two samples' distribution functions: Kolmogorov-Smirnov."""
+    both = np.sort(np.concatenate([a, b]))
+    ranks = (np.searchsorted(np.sort(x), both, side="right") / len(x) for x in (a, b))
+    return float(np.abs(np.subtract(*ranks)).max())
+
+
+def paint(axes: Any, drawing: Drawing, at: tuple[float, float], size: float, color: str) -> None:
+    """Draws a drawing about a place, its longer side `size` long; y goes down."""
+    strokes = strokes_of(drawing)
+    points = np.concatenate(strokes)
+    low, high = points.min(0), points.max(0)
+    scale = size / max(float((high - low).max()), 1e-6)
+    for stroke in strokes:
+        x, y = ((stroke - (low + high) / 2) * scale).T
+        axes.plot(at[0] + x, at[1] - y, color=color, linewidth=0.9, solid_capstyle="round")

@@ -1,0 +1,281 @@
+"""Sketch-RNN: a drawing's latent vector, and M as the decoder that draws it again.
+
+Source: Ha & Eck 2017, "A Neural Representation of Sketch Drawings".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
+from worldmodels.figure import new_figure
+from worldmodels.gallery.drawings import Batch, Drawing, Drawings, batch_of, jittered, read_drawings
+from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
+from worldmodels.gallery.pen import Pen, paint
+from worldmodels.mixture import Temperature
+from worldmodels.models.mdnrnn import State
+from worldmodels.run import Metrics
+from worldmodels.seeding import numpy_generator, torch_generator
+
+TEMPERATURES = (0.1, 0.3, 0.5, 0.8, 1.0)
+STEPS = 9
+"""Drawings of an interpolation."""
+ACTIVE = 0.01
+"""Nats above which a latent is active."""
+WHERE = (
+    "sketch_vae needs --data: an npz of drawings, e.g. omniglot or aaron_sheep of "
+    "https://github.com/hardmaru/sketch-rnn-datasets, or an npz or ndjson of Quick, Draw! "
+    "(https://quickdraw.withgoogle.com/data)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchModelConfig:
+    """Encoder and decoder."""
+
+    latent_size: int = 64
+    """Numbers of the latent vector; the paper: 128."""
+    encoder_size: int = 192
+    """Of the encoder's LSTM, in each direction; the paper: 256."""
+    hidden_size: int = 320
+    """Of the decoder; the paper: 512."""
+    num_mixtures: int = 20
+    """Normals; the paper: 20."""
+    dropout: float = 0.1
+    """Of the decoder's h, in training; the paper: of its inner products."""
+
+    def __post_init__(self) -> None:
+        sizes = "latent_size", "encoder_size", "hidden_size", "num_mixtures"
+        check_at_least("model", self, 1, *sizes)
+        check_share("model", self, "dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchLossConfig:
+    """What the KL costs."""
+
+    weights: tuple[float, ...] = (1.0, 0.5, 0.25)
+    """A model is trained for each; the paper's table 1. The first is the one that is drawn."""
+    floor: float = 0.2
+    """KL below this, as the paper counts it, costs nothing."""
+    first: float = 0.01
+    """Share of its weight at the start..."""
+    rate: float = 0.998
+    """...whose distance to 1 shrinks by this factor each batch; the paper: 0.9999."""
+
+    def __post_init__(self) -> None:
+        if not self.weights or min(self.weights) <= 0:
+            raise InputError(f"loss.weights is {self.weights}: positive numbers are needed")
+        check_at_least("loss", self, 0, "floor")
+        check_share("loss", self, "first", "rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchShowConfig:
+    """What is drawn; may change without training anew."""
+
+    temperature: float = 0.3
+    """Of reconstructions and interpolations."""
+
+    def __post_init__(self) -> None:
+        check_above_zero("show", self, "temperature")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchConfig:
+    """A variational autoencoder of drawings."""
+
+    seed: int = 0
+    """Of weights, batches and samples."""
+    data: str | None = None
+    """npz or ndjson of drawings; required."""
+    max_points: int = 100
+    """Longer drawings are left out."""
+    jitter: float = 0.1
+    """Drawings are stretched by up to this share in training."""
+    model: SketchModelConfig = field(default_factory=SketchModelConfig)
+    loss: SketchLossConfig = field(default_factory=SketchLossConfig)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=1500, learning_rate=2e-3, final_learning_rate=1e-5, gradient_clip=1.0
+        )
+    )
+    show: SketchShowConfig = field(default_factory=SketchShowConfig)
+
+    def __post_init__(self) -> None:
+        check_at_least("sketch_vae", self, 2, "max_points")
+        check_share("sketch_vae", self, "jitter")
+
+
+class SketchVAE(nn.Module):
+    """A bidirectional LSTM to mu and logvar, and a pen that is told z at every step."""
+
+    def __init__(self, config: SketchModelConfig) -> None:
+        super().__init__()
+        Z, H = config.latent_size, config.hidden_size
+        self.encoder = nn.LSTM(5, config.encoder_size, batch_first=True, bidirectional=True)
+        self.posterior = nn.Linear(2 * config.encoder_size, 2 * Z)
+        self.first = nn.Linear(Z, 2 * H)
+        self.pen = Pen(H, config.num_mixtures, Z, config.dropout)
+
+    def encode(self, batch: Batch) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
+        """mu and logvar of drawings."""
+        pens = torch.nn.functional.one_hot(batch.pens[:, 1:], 3).float()
+        points = torch.cat([batch.offsets[:, 1:], pens], -1)
+        lengths = batch.known.sum(1)
+        packed = pack_padded_sequence(points, lengths, batch_first=True, enforce_sorted=False)
+        _, (h, _) = self.encoder(packed)
+        mu, logvar = self.posterior(torch.cat([h[0], h[1]], -1)).chunk(2, -1)
+        return mu, logvar
+
+    def state(self, z: Float[Tensor, "B Z"]) -> State:
+        """The decoder's first h and c."""
+        h, c = torch.tanh(self.first(z)).chunk(2, -1)
+        return h, c
+
+    def losses(self, batch: Batch, z: Float[Tensor, "B Z"]) -> tuple[Tensor, Tensor]:
+        """Nats a point of offsets and pen, given z."""
+        return self.pen.losses(batch, z, self.state(z))
+
+    def draw(
+        self, z: Float[Tensor, "B Z"], most: int, temperature: Temperature, seed: int
+    ) -> list[Drawing]:
+        """A drawing of each z."""
+        generator = torch_generator(seed, "draw")
+        return self.pen.draw(len(z), most, temperature, generator, z, self.state(z))
+
+
+def kl(mu: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> Float[Tensor, " Z"]:
+    """Nats of each latent, mean over the batch. Source: Ha & Eck 2017, eq. 10."""
+    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean(0)
+
+
+def learnt(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float) -> SketchVAE:
+    """A VAE with a weight of the KL.
+
+    The loss is the paper's: offsets and pen over the longest drawing's points, and the latents'
+    mean KL. Source: Ha & Eck 2017, section 3.3.
+    """
+    name, loss = f"sketch_vae_{weight:g}", config.loss
+    model = drawn(config.seed, name, make=lambda: SketchVAE(config.model))
+
+    def value(step: int) -> Tensor:
+        batch, generator = _batch(data, config, step)
+        mu, logvar = model.encode(batch)
+        z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
+        share = 1 - (1 - loss.first) * loss.rate**step
+        cost = kl(mu, logvar).mean().clamp(min=loss.floor)
+        points = batch.known.sum() / (len(batch.known) * data.longest)
+        return points * torch.stack(model.losses(batch, z)).sum() + weight * share * cost
+
+    train(metrics, name, model, config.train, value)
+    return model
+
+
+def learnt_alone(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
+    """The decoder without a latent vector: what a drawing's own past foretells."""
+    model = config.model
+    sizes = model.hidden_size, model.num_mixtures, 0, model.dropout
+    pen = drawn(config.seed, "decoder_only", make=lambda: Pen(*sizes))
+
+    def value(step: int) -> Tensor:
+        return torch.stack(pen.losses(_batch(data, config, step)[0])).sum()
+
+    train(metrics, "decoder_only", pen, config.train, value)
+    return pen
+
+
+def _batch(data: Drawings, config: SketchConfig, step: int) -> tuple[Batch, torch.Generator]:
+    generator = numpy_generator(config.seed, "batch", step)
+    rows = generator.integers(len(data.train), size=config.train.batch_size)
+    torch.manual_seed(int(generator.integers(2**31)))  # dropout's
+    batch = batch_of([jittered(data.train[row], config.jitter, generator) for row in rows])
+    return batch, torch_generator(config.seed, "noise", step)
+
+
+@torch.inference_mode()
+def measured(model: SketchVAE, drawings: Sequence[Drawing], seed: int) -> dict[str, float]:
+    """Nats a point given z drawn from the posterior, given another drawing's, and the KL."""
+    batch, generator = batch_of(drawings), torch_generator(seed, "measure")
+    mu, logvar = model.encode(batch)
+    z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
+    each = kl(mu, logvar)
+    own, other = (torch.stack(model.losses(batch, codes)).sum() for codes in (z, z.roll(1, 0)))
+    return {
+        "reconstruction": own.item(),
+        "anothers_latent": other.item(),
+        "kl": each.sum().item(),
+        "active_latents": int((each > ACTIVE).sum()),
+    }
+
+
+def show(metrics: Metrics, config: SketchConfig) -> Numbers:
+    """Reconstruction and KL by weight, beside the decoder alone; and the pictures."""
+    if config.data is None:
+        raise InputError(WHERE)
+    data = read_drawings(Path(config.data), config.max_points)
+    alone = learnt_alone(metrics, config, data)
+    held_out = data.valid[:1000]
+    with torch.inference_mode():
+        decoder_only = torch.stack(alone.losses(batch_of(held_out))).sum().item()
+    models = {weight: learnt(metrics, config, data, weight) for weight in config.loss.weights}
+    rows = {f"{w:g}": measured(model, held_out, config.seed) for w, model in models.items()}
+    numbers: dict[str, Any] = {"drawings": len(data.train), "scale": data.scale}
+    numbers |= {"decoder_only": decoder_only, "by_weight": rows}
+    _draw(metrics, config, data, next(iter(models.values())))
+    return numbers
+
+
+@torch.inference_mode()
+def _draw(metrics: Metrics, config: SketchConfig, data: Drawings, model: SketchVAE) -> None:
+    figure = new_figure(11, 6)
+    left, right = figure.subplots(1, 2, width_ratios=[4, 9])
+    cool, most = Temperature.world_models(config.show.temperature), 2 * data.longest
+    real = data.valid[:7]
+    mu, _ = model.encode(batch_of(real))
+    again = [model.draw(mu, most, cool, config.seed + number) for number in range(3)]
+    for row, drawing in enumerate(real):
+        paint(left, drawing, (0, -row), 0.8, "black")
+        for column, drawings in enumerate(again):
+            paint(left, drawings[row], (column + 1, -row), 0.8, "tab:purple")
+    left.set_title("real, and drawn again", fontsize="small")
+    for row, (a, b) in enumerate(((0, 1), (2, 3), (4, 5))):
+        between = slerp(mu[a], mu[b], torch.linspace(0, 1, STEPS))
+        for column, drawing in enumerate(model.draw(between, most, cool, config.seed)):
+            paint(right, drawing, (column, -row), 0.8, "tab:purple")
+    for column, drawing in enumerate(_by_temperature(config, model, mu[6:7], most)):
+        paint(right, drawing, (column % STEPS, -4 - column // STEPS), 0.8, "tab:purple")
+    right.set_title("from one to another; below: one at temperatures 0.1 to 1", fontsize="small")
+    for axes in (left, right):
+        axes.set_aspect("equal")
+        axes.axis("off")
+    figure.savefig(metrics.run.folder / "sketch_vae.png", dpi=80)
+
+
+def _by_temperature(config: SketchConfig, model: SketchVAE, z: Tensor, most: int) -> list[Drawing]:
+    """Two drawings of a latent at each temperature."""
+    return [
+        drawing
+        for tau in TEMPERATURES
+        for drawing in model.draw(z.expand(2, -1), most, Temperature.world_models(tau), config.seed)
+    ]
+
+
+def slerp(
+    a: Float[Tensor, " Z"], b: Float[Tensor, " Z"], share: Float[Tensor, " N"]
+) -> Float[Tensor, "N Z"]:
+    """Points on the great circle from a to b. Source: White 2016."""
+    angle = torch.arccos(((a @ b) / (a.norm() * b.norm())).clamp(-0.9999, 0.9999))
+    t = share[:, None]
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+
+
+EXHIBIT = Exhibit("Drawings, their latent vectors, and what lies between.", SketchConfig, show)

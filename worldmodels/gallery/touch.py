@@ -1,0 +1,307 @@
+"""Touch performances: M over x, y and the time between, and responses to a call.
+
+Source: Martin & Torresen 2018, "RoboJam: A Musical Mixture Density Network for Collaborative
+Touchscreen Interaction".
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+from worldmodels.errors import InputError, check_above_zero, check_at_least
+from worldmodels.figure import new_figure
+from worldmodels.gallery.drawings import cut
+from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
+from worldmodels.gallery.numbers_only import load_numbers
+from worldmodels.gallery.pen import ks_distance
+from worldmodels.mixture import HALF_LOG_2PI, MIN_LOG_STD, Temperature
+from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.run import Metrics
+from worldmodels.seeding import numpy_generator, torch_generator
+
+Performance = Float32[np.ndarray, "N 3"]
+"""x and y from 0 to 1, and the seconds since the touch before, 0 to 5."""
+
+LONGEST = 5.0
+NEW_TOUCH = 0.1
+"""After so many seconds a finger comes down anew. Source: RoboJam."""
+WHERE = (
+    "touch needs --data: TinyPerformanceArrays.npz of "
+    "https://github.com/cpmpercussion/creative-prediction, an npz of points and offsets, or a "
+    "folder of IMPSY logs (https://github.com/cpmpercussion/impsy)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TouchModelConfig:
+    """The network."""
+
+    hidden_size: int = 256
+    """Of the LSTM; the source: three layers of 512."""
+    num_mixtures: int = 16
+    """Normals; the source: 16."""
+
+    def __post_init__(self) -> None:
+        check_at_least("model", self, 1, "hidden_size", "num_mixtures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TouchShowConfig:
+    """What is played; may change without training anew."""
+
+    seconds: float = 5.0
+    """Of a response."""
+    mixture_temperature: float = 1.0
+    sigma_temperature: float = 1.0
+    """Of a response."""
+    compared: int = 200
+    """Performances that are played from nothing, to compare their times."""
+
+    def __post_init__(self) -> None:
+        check_above_zero("show", self, "seconds", "mixture_temperature", "sigma_temperature")
+        check_at_least("show", self, 1, "compared")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TouchConfig:
+    """Touch performances."""
+
+    seed: int = 0
+    """Of the split, weights, batches and responses."""
+    data: str | None = None
+    """Performances; required."""
+    length: int = 120
+    """Touches of a training sequence."""
+    model: TouchModelConfig = field(default_factory=TouchModelConfig)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=4000,
+            batch_size=64,
+            learning_rate=2e-3,
+            final_learning_rate=1e-5,
+            gradient_clip=1.0,
+        )
+    )
+    show: TouchShowConfig = field(default_factory=TouchShowConfig)
+
+    def __post_init__(self) -> None:
+        check_at_least("touch", self, 2, "length")
+
+
+def read_performances(path: Path) -> list[Performance]:
+    """Performances of a file or folder, clipped to their ranges; those of a single touch left out.
+
+    Raises:
+        InputError: there are none, or a file is broken or of another kind.
+    """
+    raw = _logs(path) if path.is_dir() or path.suffix == ".log" else _arrays(path)
+    kept = [np.asarray(p, np.float32)[:, :3] for p in raw if p.ndim == 2 and p.shape[1] >= 3]
+    kept = [np.clip(p, 0, [1, 1, LONGEST]).astype(np.float32) for p in kept if len(p) > 1]
+    if len(kept) < 10:
+        raise InputError(f"{path} has {len(kept)} performances of x, y, dt: 10 are needed")
+    if not all(np.isfinite(p).all() for p in kept):
+        raise InputError(f"{path} has performances that are not finite: use another file")
+    return kept
+
+
+def _arrays(path: Path) -> list[np.ndarray]:
+    found = load_numbers(path)
+    if "offsets" in found and "points" in found:
+        return cut(found["points"], found["offsets"])
+    lists = [value for value in found.values() if isinstance(value, list)]
+    return lists[0] if lists else []
+
+
+def _logs(path: Path) -> list[np.ndarray]:
+    """IMPSY logs, a performance each: lines of time, source, x, y..."""
+    files = sorted(path.glob("*.log")) if path.is_dir() else [path]
+    return [_log(file) for file in files]
+
+
+def _log(path: Path) -> np.ndarray:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if len(row) >= 4 and row[1] == "interface"]
+        times = np.array([datetime.fromisoformat(row[0]).timestamp() for row in rows])
+        places = np.array([[float(value) for value in row[2:4]] for row in rows]).reshape(-1, 2)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path} is no IMPSY log ({reason}): leave it out") from error
+    return np.column_stack([places, np.diff(times, prepend=times[:1])])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Performances, in units of the training set's deviations about its means."""
+
+    train: list[Performance]
+    test: list[Performance]
+    mean: Float32[np.ndarray, " 3"]
+    std: Float32[np.ndarray, " 3"]
+
+    @classmethod
+    def of(cls, performances: Sequence[Performance], seed: int) -> Split:
+        """Nine in ten performances for training: whole ones, windows of one share too much."""
+        order = numpy_generator(seed, "touch split").permutation(len(performances))
+        first, rest = np.split(order, [len(order) * 9 // 10])
+        together = np.concatenate([performances[i] for i in first])
+        mean, std = together.mean(0), together.std(0).clip(1e-6)
+        parts = [[(performances[i] - mean) / std for i in part] for part in (first, rest)]
+        return cls(parts[0], parts[1], mean, std)
+
+    def restored(self, values: Tensor) -> Performance:
+        """In screens and seconds again, within their ranges."""
+        found = values.numpy() * self.std + self.mean
+        return np.clip(found, 0, [1, 1, LONGEST]).astype(np.float32)
+
+
+def windows(
+    performances: Sequence[Performance],
+    rows: Sequence[int],
+    length: int,
+    generator: np.random.Generator,
+) -> tuple[Float[Tensor, "B T 3"], Bool[Tensor, "B T-1"]]:
+    """A stretch of each performance, and which of its next touches are there to be foretold."""
+    values = torch.zeros(len(rows), length, 3)
+    known = torch.zeros(len(rows), length - 1, dtype=torch.bool)
+    for place, row in enumerate(rows):
+        performance = performances[row]
+        start = int(generator.integers(max(1, len(performance) - length + 1)))
+        stretch = torch.from_numpy(performance[start : start + length])
+        values[place, : len(stretch)] = stretch
+        known[place, : len(stretch) - 1] = True
+    return values, known
+
+
+def learnt(metrics: Metrics, config: TouchConfig, split: Split) -> MDNRNN:
+    """M over touches, drawn in proportion to the performances' lengths."""
+    sizes = MDNRNNConfig(
+        hidden_size=config.model.hidden_size,
+        num_mixtures=config.model.num_mixtures,
+        mixture="joint",
+    )
+    model = drawn(config.seed, "touch", make=lambda: MDNRNN(sizes, 3, 0, Heads()))
+    lengths = np.array([len(p) for p in split.train], float)
+    shares = lengths / lengths.sum()
+
+    def loss(step: int) -> Tensor:
+        generator = numpy_generator(config.seed, "batch", step)
+        rows = generator.choice(len(shares), config.train.batch_size, p=shares).tolist()
+        values, known = windows(split.train, rows, config.length, generator)
+        log_prob = model(values[:, :-1], None, None)[0].mixture.log_prob(values[:, 1:])
+        return -torch.where(known, log_prob, 0.0).sum() / known.sum()
+
+    train(metrics, "touch", model, config.train, loss)
+    return model
+
+
+@torch.inference_mode()
+def nats(model: MDNRNN, performances: Sequence[Performance]) -> float:
+    """Nats a touch, each with its whole past."""
+    total, count = 0.0, 0
+    for performance in performances:
+        values = torch.from_numpy(performance)[None]
+        log_prob = model(values[:, :-1], None, None)[0].mixture.log_prob(values[:, 1:])
+        total, count = total - log_prob.double().sum().item(), count + len(performance) - 1
+    return total / count
+
+
+def baselines(split: Split) -> dict[str, float]:
+    """Nats a touch of a normal that forgets, and of one about the last touch; M's sigma floor."""
+    floor = math.exp(MIN_LOG_STD)
+    first = np.concatenate([p[1:] for p in split.train])
+    steps = np.concatenate([np.diff(p, axis=0) for p in split.train])
+    test = np.concatenate([p[1:] for p in split.test])
+    test_steps = np.concatenate([np.diff(p, axis=0) for p in split.test])
+    return {
+        "normal": _normal_nats(test, first.mean(0), first.std(0).clip(floor)),
+        "persistence": _normal_nats(test_steps, np.zeros(3), steps.std(0).clip(floor)),
+    }
+
+
+def _normal_nats(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> float:
+    each = 0.5 * ((values - mean) / std) ** 2 + np.log(std) + HALF_LOG_2PI
+    return float(each.sum(1).mean())
+
+
+@torch.inference_mode()
+def respond(
+    model: MDNRNN,
+    split: Split,
+    call: Performance,
+    config: TouchShowConfig,
+    generator: torch.Generator,
+) -> Performance:
+    """What M plays after a call, for some seconds; at most 2,000 touches."""
+    temperature = Temperature.world_models(config.mixture_temperature, config.sigma_temperature)
+    _, state = model.states(torch.from_numpy(call[None, :-1]), None, None)
+    touch, played, time = torch.from_numpy(call[-1:]), [], 0.0
+    while time < config.seconds and len(played) < 2000:
+        state = model.step(touch, None, None, state)
+        touch = model.predict(state[0]).mixture.sample(temperature, generator)
+        touch = torch.from_numpy((split.restored(touch) - split.mean) / split.std)
+        played.append(touch)
+        time += float(split.restored(touch)[0, 2])
+    return split.restored(torch.cat(played))
+
+
+def taps(performance: Performance) -> float:
+    """Share of touches that are alone: a finger comes down and does not move."""
+    starts = np.append(performance[:, 2] > NEW_TOUCH, True)
+    starts[0] = True
+    return float((np.diff(np.flatnonzero(starts)) == 1).mean())
+
+
+def show(metrics: Metrics, config: TouchConfig) -> Numbers:
+    """Likelihoods, times between touches, taps; and calls with their responses."""
+    if config.data is None:
+        raise InputError(WHERE)
+    split = Split.of(read_performances(Path(config.data)), config.seed)
+    model = learnt(metrics, config, split)
+    generator = torch_generator(config.seed, "responses")
+    calls = split.test[: config.show.compared]
+    played = [respond(model, split, call, config.show, generator) for call in calls]
+    real = [split.restored(torch.from_numpy(call)) for call in split.test]
+    times = [np.concatenate([p[:, 2] for p in group]) for group in (played, real)]
+    shares = [float(np.mean([taps(p) for p in group])) for group in (played, real)]
+    quantiles = [0.1, 0.25, 0.5, 0.75, 0.9, 0.99]
+    numbers: dict[str, Any] = {
+        "performances": {"train": len(split.train), "test": len(split.test)},
+        "sigma_floor": (math.exp(MIN_LOG_STD) * split.std).tolist(),
+        "nll": nats(model, split.test),
+        **baselines(split),
+        "quantiles": quantiles,
+        "dt_played": np.quantile(times[0], quantiles).tolist(),
+        "dt_real": np.quantile(times[1], quantiles).tolist(),
+        "taps_played": shares[0],
+        "taps_real": shares[1],
+        "ks_dt": ks_distance(*times),
+    }
+    _draw(metrics, real, played)
+    return numbers
+
+
+def _draw(metrics: Metrics, calls: list[Performance], responses: list[Performance]) -> None:
+    figure = new_figure(11, 5.4)
+    for axes, call, response in zip(figure.subplots(2, 4).ravel(), calls, responses, strict=False):
+        for performance, color in ((call, "tab:blue"), (response, "tab:red")):
+            starts = np.flatnonzero(performance[:, 2] > NEW_TOUCH)
+            for touch in np.split(performance, starts[starts > 0]):
+                axes.plot(touch[:, 0], 1 - touch[:, 1], ".-", color=color, markersize=3, lw=0.8)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], aspect="equal")
+    figure.suptitle("call in blue, response in red", fontsize="small")
+    figure.savefig(metrics.run.folder / "touch.png", dpi=80)
+
+
+EXHIBIT = Exhibit("Touch performances: call and response.", TouchConfig, show)
