@@ -246,7 +246,8 @@ def respond(
     """What M plays after a call, for some seconds; at most 2,000 touches."""
     temperature = Temperature.world_models(config.mixture_temperature, config.sigma_temperature)
     _, state = model.states(torch.from_numpy(call[None, :-1]), None, None)
-    touch, played, time = torch.from_numpy(call[-1:]), [], 0.0
+    touch, time = torch.from_numpy(call[-1:]), 0.0
+    played: list[Tensor] = []
     while time < config.seconds and len(played) < 2000:
         state = model.step(touch, None, None, state)
         touch = model.predict(state[0]).mixture.sample(temperature, generator)
