@@ -27,7 +27,7 @@ from worldmodels.run import Metrics, Run, cores, progress
 from worldmodels.seeding import seed_for
 from worldmodels.trained import fill, save_model
 
-NAMES = ("densities", "arcsine", "spiral", "walk", "kanji", "sketch_vae", "touch")
+NAMES = ("densities", "arcsine", "spiral", "walk", "handwriting", "kanji", "sketch_vae", "touch")
 CONFIGS = Path("configs/gallery")
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -1,0 +1,267 @@
+"""Handwriting of any text: a soft window over the letters, a mixture over the next offset.
+
+Source: Graves 2013, "Generating Sequences With Recurrent Neural Networks", section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodels.errors import check_at_least
+from worldmodels.figure import new_figure
+from worldmodels.gallery.drawings import batch_of
+from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
+from worldmodels.gallery.pen import paint
+from worldmodels.gallery.writer import Recogniser, Writer
+from worldmodels.gallery.written import (
+    FONTS,
+    HELD_OUT_FONTS,
+    Word,
+    Words,
+    hershey_words,
+    invented_words,
+    one_hot,
+    read_words,
+)
+from worldmodels.mixture import Temperature
+from worldmodels.run import Metrics
+from worldmodels.seeding import numpy_generator, torch_generator
+
+BIASES = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Graves'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterConfig:
+    """The network."""
+
+    reading_size: int = 160
+    """Of the LSTM that reads the text; the source: 400."""
+    hidden_size: int = 320
+    """Of M above it; the source: two layers of 400."""
+    num_mixtures: int = 20
+    """Normals; the source: 20."""
+    bumps: int = 6
+    """Of the window; the source: 10."""
+
+    def __post_init__(self) -> None:
+        check_at_least("model", self, 1, "reading_size", "hidden_size", "num_mixtures", "bumps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandwritingShowConfig:
+    """What is written; may change without training anew."""
+
+    text: str = ""
+    """In place of held-out words."""
+    bias: float = 1.0
+    """Graves': 0 writes as the data are, more is neater."""
+    written: int = 200
+    """Held-out words that are written to be measured."""
+
+    def __post_init__(self) -> None:
+        check_at_least("show", self, 0, "bias")
+        check_at_least("show", self, 2, "written")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandwritingConfig:
+    """Words: from Hershey's fonts, the cursive set, or IAM-OnDB."""
+
+    seed: int = 0
+    """Of words, weights, batches and samples."""
+    data: str | None = None
+    """The cursive set's npz or a folder of IAM-OnDB; none: Hershey's fonts."""
+    words: int = 2000
+    """Invented words that are learnt, in each font."""
+    held_out: int = 300
+    """Invented words that aren't."""
+    wobble: float = 0.01
+    """Deviation of the fonts' points, in heights of a letter."""
+    epsilon: float = 0.01
+    """Strokes of data files are simplified to within so much of their unit."""
+    max_points: int = 300
+    """Longer ones are left out."""
+    model: WriterConfig = field(default_factory=WriterConfig)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=1500,
+            batch_size=48,
+            learning_rate=2e-3,
+            final_learning_rate=1e-5,
+            gradient_clip=1.0,
+        )
+    )
+    recogniser: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=1500,
+            batch_size=48,
+            learning_rate=3e-3,
+            final_learning_rate=1e-5,
+            gradient_clip=1.0,
+        )
+    )
+    recogniser_size: int = 96
+    """Of its LSTM, in each direction."""
+    show: HandwritingShowConfig = field(default_factory=HandwritingShowConfig)
+
+    def __post_init__(self) -> None:
+        counts = "words", "held_out", "max_points", "recogniser_size"
+        check_at_least("handwriting", self, 2, *counts)
+        check_at_least("handwriting", self, 0, "wobble", "epsilon")
+
+
+def words_of(config: HandwritingConfig) -> Words:
+    """The data set.
+
+    Raises:
+        InputError: the data are missing or broken.
+    """
+    if config.data is not None:
+        return read_words(Path(config.data), config.epsilon, config.max_points)
+    generator = numpy_generator(config.seed, "words")
+    texts = invented_words(config.words + config.held_out, generator)
+    known, unknown = texts[: config.words], texts[config.words :]
+    made = [
+        hershey_words(some, fonts, config.wobble, generator)
+        for some, fonts in ((known, FONTS), (unknown, FONTS), (unknown, HELD_OUT_FONTS))
+    ]
+    return Words.of(*([w for w in part if len(w.drawing) <= config.max_points] for part in made))
+
+
+def learnt(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
+    """The network that writes."""
+    letters, model = words.letters, config.model
+    sizes = model.reading_size, model.hidden_size, model.num_mixtures, model.bumps
+    writer = drawn(config.seed, "writer", make=lambda: Writer(len(letters), *sizes))
+
+    def loss(step: int) -> Tensor:
+        some = _picked(words.train, config, step)
+        batch = batch_of([word.drawing for word in some])
+        return torch.stack(writer.losses(batch, *one_hot(_texts(some), letters))).sum()
+
+    train(metrics, "writer", writer, config.train, loss)
+    return writer
+
+
+def learnt_recogniser(metrics: Metrics, config: HandwritingConfig, words: Words) -> Recogniser:
+    """A reader of the data's own strokes."""
+    letters, size = words.letters, config.recogniser_size
+    reader = drawn(config.seed, "recogniser", make=lambda: Recogniser(len(letters), size))
+
+    def loss(step: int) -> Tensor:
+        some = _picked(words.train, config, step)
+        return reader.loss(batch_of([word.drawing for word in some]), _texts(some), letters)
+
+    train(metrics, "recogniser", reader, config.recogniser, loss)
+    return reader
+
+
+def _picked(words: Sequence[Word], config: HandwritingConfig, step: int) -> list[Word]:
+    generator = numpy_generator(config.seed, "batch", step)
+    return [words[row] for row in generator.integers(len(words), size=config.train.batch_size)]
+
+
+def _texts(words: Sequence[Word]) -> list[str]:
+    return [word.text for word in words]
+
+
+@torch.inference_mode()
+def nats(writer: Writer, words: Sequence[Word], letters: str, roll: int = 0) -> dict[str, float]:
+    """Nats a point, each word beside its own text or beside another's, `roll` words further."""
+    totals, points = np.zeros(2), 0
+    for start in range(0, len(words), 100):
+        some = words[start : start + 100]
+        texts = _texts(some)
+        batch = batch_of([word.drawing for word in some])
+        parts = writer.losses(batch, *one_hot([*texts[roll:], *texts[:roll]], letters))
+        totals += int(batch.known.sum()) * np.array([part.item() for part in parts])
+        points += int(batch.known.sum())
+    return dict(zip(("xy", "pen"), (totals / points).tolist(), strict=True))
+
+
+def readable(
+    reader: Recogniser, drawings: Sequence[np.ndarray], texts: Sequence[str], letters: str
+) -> float:
+    """Share of words that the recogniser reads as they are meant."""
+    found = reader.recognise(batch_of(drawings), letters)
+    return float(np.mean([a == b for a, b in zip(found, texts, strict=True)]))
+
+
+def show(metrics: Metrics, config: HandwritingConfig) -> Numbers:
+    """Likelihood with right and wrong texts, lengths, forward windows, readability; pictures."""
+    words = words_of(config)
+    letters = words.letters
+    writer, reader = learnt(metrics, config, words), learnt_recogniser(metrics, config, words)
+    numbers: dict[str, Any] = {
+        "words": {"train": len(words.train), "valid": len(words.valid), "other": len(words.other)}
+    }
+    for name, some in (("valid", words.valid), ("other_fonts", words.other)):
+        if some:
+            own, wrong = nats(writer, some, letters), nats(writer, some, letters, 7)
+            shuffled = sum(wrong.values()) - sum(own.values())
+            numbers[name] = own | {"wrong_text_costs": shuffled}
+    numbers |= _written(config, words, writer, reader)
+    _draw(metrics, config, words, writer)
+    return numbers
+
+
+def _written(
+    config: HandwritingConfig, words: Words, writer: Writer, reader: Recogniser
+) -> dict[str, Any]:
+    """Held-out words, written: whether they end, and whether they can be read."""
+    order = numpy_generator(config.seed, "written").permutation(len(words.valid))
+    some = [words.valid[i] for i in order[: config.show.written]]
+    texts, lengths = _texts(some), np.array([len(word.drawing) for word in some])
+    generator, bias = torch_generator(config.seed, "written"), Temperature.graves(config.show.bias)
+    most = 2 * int(lengths.max())
+    codes = one_hot(texts, words.letters)
+    drawings, windows, ended = writer.write(*codes, most, bias, generator)
+    true_lengths = {t: np.mean([len(w.drawing) for w in words.valid if w.text == t]) for t in texts}
+    within = [
+        e and len(d) <= 2 * true_lengths[t] for e, d, t in zip(ended, drawings, texts, strict=True)
+    ]
+    back = [np.diff(w.argmax(1)).min(initial=0) for w in windows]
+    found = readable(reader, drawings, texts, words.letters)
+    own = readable(reader, [word.drawing for word in some], texts, words.letters)
+    return {
+        "bias": config.show.bias,
+        "ended_within_twice": float(np.mean(within)),
+        "windows_that_go_back": float(np.mean(np.array(back) < 0)),
+        "read": found,
+        "read_of_the_data": own,
+        "read_share": found / max(own, 1e-9),
+    }
+
+
+def _draw(metrics: Metrics, config: HandwritingConfig, words: Words, writer: Writer) -> None:
+    texts = config.show.text.split() or list(dict.fromkeys(_texts(words.valid)))[:5]
+    figure = new_figure(11, 5)
+    left, right = figure.subplots(1, 2, width_ratios=[5, 2.4])
+    codes = one_hot(texts, words.letters)
+    for row, bias in enumerate(BIASES):
+        generator = torch_generator(config.seed, "figure", row)
+        drawings, windows, _ = writer.write(
+            *codes, config.max_points, Temperature.graves(bias), generator
+        )
+        for column, drawing in enumerate(drawings):
+            paint(left, drawing, (column, -row * 0.5), 0.85, "black")
+        left.text(-0.8, -row * 0.5, f"bias {bias:g}", fontsize="small", va="center")
+        if bias == 1.0:
+            right.imshow(windows[0].T, aspect="auto", origin="lower", cmap="magma")
+            right.set_yticks(range(len(texts[0])), list(texts[0]))
+            right.set(xlabel="point", title="the window over the letters")
+    left.set_aspect("equal")
+    left.axis("off")
+    left.set_title(", ".join(texts), fontsize="small")
+    figure.savefig(metrics.run.folder / "handwriting.png", dpi=80)
+
+
+EXHIBIT = Exhibit("Handwriting of any text.", HandwritingConfig, show)

@@ -1,0 +1,195 @@
+"""The network that writes a text: an LSTM that reads it through a soft window, and M above it.
+
+Source: Graves 2013, "Generating Sequences With Recurrent Neural Networks", section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from worldmodels.gallery.drawings import DRAW, END, Batch, Drawing
+from worldmodels.mixture import Temperature
+from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
+
+LIFTED, LAST = 0, 1
+"""The two binary numbers that M foretells of a point."""
+
+
+@dataclass
+class Reading:
+    """Where the reading LSTM stands in its text."""
+
+    h: Float[Tensor, "B H"]
+    c: Float[Tensor, "B H"]
+    window: Float[Tensor, "B L"]
+    """What it sees of the text: a weighted sum of letters."""
+    place: Float[Tensor, "B W"]
+    """Where each of the window's bumps lies; never backwards."""
+    weights: Float[Tensor, "B U"]
+    """Of each letter in the window."""
+
+
+class Writer(nn.Module):
+    """Foretells the next offset, whether the pen is lifted after it, and whether it is the last."""
+
+    def __init__(
+        self, letters: int, reading_size: int, hidden_size: int, num_mixtures: int, bumps: int
+    ) -> None:
+        super().__init__()
+        self.letters, self.bumps = letters, bumps
+        self.cell = nn.LSTMCell(3 + letters, reading_size)
+        self.bump = nn.Linear(reading_size, 3 * bumps)
+        with torch.no_grad():  # some ten points a letter, from the start
+            self.bump.bias.view(3, bumps)[2].fill_(-2.0)
+        config = MDNRNNConfig(
+            hidden_size=hidden_size, num_mixtures=num_mixtures, mixture="correlated"
+        )
+        self.mdnrnn = MDNRNN(config, 2, 1 + reading_size + letters, Heads(binary=2))
+
+    def begin(self, text: Float[Tensor, "B U L"]) -> Reading:
+        """Before the first point, at the first letter."""
+        zeros = text.new_zeros(len(text), self.cell.hidden_size)
+        place = text.new_zeros(len(text), self.bumps)
+        return Reading(zeros, zeros, text[:, 0], place, text.new_zeros(text.shape[:2]))
+
+    def read(
+        self,
+        point: Float[Tensor, "B 3"],
+        text: Float[Tensor, "B U L"],
+        known: Float[Tensor, "B U"],
+        reading: Reading,
+    ) -> Reading:
+        """A step on. Source: Graves 2013, eqs. 46 to 51.
+
+        φ(u) = Σ α exp(-β (κ - u)²),  κ' = κ + exp(κ̂): the window moves forward only.
+        """
+        h, c = self.cell(torch.cat([point, reading.window], -1), (reading.h, reading.c))
+        alpha, beta, step = self.bump(h).clamp(max=6.0).exp().chunk(3, -1)
+        place = reading.place + step
+        letters = torch.arange(text.shape[1], device=text.device)
+        distances = (place[..., None] - letters).square()
+        weights = (alpha[..., None] * torch.exp(-beta[..., None] * distances)).sum(1) * known
+        window = torch.bmm(weights[:, None], text)[:, 0]
+        return Reading(h, c, window, place, weights)
+
+    def losses(
+        self, batch: Batch, text: Float[Tensor, "B U L"], known: Float[Tensor, "B U"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Nats a point: of the offsets, and of the pen."""
+        offsets, lifted = batch.offsets, (batch.pens != DRAW).float()[..., None]
+        points = torch.cat([offsets, lifted], -1)[:, :-1]
+        reading, seen = self.begin(text), []
+        for point in points.unbind(1):
+            reading = self.read(point, text, known, reading)
+            seen.append(torch.cat([reading.h, reading.window], -1))
+        told = torch.cat([lifted[:, :-1], torch.stack(seen, 1)], -1)
+        foretold, _ = self.mdnrnn(offsets[:, :-1], told, None)
+        log_prob = foretold.mixture.log_prob(offsets[:, 1:])
+        does = torch.stack([lifted[:, 1:, 0], (batch.pens[:, 1:] == END).float()], -1)
+        assert foretold.binary is not None
+        pen = functional.binary_cross_entropy_with_logits(foretold.binary, does, reduction="none")
+        return (
+            -torch.where(batch.moved, log_prob, 0.0).sum() / batch.moved.sum(),
+            torch.where(batch.known, pen.sum(-1), 0.0).sum() / batch.known.sum(),
+        )
+
+    @torch.inference_mode()
+    def write(
+        self,
+        text: Float[Tensor, "B U L"],
+        known: Float[Tensor, "B U"],
+        most: int,
+        temperature: Temperature,
+        generator: torch.Generator,
+    ) -> tuple[list[Drawing], list[np.ndarray], list[bool]]:
+        """Writes texts until the pen is put away, or for `most` points.
+
+        Returns:
+            The drawings; the window's weights at each of their points, (N, U); whether each ended
+            by itself.
+        """
+        count = len(text)
+        point, reading = torch.zeros(count, 3), self.begin(text)
+        state: State = self.mdnrnn.initial_state(count)
+        points, windows, lasts = [], [], []
+        over = torch.zeros(count, dtype=torch.bool)
+        for _ in range(most):
+            reading = self.read(point, text, known, reading)
+            told = torch.cat([point[:, 2:], reading.h, reading.window], -1)
+            state = self.mdnrnn.step(point[:, :2], told, None, state)
+            foretold = self.mdnrnn.predict(state[0])
+            offset = foretold.mixture.sample(temperature, generator)
+            assert foretold.binary is not None
+            chances = torch.sigmoid(foretold.binary * temperature.logits)
+            does = torch.bernoulli(chances, generator=generator)
+            point = torch.cat([offset, does[:, LIFTED, None]], -1)
+            points.append(point)
+            windows.append(reading.weights)
+            lasts.append(does[:, LAST] > 0.5)
+            over |= lasts[-1]
+            if over.all():
+                break
+        return _cut(torch.stack(points, 1), torch.stack(windows, 1), torch.stack(lasts, 1))
+
+
+def _cut(
+    points: Tensor, windows: Tensor, lasts: Tensor
+) -> tuple[list[Drawing], list[np.ndarray], list[bool]]:
+    drawings, weights = [], []
+    for row, ends in enumerate(lasts):
+        length = int(ends.int().argmax()) + 1 if ends.any() else points.shape[1]
+        drawing = points[row, :length].clone()
+        drawing[-1, 2] = 1.0
+        drawings.append(drawing.numpy())
+        weights.append(windows[row, :length].numpy())
+    return drawings, weights, lasts.any(1).tolist()
+
+
+class Recogniser(nn.Module):
+    """Reads a word from its points: a bidirectional LSTM, learnt with CTC (Graves et al. 2006)."""
+
+    def __init__(self, letters: int, hidden_size: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, hidden_size, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * hidden_size, letters + 1)
+
+    def forward(self, batch: Batch) -> Float[Tensor, "T B L+1"]:
+        """Log probabilities; the last of each is the blank's."""
+        lifted = (batch.pens[:, 1:] != DRAW).float()[..., None]
+        points = torch.cat([batch.offsets[:, 1:], lifted], -1)
+        lengths = batch.known.sum(1)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            points, lengths, batch_first=True, enforce_sorted=False
+        )
+        h, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        return self.head(h).log_softmax(-1).transpose(0, 1)
+
+    def loss(self, batch: Batch, texts: Sequence[str], letters: str) -> Tensor:
+        """Nats a letter."""
+        targets = torch.tensor([letters.index(letter) for text in texts for letter in text])
+        lengths = torch.tensor([len(text) for text in texts])
+        return functional.ctc_loss(
+            self(batch),
+            targets,
+            batch.known.sum(1),
+            lengths,
+            blank=len(letters),
+            zero_infinity=True,
+        )
+
+    @torch.inference_mode()
+    def recognise(self, batch: Batch, letters: str) -> list[str]:
+        """The best path: repeated letters and blanks left out."""
+        best, lengths = self(batch).argmax(-1).T, batch.known.sum(1)
+        found = []
+        for row, length in zip(best, lengths, strict=True):
+            kept = torch.unique_consecutive(row[:length]).tolist()
+            found.append("".join(letters[k] for k in kept if k < len(letters)))
+        return found

@@ -1,0 +1,218 @@
+"""Written words: from Hershey's fonts with jitter, a cursive set, or IAM-OnDB; with their texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from worldmodels.errors import InputError
+from worldmodels.gallery.drawings import Drawing, cut, from_strokes, simplified
+from worldmodels.gallery.numbers_only import load_numbers
+
+FONTS = ("futural", "cursive", "futuram", "timesr")
+"""Hershey's Latin designs that are learnt; several other names have the same glyphs."""
+HELD_OUT_FONTS = ("scriptc", "timesi")
+ONSETS = "b c d f g h j k l m n p r s t v w z bl br ch cl dr fl gr pl qu sh sl st th tr wh"
+NUCLEI = "a e i o u y ai ea ee io oa ou"
+CODAS = "- - - b ck d f g l ll m n nd ng nt p r rd rt s ss st t x"
+STRETCH = 6.0
+"""The cursive set's x is stored divided by this."""
+
+Stroke = Float32[np.ndarray, "N 2"]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A text and how it was written."""
+
+    text: str
+    drawing: Drawing
+
+
+@dataclass(frozen=True)
+class Words:
+    """A data set."""
+
+    train: Sequence[Word]
+    valid: Sequence[Word]
+    """Texts that are not in training."""
+    other: Sequence[Word]
+    """The same, in fonts that are not in training; empty where writers are not known."""
+    scale: float
+
+    @property
+    def letters(self) -> str:
+        """All that are written in training, in order."""
+        return "".join(sorted({letter for word in self.train for letter in word.text}))
+
+    @classmethod
+    def of(cls, train: Sequence[Word], valid: Sequence[Word], other: Sequence[Word]) -> Words:
+        """Scales all by training's deviation."""
+        scale = float(np.concatenate([w.drawing[:, :2] for w in train]).std())
+        unit = np.array([scale, scale, 1], np.float32)
+        parts = [[Word(w.text, w.drawing / unit) for w in part] for part in (train, valid, other)]
+        return cls(parts[0], parts[1], parts[2], scale)
+
+
+def invented_words(count: int, generator: np.random.Generator) -> list[str]:
+    """Different words of 3 to 7 letters, of one or two syllables, that could be English."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        word = ""
+        for _ in range(generator.integers(1, 3)):
+            word += str(generator.choice(ONSETS.split())) + str(generator.choice(NUCLEI.split()))
+        word += str(generator.choice(CODAS.split())).strip("-")
+        if 3 <= len(word) <= 7:
+            found[word] = None
+    return list(found)
+
+
+@cache
+def _font(name: str) -> object:
+    try:
+        from HersheyFonts import HersheyFonts
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "handwriting needs Hershey's fonts (`pip install worldmodels-dream[gallery]`), or "
+            "--data: the cursive set's npz or a folder of IAM-OnDB"
+        ) from error
+    font = HersheyFonts()
+    font.load_default_font(name)
+    font.normalize_rendering(1.0)
+    return font
+
+
+def printed(text: str, font: str) -> list[Stroke]:
+    """A word's strokes in a font one high; y goes down.
+
+    Raises:
+        InputError: the package of fonts is missing.
+    """
+    strokes = _font(font).strokes_for_text(text)  # type: ignore[attr-defined]
+    return [np.array(s, np.float32) * [1, -1] for s in map(list, strokes) if len(s) > 1]
+
+
+def jittered_strokes(
+    strokes: Sequence[Stroke], generator: np.random.Generator, wobble: float
+) -> list[Stroke]:
+    """In a hand of its own: slanted, stretched, turned, and not quite straight."""
+    slant, turn = generator.uniform(-0.3, 0.3), generator.uniform(-0.05, 0.05)
+    across, up = generator.uniform(0.8, 1.25, 2)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    matrix = np.array([[across, 0], [-slant * up, up]]) @ rotation
+    noise = (generator.normal(0, wobble, s.shape) for s in strokes)
+    return [((s + n) @ matrix).astype(np.float32) for s, n in zip(strokes, noise, strict=True)]
+
+
+def hershey_words(
+    texts: Sequence[str], fonts: Sequence[str], wobble: float, generator: np.random.Generator
+) -> list[Word]:
+    """Each text once in each font, in a hand of its own."""
+    return [
+        Word(text, from_strokes(jittered_strokes(printed(text, font), generator, wobble)))
+        for text in texts
+        for font in fonts
+    ]
+
+
+def read_words(path: Path, epsilon: float, max_points: int) -> Words:
+    """Words of the cursive set (npz of points, offsets, text) or lines of IAM-OnDB (a folder).
+
+    One text in ten is held out. Longer ones than `max_points` are left out.
+
+    Raises:
+        InputError: there are none, or a file is broken or of another kind.
+    """
+    found = _iam(path, epsilon) if path.is_dir() else _cursive(path, epsilon)
+    kept = [word for word in found if 1 < len(word.drawing) <= max_points and word.text]
+    texts = sorted({word.text for word in kept})
+    held_out = set(texts[::10])
+    parts = [[w for w in kept if (w.text in held_out) == flag] for flag in (False, True)]
+    if not (parts[0] and parts[1]):
+        raise InputError(f"{path} has {len(kept)} words of 2 to {max_points} points: use another")
+    return Words.of(*parts, [])
+
+
+def _cursive(path: Path, epsilon: float) -> list[Word]:
+    members = load_numbers(path)
+    try:
+        points = cut(members["points"], members["offsets"])
+        texts = [str(text) for text in members["text"]]
+    except KeyError as error:
+        raise InputError(
+            f"{path} has no member {error}: points, offsets, text are needed"
+        ) from error
+    if len(points) != len(texts) or points[0].shape[-1] != 3:
+        raise InputError(f"{path} has {len(points)} words of x, y, pen and {len(texts)} texts")
+    return [
+        Word(text, from_strokes(_pen_strokes(word, epsilon)))
+        for text, word in zip(texts, points, strict=True)
+    ]
+
+
+def _pen_strokes(points: np.ndarray, epsilon: float) -> list[Stroke]:
+    """Strokes of x, y, pen_down: a point with the pen up ends one."""
+    places = points[:, :2] * [STRETCH, 1]
+    ends = np.flatnonzero(points[:, 2] < 0.5) + 1
+    strokes = [part for part in np.split(places, ends) if len(part) > 1]
+    return [simplified(stroke, epsilon) for stroke in strokes] or [places]
+
+
+def _iam(folder: Path, epsilon: float) -> list[Word]:
+    """IAM-OnDB as it is distributed: lineStrokes/**/NAME-01.xml and ascii/**/NAME.txt."""
+    texts = {path.stem: _transcription(path) for path in folder.rglob("*.txt")}
+    found = []
+    for path in sorted(folder.rglob("*.xml")):
+        name, _, line = path.stem.rpartition("-")
+        if name in texts and line.isdigit() and int(line) <= len(texts[name]):
+            strokes = [simplified(s, 100 * epsilon) for s in _ink(path)]
+            found.append(Word(texts[name][int(line) - 1], from_strokes(strokes)))
+    if not found:
+        raise InputError(
+            f"{folder} has no lineStrokes/**/*.xml with an ascii/**/*.txt: not IAM-OnDB"
+        )
+    return found
+
+
+def _transcription(path: Path) -> list[str]:
+    """The lines below `CSR:`."""
+    text = path.read_text(encoding="latin1").partition("CSR:")[2]
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _ink(path: Path) -> list[Stroke]:
+    try:
+        strokes = ElementTree.parse(path).iter("Stroke")
+        points = [[(float(p.attrib["x"]), float(p.attrib["y"])) for p in s] for s in strokes]
+    except (ElementTree.ParseError, OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path} is no IAM-OnDB line ({reason}): leave it out") from error
+    return [np.array(stroke, np.float32) for stroke in points if stroke]
+
+
+def one_hot(
+    texts: Sequence[str], letters: str
+) -> tuple[Float[Tensor, "B U L"], Float[Tensor, "B U"]]:
+    """Texts as vectors, and where there is a letter.
+
+    Raises:
+        InputError: a letter was never in training.
+    """
+    if unknown := re.sub(f"[{re.escape(letters)}]", "", "".join(texts)):
+        raise InputError(f"{unknown[0]!r} was never written in training: use {letters!r}")
+    longest = max(map(len, texts))
+    codes, known = torch.zeros(len(texts), longest, len(letters)), torch.zeros(len(texts), longest)
+    for row, text in enumerate(texts):
+        places = [letters.index(letter) for letter in text]
+        codes[row, range(len(text)), places] = 1.0
+        known[row, : len(text)] = 1.0
+    return codes, known
