@@ -85,7 +85,7 @@ class HandwritingConfig:
     """Invented words that aren't."""
     wobble: float = 0.01
     """Deviation of the fonts' points, in heights of a letter."""
-    epsilon: float = 0.01
+    epsilon: float = 0.005
     """Strokes of data files are simplified to within so much of their unit."""
     max_points: int = 300
     """Longer ones are left out."""
@@ -133,7 +133,8 @@ def words_of(config: HandwritingConfig) -> Words:
         hershey_words(some, fonts, config.wobble, generator)
         for some, fonts in ((known, FONTS), (unknown, FONTS), (unknown, HELD_OUT_FONTS))
     ]
-    return Words.of(*([w for w in part if len(w.drawing) <= config.max_points] for part in made))
+    kept = [[w for w in part if len(w.drawing) <= config.max_points] for part in made]
+    return Words.of(kept[0], kept[1], kept[2])
 
 
 def learnt(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
@@ -143,7 +144,7 @@ def learnt(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
     writer = drawn(config.seed, "writer", make=lambda: Writer(len(letters), *sizes))
 
     def loss(step: int) -> Tensor:
-        some = _picked(words.train, config, step)
+        some = _picked(words.train, config.train, config.seed, step)
         batch = batch_of([word.drawing for word in some])
         return torch.stack(writer.losses(batch, *one_hot(_texts(some), letters))).sum()
 
@@ -157,16 +158,16 @@ def learnt_recogniser(metrics: Metrics, config: HandwritingConfig, words: Words)
     reader = drawn(config.seed, "recogniser", make=lambda: Recogniser(len(letters), size))
 
     def loss(step: int) -> Tensor:
-        some = _picked(words.train, config, step)
+        some = _picked(words.train, config.recogniser, config.seed, step)
         return reader.loss(batch_of([word.drawing for word in some]), _texts(some), letters)
 
     train(metrics, "recogniser", reader, config.recogniser, loss)
     return reader
 
 
-def _picked(words: Sequence[Word], config: HandwritingConfig, step: int) -> list[Word]:
-    generator = numpy_generator(config.seed, "batch", step)
-    return [words[row] for row in generator.integers(len(words), size=config.train.batch_size)]
+def _picked(words: Sequence[Word], config: TrainConfig, seed: int, step: int) -> list[Word]:
+    generator = numpy_generator(seed, "batch", step)
+    return [words[row] for row in generator.integers(len(words), size=config.batch_size)]
 
 
 def _texts(words: Sequence[Word]) -> list[str]:
@@ -226,14 +227,15 @@ def _written(
     drawings, windows, ended = writer.write(*codes, most, bias, generator)
     true_lengths = {t: np.mean([len(w.drawing) for w in words.valid if w.text == t]) for t in texts}
     within = [
-        e and len(d) <= 2 * true_lengths[t] for e, d, t in zip(ended, drawings, texts, strict=True)
+        e and len(d) <= 2 * float(true_lengths[t])
+        for e, d, t in zip(ended, drawings, texts, strict=True)
     ]
     back = [np.diff(w.argmax(1)).min(initial=0) for w in windows]
     found = readable(reader, drawings, texts, words.letters)
     own = readable(reader, [word.drawing for word in some], texts, words.letters)
     return {
         "bias": config.show.bias,
-        "ended_within_twice": float(np.mean(within)),
+        "ended_within_twice": sum(within) / len(within),
         "windows_that_go_back": float(np.mean(np.array(back) < 0)),
         "read": found,
         "read_of_the_data": own,

@@ -175,13 +175,9 @@ class Recogniser(nn.Module):
         """Nats a letter."""
         targets = torch.tensor([letters.index(letter) for text in texts for letter in text])
         lengths = torch.tensor([len(text) for text in texts])
+        log_probs, blank = self(batch), len(letters)
         return functional.ctc_loss(
-            self(batch),
-            targets,
-            batch.known.sum(1),
-            lengths,
-            blank=len(letters),
-            zero_infinity=True,
+            log_probs, targets, batch.known.sum(1), lengths, blank, zero_infinity=True
         )
 
     @torch.inference_mode()

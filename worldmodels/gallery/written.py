@@ -139,7 +139,7 @@ def read_words(path: Path, epsilon: float, max_points: int) -> Words:
     parts = [[w for w in kept if (w.text in held_out) == flag] for flag in (False, True)]
     if not (parts[0] and parts[1]):
         raise InputError(f"{path} has {len(kept)} words of 2 to {max_points} points: use another")
-    return Words.of(*parts, [])
+    return Words.of(parts[0], parts[1], [])
 
 
 def _cursive(path: Path, epsilon: float) -> list[Word]:
