@@ -5,7 +5,7 @@ from typing import Any
 from worldmodels.errors import InputError
 
 
-def new_figure(width: float = 6.0, height: float = 4.0) -> Any:
+def new_figure(width: int | float = 6, height: int | float = 4) -> Any:
     """An empty matplotlib Figure of so many inches.
 
     Raises:

@@ -181,6 +181,31 @@ def test_risks_need_choices_and_an_end():
         replace(TINY, risk_horizons=(0,))
 
 
+def test_relatives_foretell_bits_and_a_category_without_actions():
+    heads = Heads(binary=2, categories=3)
+    mdnrnn = MDNRNN(replace(TINY, mixture="correlated"), 2, 0, heads)
+    z = torch.randn(4, 5, 2)
+    foretold, last = mdnrnn(z, None, None)
+    assert foretold.mixture.log_prob(z).shape == (4, 5)
+    assert foretold.mixture.correlation.shape == (4, 5, 2, 2, 2)
+    assert (foretold.reward, foretold.termination) == (None, None)
+    now = mdnrnn.initial_state(4)
+    for t in range(5):
+        now = mdnrnn.step(z[:, t], None, None, now)
+        single = mdnrnn.predict(now[0])
+        torch.testing.assert_close(single.binary, foretold.binary[:, t])
+        torch.testing.assert_close(single.category, foretold.category[:, t])
+    torch.testing.assert_close(now[0], last[0])
+    outputs = mdnrnn.head(now[0])
+    assert torch.equal(torch.cat([single.binary, single.category], -1), outputs[:, -5:])
+
+
+def test_a_correlated_dream_is_refused():
+    world = World(EnvConfig(id="CartPole-v1"), {}, 30.0, {})
+    with pytest.raises(InputError, match=r"mdnrnn\.mixture is correlated"):
+        Heads.of(replace(TINY, mixture="correlated"), world)
+
+
 def test_masked_mean():
     values = torch.tensor([[1.0, 2.0], [3.0, 100.0]])
     mask = torch.tensor([[True, True], [True, False]])

@@ -21,7 +21,7 @@ from torch import Tensor
 from worldmodels.errors import InputError
 from worldmodels.gallery.numbers_only import load_numbers
 
-Drawing = Float32[np.ndarray, "N 3"]
+Drawing = Float32[np.ndarray, "_ 3"]
 
 DRAW, LIFT, END = range(3)
 """What the pen does after a point: goes on, is lifted, or is put away."""
@@ -142,7 +142,7 @@ def from_strokes(strokes: Sequence[np.ndarray]) -> Drawing:
     return np.column_stack([offsets, lifts]).astype(np.float32)
 
 
-def strokes_of(drawing: Drawing) -> list[Float32[np.ndarray, "N 2"]]:
+def strokes_of(drawing: Drawing) -> list[Float32[np.ndarray, "_ 2"]]:
     """Absolute points, stroke by stroke."""
     points, lifts = drawing[:, :2].cumsum(0), np.flatnonzero(drawing[:, 2] > 0.5)
     return [stroke for stroke in np.split(points, lifts + 1) if len(stroke)]
@@ -157,9 +157,9 @@ def simplified(stroke: np.ndarray, epsilon: float) -> np.ndarray:
 class Batch:
     """Drawings side by side; step t sees point t - 1 and foretells point t."""
 
-    offsets: Float[Tensor, "B T+1 2"]
+    offsets: Float[Tensor, "B points 2"]
     """The first is the start, where the pen is put down."""
-    pens: Int64[Tensor, "B T+1"]
+    pens: Int64[Tensor, "B points"]
     """DRAW, LIFT or END after each point."""
     known: Bool[Tensor, "B T"]
     """Whether there is a point to foretell."""

@@ -28,7 +28,7 @@ from worldmodels.seeding import seed_for
 from worldmodels.trained import fill, save_model
 
 NAMES = ("densities", "arcsine", "spiral", "walk", "handwriting", "kanji", "sketch_vae", "touch")
-CONFIGS = Path("configs/gallery")
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "gallery"
 
 Model = TypeVar("Model", bound=nn.Module)
 

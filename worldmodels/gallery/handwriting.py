@@ -42,14 +42,14 @@ BIASES = (0.0, 0.5, 1.0, 2.0, 4.0)
 class WriterConfig:
     """The network."""
 
-    reading_size: int = 160
-    """Of the LSTM that reads the text; the source: 400."""
-    hidden_size: int = 320
-    """Of M above it; the source: two layers of 400."""
+    reading_size: int = 400
+    """Of the LSTM that reads the text."""
+    hidden_size: int = 400
+    """Of M above it. Differs: the source has two such layers."""
     num_mixtures: int = 20
-    """Normals; the source: 20."""
-    bumps: int = 6
-    """Of the window; the source: 10."""
+    """Normals."""
+    bumps: int = 10
+    """Of the window."""
 
     def __post_init__(self) -> None:
         check_at_least("model", self, 1, "reading_size", "hidden_size", "num_mixtures", "bumps")
@@ -90,24 +90,8 @@ class HandwritingConfig:
     max_points: int = 300
     """Longer ones are left out."""
     model: WriterConfig = field(default_factory=WriterConfig)
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=1500,
-            batch_size=48,
-            learning_rate=2e-3,
-            final_learning_rate=1e-5,
-            gradient_clip=1.0,
-        )
-    )
-    recogniser: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=1500,
-            batch_size=48,
-            learning_rate=3e-3,
-            final_learning_rate=1e-5,
-            gradient_clip=1.0,
-        )
-    )
+    train: TrainConfig = field(default_factory=TrainConfig)
+    recogniser: TrainConfig = field(default_factory=TrainConfig)
     recogniser_size: int = 96
     """Of its LSTM, in each direction."""
     show: HandwritingShowConfig = field(default_factory=HandwritingShowConfig)

@@ -45,10 +45,10 @@ TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 1.0)
 class PenConfig:
     """The network."""
 
-    hidden_size: int = 512
-    """Of the LSTM; the source: two layers of 800."""
+    hidden_size: int = 800
+    """Of the LSTM. Differs: the source has two layers of 800."""
     num_mixtures: int = 24
-    """Normals; the source: 24."""
+    """Normals."""
     dropout: float = 0.1
     """Of h, in training."""
 
@@ -86,11 +86,7 @@ class KanjiConfig:
     jitter: float = 0.1
     """Characters are stretched by up to this share in training."""
     model: PenConfig = field(default_factory=PenConfig)
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=2500, learning_rate=2e-3, final_learning_rate=1e-5, gradient_clip=1.0
-        )
-    )
+    train: TrainConfig = field(default_factory=TrainConfig)
     show: ShowConfig = field(default_factory=ShowConfig)
 
     def __post_init__(self) -> None:

@@ -128,7 +128,9 @@ def ks_distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(np.subtract(*ranks)).max())
 
 
-def paint(axes: Any, drawing: Drawing, at: tuple[float, float], size: float, color: str) -> None:
+def paint(
+    axes: Any, drawing: Drawing, at: tuple[int | float, int | float], size: float, color: str
+) -> None:
     """Draws a drawing about a place, its longer side `size` long; y goes down."""
     strokes = strokes_of(drawing)
     points = np.concatenate(strokes)

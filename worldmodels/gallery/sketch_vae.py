@@ -41,14 +41,14 @@ WHERE = (
 class SketchModelConfig:
     """Encoder and decoder."""
 
-    latent_size: int = 64
-    """Numbers of the latent vector; the paper: 128."""
-    encoder_size: int = 192
-    """Of the encoder's LSTM, in each direction; the paper: 256."""
-    hidden_size: int = 320
-    """Of the decoder; the paper: 512."""
+    latent_size: int = 128
+    """Numbers of the latent vector."""
+    encoder_size: int = 256
+    """Of the encoder's LSTM, in each direction."""
+    hidden_size: int = 512
+    """Of the decoder. Differs: the paper's LSTM is a layer-normalised or hyper one."""
     num_mixtures: int = 20
-    """Normals; the paper: 20."""
+    """Normals."""
     dropout: float = 0.1
     """Of the decoder's h, in training; the paper: of its inner products."""
 
@@ -68,8 +68,8 @@ class SketchLossConfig:
     """KL below this, as the paper counts it, costs nothing."""
     first: float = 0.01
     """Share of its weight at the start..."""
-    rate: float = 0.998
-    """...whose distance to 1 shrinks by this factor each batch; the paper: 0.9999."""
+    rate: float = 0.9999
+    """...whose distance to 1 shrinks by this factor each batch."""
 
     def __post_init__(self) -> None:
         if not self.weights or min(self.weights) <= 0:
@@ -103,11 +103,7 @@ class SketchConfig:
     """Drawings are stretched by up to this share in training."""
     model: SketchModelConfig = field(default_factory=SketchModelConfig)
     loss: SketchLossConfig = field(default_factory=SketchLossConfig)
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=1500, learning_rate=2e-3, final_learning_rate=1e-5, gradient_clip=1.0
-        )
-    )
+    train: TrainConfig = field(default_factory=TrainConfig)
     show: SketchShowConfig = field(default_factory=SketchShowConfig)
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 
-Performance = Float32[np.ndarray, "N 3"]
+Performance = Float32[np.ndarray, "_ 3"]
 """x and y from 0 to 1, and the seconds since the touch before, 0 to 5."""
 
 LONGEST = 5.0
@@ -47,10 +47,10 @@ WHERE = (
 class TouchModelConfig:
     """The network."""
 
-    hidden_size: int = 256
-    """Of the LSTM; the source: three layers of 512."""
+    hidden_size: int = 512
+    """Of the LSTM. Differs: the source has three layers of 512."""
     num_mixtures: int = 16
-    """Normals; the source: 16."""
+    """Normals."""
 
     def __post_init__(self) -> None:
         check_at_least("model", self, 1, "hidden_size", "num_mixtures")
@@ -84,15 +84,7 @@ class TouchConfig:
     length: int = 120
     """Touches of a training sequence."""
     model: TouchModelConfig = field(default_factory=TouchModelConfig)
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=4000,
-            batch_size=64,
-            learning_rate=2e-3,
-            final_learning_rate=1e-5,
-            gradient_clip=1.0,
-        )
-    )
+    train: TrainConfig = field(default_factory=TrainConfig)
     show: TouchShowConfig = field(default_factory=TouchShowConfig)
 
     def __post_init__(self) -> None:

@@ -160,7 +160,7 @@ class Recogniser(nn.Module):
         self.lstm = nn.LSTM(3, hidden_size, batch_first=True, bidirectional=True)
         self.head = nn.Linear(2 * hidden_size, letters + 1)
 
-    def forward(self, batch: Batch) -> Float[Tensor, "T B L+1"]:
+    def forward(self, batch: Batch) -> Float[Tensor, "T B symbols"]:
         """Log probabilities; the last of each is the blank's."""
         lifted = (batch.pens[:, 1:] != DRAW).float()[..., None]
         points = torch.cat([batch.offsets[:, 1:], lifted], -1)

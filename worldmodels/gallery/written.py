@@ -27,7 +27,7 @@ CODAS = "- - - b ck d f g l ll m n nd ng nt p r rd rt s ss st t x"
 STRETCH = 6.0
 """The cursive set's x is stored divided by this."""
 
-Stroke = Float32[np.ndarray, "N 2"]
+Stroke = Float32[np.ndarray, "_ 2"]
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,14 @@ class Words:
 
     @classmethod
     def of(cls, train: Sequence[Word], valid: Sequence[Word], other: Sequence[Word]) -> Words:
-        """Scales all by training's deviation."""
+        """Scales all by training's deviation; leaves out what has letters that aren't in it."""
+        letters = {letter for word in train for letter in word.text}
         scale = float(np.concatenate([w.drawing[:, :2] for w in train]).std())
         unit = np.array([scale, scale, 1], np.float32)
-        parts = [[Word(w.text, w.drawing / unit) for w in part] for part in (train, valid, other)]
+        parts = [
+            [Word(w.text, w.drawing / unit) for w in part if set(w.text) <= letters]
+            for part in (train, valid, other)
+        ]
         return cls(parts[0], parts[1], parts[2], scale)
 
 
@@ -98,7 +102,8 @@ def printed(text: str, font: str) -> list[Stroke]:
         InputError: the package of fonts is missing.
     """
     strokes = _font(font).strokes_for_text(text)  # type: ignore[attr-defined]
-    return [np.array(s, np.float32) * [1, -1] for s in map(list, strokes) if len(s) > 1]
+    flip = np.array([1, -1], np.float32)
+    return [np.array(s, np.float32) * flip for s in map(list, strokes) if len(s) > 1]
 
 
 def jittered_strokes(
@@ -161,7 +166,7 @@ def _cursive(path: Path, epsilon: float) -> list[Word]:
 
 def _pen_strokes(points: np.ndarray, epsilon: float) -> list[Stroke]:
     """Strokes of x, y, pen_down: a point with the pen up ends one."""
-    places = points[:, :2] * [STRETCH, 1]
+    places = points[:, :2] * np.array([STRETCH, 1], np.float32)
     ends = np.flatnonzero(points[:, 2] < 0.5) + 1
     strokes = [part for part in np.split(places, ends) if len(part) > 1]
     return [simplified(stroke, epsilon) for stroke in strokes] or [places]

@@ -1,0 +1,124 @@
+"""Drawings: the public formats, scaling, padding."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodels.errors import InputError
+from worldmodels.gallery.drawings import (
+    DRAW,
+    END,
+    LIFT,
+    Drawings,
+    batch_of,
+    from_strokes,
+    jittered,
+    read_drawings,
+    simplified,
+    strokes_of,
+)
+
+
+def test_sketch_rnns_npz(sketches):
+    data = read_drawings(sketches, 100)
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [40, 8, 8]
+    offsets = np.concatenate([d[:, :2] for d in data.train])
+    assert offsets.std() == pytest.approx(1, rel=1e-5)
+    assert data.scale == pytest.approx(10, rel=0.2)
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_points_and_offsets(tmp_path, scribbles, prefixed):
+    drawings = scribbles(60)
+    points, offsets = np.concatenate(drawings), np.cumsum([0, *map(len, drawings)])
+    names = ["train_", "valid_", "test_"] if prefixed else [""]
+    members = {
+        f"{name}{key}": value
+        for name in names
+        for key, value in (("points", points), ("offsets", offsets))
+    }
+    np.savez(tmp_path / "a.npz", **members)
+    data = read_drawings(tmp_path / "a.npz", 100)
+    assert [len(p) for p in (data.train, data.valid, data.test)] == (
+        [60] * 3 if prefixed else [54, 3, 3]
+    )
+    first = data.train[0][:, :2] * data.scale
+    np.testing.assert_allclose(first, drawings[0 if prefixed else 2][:, :2], rtol=1e-5)
+
+
+def test_quick_draws_ndjson(quick_draw):
+    data = read_drawings(quick_draw, 100)
+    assert len(data.train) + len(data.valid) + len(data.test) == 40  # recognised ones
+    assert (data.train[0][:, 2] == [0, 0, 1, 0, 1]).all()
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"strokes": np.zeros(3)}, "no member"),
+        ({"points": np.zeros((4, 3)), "offsets": np.array([0, 5])}, "offsets end at 5"),
+        ({"points": np.zeros((4, 3)), "offsets": np.array([0, 3, 2, 4])}, "don't rise"),
+        ({"points": np.zeros((80, 2)), "offsets": np.arange(0, 81, 2)}, "finite"),
+        ({"points": np.full((80, 3), np.nan), "offsets": np.arange(0, 81, 2)}, "finite"),
+        ({"points": np.zeros((1, 3)), "offsets": np.array([0, 1])}, "no train drawing"),
+    ],
+)
+def test_foreign_files_are_named(tmp_path, members, message):
+    np.savez(tmp_path / "a.npz", **members)
+    with pytest.raises(InputError, match=message):
+        read_drawings(tmp_path / "a.npz", 100)
+
+
+@pytest.mark.parametrize(
+    "text", ["no json", json.dumps({"word": "cat"}), json.dumps({"drawing": 3})]
+)
+def test_foreign_lines_are_named(tmp_path, text):
+    (tmp_path / "a.ndjson").write_text(text)
+    with pytest.raises(InputError, match=r"a\.ndjson is no ndjson"):
+        read_drawings(tmp_path / "a.ndjson", 100)
+
+
+def test_strokes_there_and_back():
+    strokes = [np.array([[1.0, 2.0], [3.0, 2.0]]), np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]])]
+    drawing = from_strokes(strokes)
+    assert drawing.tolist() == [[0, 0, 0], [2, 0, 1], [-3, -2, 0], [1, 1, 0], [1, -1, 1]]
+    for found, stroke in zip(strokes_of(drawing), strokes, strict=True):
+        np.testing.assert_allclose(found + strokes[0][0], stroke)
+
+
+def test_simplified_keeps_corners():
+    line = np.column_stack([np.linspace(0, 1, 50), np.zeros(50)])
+    corner = np.concatenate([line, line[-1] + line[1:, ::-1]])
+    np.testing.assert_allclose(simplified(corner, 0.01), [[0, 0], [1, 0], [1, 1]], atol=1e-6)
+
+
+def test_a_batch_knows_what_is_there():
+    drawings = [
+        np.array([[1, 2, 0], [3, 4, 1], [5, 6, 1]], np.float32),
+        np.array([[0, 0, 0], [7, 8, 1]], np.float32),
+    ]
+    batch = batch_of(drawings)
+    assert batch.offsets[:, 0].abs().sum() == 0
+    assert batch.offsets[1].tolist() == [[0, 0], [0, 0], [7, 8], [0, 0]]
+    assert batch.pens.tolist() == [[DRAW, DRAW, LIFT, END], [DRAW, DRAW, END, DRAW]]
+    assert batch.known.tolist() == [[True, True, True], [True, True, False]]
+    assert batch.moved.tolist() == [[True, True, True], [False, True, False]]
+    assert torch.equal(batch.pen_inputs.argmax(-1), batch.pens[:, :-1])
+
+
+def test_jitter_stretches_and_keeps_the_pen():
+    drawing = np.array([[1, 2, 0], [3, 4, 1]], np.float32)
+    found = jittered(drawing, 0.1, np.random.default_rng(0))
+    factors = found[:, :2] / drawing[:, :2]
+    assert np.ptp(factors, axis=0) == pytest.approx([0, 0], abs=1e-6)
+    assert (np.abs(factors - 1) <= 0.1).all()
+    assert (found[:, 2] == drawing[:, 2]).all()
+
+
+def test_long_drawings_are_left_out(scribbles):
+    parts = {name: scribbles(30) for name in ("train", "valid", "test")}
+    data = Drawings.of(parts, 8)
+    assert max(len(d) for d in data.train) <= 8
+    assert data.longest <= 8

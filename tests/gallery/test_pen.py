@@ -1,0 +1,72 @@
+"""The drawing network: its loss by another way, its samples, and what they are compared by."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch.nn import functional
+
+from worldmodels.gallery.drawings import batch_of
+from worldmodels.gallery.exhibit import drawn
+from worldmodels.gallery.pen import Pen, Statistics, ks_distance
+from worldmodels.mixture import Temperature
+
+
+@pytest.fixture
+def pen():
+    return drawn(0, "pen", make=lambda: Pen(8, 3, 2))
+
+
+def test_losses_are_those_of_single_steps(pen, scribbles):
+    drawings, condition = scribbles(3), torch.randn(3, 2)
+    batch, xy, lifts, count = batch_of(drawings), 0.0, 0.0, 0
+    with torch.no_grad():
+        for row, drawing in enumerate(drawings):
+            state = pen.mdnrnn.initial_state(1)
+            for t in range(len(drawing)):
+                told = torch.cat([batch.pen_inputs[row, t][None], condition[row : row + 1]], -1)
+                state = pen.mdnrnn.step(batch.offsets[row, t][None], told, None, state)
+                foretold = pen.mdnrnn.predict(state[0])
+                xy -= foretold.mixture.log_prob(batch.offsets[row, t + 1][None]).item()
+                target = batch.pens[row, t + 1][None]
+                lifts += functional.cross_entropy(foretold.category, target).item()
+                count += 1
+        found = [part.item() for part in pen.losses(batch, condition)]
+    assert found == pytest.approx([xy / count, lifts / count], rel=1e-4)
+
+
+def test_drawings_end_where_the_pen_is_put_away(pen):
+    condition = torch.zeros(200, 2)
+    found = pen.draw(200, 15, Temperature(), torch.Generator().manual_seed(0), condition)
+    assert len(found) == 200
+    lengths = np.array([len(drawing) for drawing in found])
+    assert lengths.max() <= 15
+    assert len(set(lengths)) > 5
+    assert all(drawing[-1, 2] == 1 for drawing in found)
+    again = pen.draw(200, 15, Temperature(), torch.Generator().manual_seed(0), condition)
+    assert all((a == b).all() for a, b in zip(found, again, strict=True))
+
+
+def test_cold_drawings_are_alike(pen):
+    condition = torch.zeros(20, 2)
+    cold = Temperature.world_models(1e-9)
+    found = pen.draw(20, 10, cold, torch.Generator().manual_seed(0), condition)
+    np.testing.assert_allclose(found[0], found[-1], atol=1e-3)
+
+
+def test_statistics_count_strokes_and_points():
+    drawing = np.zeros((6, 3), np.float32)
+    drawing[[1, 5], 2] = 1
+    found = Statistics.of([drawing, drawing[:2]])
+    assert found.strokes.tolist() == [2, 1]
+    assert found.points.tolist() == [2, 4, 2]
+
+
+def test_ks_distance_is_scipys():
+    generator = np.random.default_rng(0)
+    a, b = generator.poisson(5, 300), generator.poisson(6, 200)
+    assert ks_distance(a, b) == pytest.approx(scipy.stats.ks_2samp(a, b).statistic)
+    assert ks_distance(a, a) == 0
+    assert math.isclose(ks_distance(np.zeros(3), np.ones(4)), 1)

@@ -1,0 +1,110 @@
+"""Touch performances: the public formats, the split, the baselines, responses."""
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodels.errors import InputError
+from worldmodels.gallery.exhibit import drawn
+from worldmodels.gallery.touch import (
+    Split,
+    TouchShowConfig,
+    baselines,
+    read_performances,
+    respond,
+    taps,
+    windows,
+)
+from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+
+
+def test_tiny_performance_arrays(performances):
+    found = read_performances(performances)
+    assert len(found) == 30
+    assert found[0].shape == (20, 3)
+
+
+def test_points_are_clipped_to_their_ranges(tmp_path):
+    points = np.tile([[-0.5, 0.5, 0.0], [0.5, 2.0, 2000.0]], (12, 1))
+    np.savez(tmp_path / "a.npz", points=points, offsets=np.arange(0, 25, 2))
+    found = read_performances(tmp_path / "a.npz")
+    np.testing.assert_allclose(found[0], [[0, 0.5, 0], [0.5, 1, 5]])
+
+
+def test_impsy_logs(tmp_path):
+    for number in range(12):
+        lines = [
+            "2026-11-25T10:00:00.000000,interface,0.25,0.5",
+            "2026-11-25T10:00:00.100000,rnn,0.9,0.9",
+            "2026-11-25T10:00:00.500000,interface,0.5,0.75",
+        ]
+        (tmp_path / f"{number:02d}-3d.log").write_text("\n".join(lines))
+    found = read_performances(tmp_path)
+    np.testing.assert_allclose(found[0], [[0.25, 0.5, 0], [0.5, 0.75, 0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "line", ["yesterday,interface,0.2,0.3", "2026-11-25T10:00:00,interface,a,b"]
+)
+def test_foreign_logs_are_named(tmp_path, line):
+    (tmp_path / "a.log").write_text(line)
+    with pytest.raises(InputError, match=r"a\.log is no IMPSY log"):
+        read_performances(tmp_path)
+
+
+def test_too_few_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", points=np.zeros((4, 3)), offsets=np.array([0, 2, 4]))
+    with pytest.raises(InputError, match="has 2 performances"):
+        read_performances(tmp_path / "a.npz")
+
+
+def split_of(count=40, seed=0):
+    generator = np.random.default_rng(seed)
+    made = [generator.uniform(0, 1, (int(generator.integers(5, 30)), 3)) for _ in range(count)]
+    return Split.of([part.astype(np.float32) for part in made], 0)
+
+
+def test_whole_performances_are_held_out():
+    split = split_of()
+    assert (len(split.train), len(split.test)) == (36, 4)
+    together = np.concatenate(split.train)
+    np.testing.assert_allclose(together.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(together.std(0), 1, atol=1e-5)
+    seen = {part.tobytes() for part in split.train}
+    assert not any(part.tobytes() in seen for part in split.test)
+
+
+def test_windows_lie_within_performances():
+    split = split_of()
+    values, known = windows(split.train, [0, 1, 2], 12, np.random.default_rng(0))
+    for row in range(3):
+        count = int(known[row].sum()) + 1
+        assert count == min(12, len(split.train[row]))
+        whole = torch.from_numpy(split.train[row]).float()
+        stretches = whole.unfold(0, count, 1).mT
+        assert (stretches == values[row, :count]).all(-1).all(-1).any()
+        assert (values[row, count:] == 0).all()
+
+
+def test_a_normal_beats_persistence_where_touches_forget():
+    found = baselines(split_of(400))
+    uniform = 3 * 0.5 * np.log(2 * np.pi * np.e)  # a normal's, in units of the deviation
+    assert found["normal"] == pytest.approx(uniform, abs=0.1)
+    assert found["persistence"] == pytest.approx(uniform + 1.5 * np.log(2), abs=0.1)
+
+
+def test_responses_fill_their_time():
+    split = split_of()
+    config = MDNRNNConfig(hidden_size=8, num_mixtures=3, mixture="joint")
+    model = drawn(0, "touch", make=lambda: MDNRNN(config, 3, 0, Heads()))
+    generator = torch.Generator().manual_seed(0)
+    played = respond(model, split, split.test[0], TouchShowConfig(seconds=3.0), generator)
+    assert played[:, 2].sum() >= 3.0 > played[:-1, 2].sum()
+    assert (played >= 0).all()
+    assert (played[:, :2] <= 1).all()
+
+
+def test_taps_are_touches_alone():
+    times = np.array([0.0, 0.01, 0.5, 0.5, 0.01, 0.01, 0.9])
+    performance = np.column_stack([np.zeros((7, 2)), times]).astype(np.float32)
+    assert taps(performance) == pytest.approx(2 / 4)

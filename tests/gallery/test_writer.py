@@ -1,0 +1,87 @@
+"""The network that writes and the one that reads."""
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodels.errors import InputError
+from worldmodels.gallery.drawings import batch_of
+from worldmodels.gallery.exhibit import drawn
+from worldmodels.gallery.writer import Recogniser, Writer
+from worldmodels.gallery.written import one_hot
+from worldmodels.mixture import Temperature
+
+TEXTS = ["abba", "cab"]
+
+
+@pytest.fixture
+def writer():
+    return drawn(0, "writer", make=lambda: Writer(3, 8, 8, 3, 2))
+
+
+def test_letters_are_one_hot():
+    codes, known = one_hot(TEXTS, "abc")
+    assert codes.argmax(-1)[0].tolist() == [0, 1, 1, 0]
+    assert known.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    assert codes[1, 3].sum() == 0
+    with pytest.raises(InputError, match="'x' was never written"):
+        one_hot(["ax"], "abc")
+
+
+def test_the_window_moves_forwards_and_sees_no_padding(writer, scribbles):
+    codes, known = one_hot(TEXTS, "abc")
+    reading, places = writer.begin(codes), []
+    for point in torch.randn(12, 2, 3):
+        reading = writer.read(point, codes, known, reading)
+        places.append(reading.place)
+        assert reading.weights[1, 3] == 0
+        expected = (reading.weights[..., None] * codes).sum(1)
+        torch.testing.assert_close(reading.window, expected)
+    assert (torch.stack(places).diff(dim=0) > 0).all()
+
+
+def test_the_window_is_graves(writer):
+    codes, known = one_hot(TEXTS, "abc")
+    reading = writer.read(torch.randn(2, 3), codes, known, writer.begin(codes))
+    alpha, beta, step = writer.bump(reading.h).exp().chunk(3, -1)
+    by_hand = sum(alpha[0, k] * torch.exp(-beta[0, k] * (step[0, k] - 2) ** 2) for k in range(2))
+    torch.testing.assert_close(reading.weights[0, 2], by_hand)
+
+
+def test_gradients_reach_the_window(writer, scribbles):
+    batch = batch_of(scribbles(2))
+    sum(writer.losses(batch, *one_hot(TEXTS, "abc"))).backward()
+    assert writer.bump.weight.grad.abs().sum() > 0
+    assert all(p.grad.isfinite().all() for p in writer.parameters() if p.grad is not None)
+
+
+def test_writing_ends_by_itself_or_is_cut(writer):
+    codes = one_hot(TEXTS * 20, "abc")
+    drawings, windows, ended = writer.write(
+        *codes, 9, Temperature(), torch.Generator().manual_seed(0)
+    )
+    assert len(drawings) == len(windows) == len(ended) == 40
+    for drawing, window, by_itself in zip(drawings, windows, ended, strict=True):
+        assert window.shape == (len(drawing), 4)
+        assert by_itself or len(drawing) == 9
+        assert drawing[-1, 2] == 1
+    assert any(ended)
+
+
+def test_a_recogniser_learns_letters_that_differ(scribbles):
+    letters, texts = "abc", ["ab", "c", "ba"]
+    shapes = {
+        "a": [[1, 0, 0], [1, 0, 1]],
+        "b": [[0, 1, 0], [0, 1, 1]],
+        "c": [[-1, -1, 0], [0, -1, 1]],
+    }
+    drawings = [np.array([row for k in t for row in shapes[k]], np.float32) for t in texts]
+    reader, batch = drawn(0, "reader", make=lambda: Recogniser(3, 16)), batch_of(drawings)
+    assert reader.recognise(batch, letters) != texts
+    optimizer = torch.optim.Adam(reader.parameters(), 0.02)
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss = reader.loss(batch, texts, letters)
+        loss.backward()
+        optimizer.step()
+    assert reader.recognise(batch, letters) == texts
