@@ -6,15 +6,8 @@ import torch
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.exhibit import drawn
-from worldmodels.gallery.touch import (
-    Split,
-    TouchShowConfig,
-    baselines,
-    read_performances,
-    respond,
-    taps,
-    windows,
-)
+from worldmodels.gallery.performances import Split, read_performances, windows
+from worldmodels.gallery.touch import TouchShowConfig, baselines, respond, taps
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 
 

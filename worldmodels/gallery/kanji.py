@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32
 from torch import Tensor
 
 from worldmodels.errors import check_above_zero, check_at_least, check_share
@@ -26,17 +23,15 @@ from worldmodels.gallery.drawings import (
     batch_of,
     jittered,
     read_drawings,
-    strokes_of,
 )
 from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
 from worldmodels.gallery.kanjivg import kanjivg_files, read_kanjivg
+from worldmodels.gallery.likeness import Likeness
 from worldmodels.gallery.pen import Pen, Statistics, ks_distance, paint
 from worldmodels.mixture import Temperature
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 
-SIDE = 24
-"""Pixels of the pictures by which characters are compared."""
 INVENTED = 60
 TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
@@ -139,37 +134,6 @@ def nats(pen: Pen, drawings: Sequence[Drawing]) -> tuple[float, float]:
         weights += counts
     xy, lift = totals / weights
     return float(xy), float(lift)
-
-
-def picture(drawing: Drawing) -> Float32[np.ndarray, " P"]:
-    """A small blurred picture of a drawing, of length 1, to compare shapes by."""
-    strokes = strokes_of(drawing)
-    points = np.concatenate(strokes)
-    low, high = points.min(0), points.max(0)
-    scale = (SIDE - 5) / max(float((high - low).max()), 1e-6)
-    image = np.zeros((SIDE, SIDE), np.uint8)
-    for stroke in strokes:
-        places = (stroke - (low + high) / 2) * scale + SIDE / 2
-        cv2.polylines(image, [np.round(places * 16).astype(np.int32)], False, 255, 1, 8, 4)
-    blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.2).ravel()
-    return blurred / max(float(np.linalg.norm(blurred)), 1e-6)
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """How close characters come to the training set."""
-
-    train: Sequence[Drawing]
-
-    @cached_property
-    def _pictures(self) -> np.ndarray:
-        return np.stack([picture(drawing) for drawing in self.train])
-
-    def nearest(self, drawings: Sequence[Drawing]) -> tuple[np.ndarray, np.ndarray]:
-        """Index of each drawing's nearest training neighbour, and their cosine."""
-        cosines = np.stack([picture(drawing) for drawing in drawings]) @ self._pictures.T
-        best = cosines.argmax(1)
-        return best, cosines[np.arange(len(best)), best]
 
 
 def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
