@@ -1,13 +1,30 @@
-"""Measure C on official test episodes, beside the baselines."""
+"""Measure C on official test episodes: evaluate.py --run RUN, or evaluate.py BUNDLE."""
 
-from worldmodels.config import begin, one_line_errors
-from worldmodels.stages.evaluate import evaluate
+import sys
+from dataclasses import dataclass, field
+
+from worldmodels.config import begin, one_line_errors, parse
+from worldmodels.stages.evaluate import EvaluateConfig, evaluate, evaluate_bundle
+from worldmodels.workers import WorkersConfig
+
+ABOUT = "Measure C on official test episodes, beside the baselines: a run's, or a BUNDLE's."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sections:
+    """What measuring a bundle has to know."""
+
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
 
 
 def main() -> None:
-    config, run = begin(
-        "Measure C on official test episodes, beside the baselines.", show=["evaluate", "workers"]
-    )
+    if sys.argv[1:] and not sys.argv[1].startswith("-"):
+        name, flags = sys.argv[1], sys.argv[2:]
+        sections, run = parse(Sections, ABOUT, ["--run=runs/evaluated", *flags])
+        evaluate_bundle(name, run, sections.evaluate, sections.workers)
+        return
+    config, run = begin(ABOUT, show=["evaluate", "workers"])
     evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
     print(f"next: python scripts/watch.py --run {run.folder}")
 

@@ -77,7 +77,10 @@ class Bundle:
         }
 
     def _card(self) -> str:
-        lines = "\n".join(f"- {name}: {value}" for name, value in self.about.items())
+        about = {name: value for name, value in self.about.items() if name != "scores"}
+        if scores := self.about.get("scores"):
+            about["score"] = _told(scores)
+        lines = "\n".join(f"- {name}: {value}" for name, value in about.items())
         return (
             f"# A world model of {self.world.config.id}\n\n"
             f"V with {self.vae.config.latent_size} latents, M with "
@@ -132,6 +135,18 @@ def _starts(path: Path, latent_size: int, action_size: int) -> Starts:
     if not count or {k: tuple(v.shape) for k, v in tensors.items()} != shapes | {"first": (count,)}:
         raise InputError(f"{path} holds no start windows that fit: make the bundle again")
     return Starts(**tensors)
+
+
+def _told(scores: Mapping[str, Any]) -> str:
+    """Scores in a line: the agent's, and the means of the policies without eyes."""
+    low, high = scores["ci95"]
+    names = "split", "episodes", "seeds", "mean", "std", "ci95"
+    blind = ", ".join(f"{k} {v:.1f}" for k, v in scores.items() if k not in names)
+    return (
+        f"{scores['mean']:.1f} ± {scores['std']:.1f}, 95% of the mean {low:.1f} to {high:.1f}, "
+        f"over {scores['episodes']} {scores['split']} episodes of the official environment"
+        + (f" ({blind})" if blind else "")
+    )
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from worldmodels.bundle import Bundle
+from worldmodels.bundle import Bundle, bundle_folder
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import draw_starts
 from worldmodels.envs.dream import DreamConfig
@@ -68,45 +70,97 @@ def evaluate(
     """
     with Metrics(run, "evaluate") as metrics:
         _write_bundle(run, dream, seed)
-        bundle = Bundle.load(run.bundle)
-        bundle_hash = file_hash(run.bundle / "weights.safetensors")
-        seeds = environment_seeds(config.split, config.first, config.episodes)
-        if known := _measured(run, [seeds[0], len(seeds)], bundle_hash):
+        if known := _measured(run, run.bundle, config):
+            _sign(run.bundle, known)
             return known
-        returns = _play(run, bundle, seeds, workers)
-        baselines = {
+        parts = _parts(run)
+        report = _measure(run, run.bundle, config, workers)
+        report["real_frames"] = _real_frames(parts, load_world(run))
+        report["seconds"] = _active_seconds(parts) + metrics.seconds
+    _publish(run, run.bundle, report)
+    _sign(run.bundle, report)
+    return report
+
+
+def evaluate_bundle(
+    name: str, run: Run, config: EvaluateConfig, workers: WorkersConfig
+) -> dict[str, Any]:
+    """Measures a bundle that is finished, a shipped one or another's.
+
+    Args:
+        name: of a shipped bundle, or a folder.
+        run: where evaluation.json goes.
+        config: which episodes.
+        workers: where they run.
+
+    Raises:
+        InputError: there is no such bundle, or it is broken.
+    """
+    folder = bundle_folder(name)
+    with Metrics(run, "evaluate") as metrics:
+        if known := _measured(run, folder, config):
+            return known
+        report = _measure(run, folder, config, workers)
+        report["seconds"] = metrics.seconds
+    _publish(run, folder, report)
+    return report
+
+
+def _measure(
+    run: Run, folder: Path, config: EvaluateConfig, workers: WorkersConfig
+) -> dict[str, Any]:
+    bundle = Bundle.load(folder)
+    seeds = environment_seeds(config.split, config.first, config.episodes)
+    returns = _play(run, folder, bundle, seeds, workers)
+    return {
+        "environment": bundle.world.config.id,
+        "split": config.split,
+        "episodes": len(seeds),
+        **asdict(interval(returns)),
+        "returns": returns,
+        "seeds": [seeds[0], len(seeds)],
+        "baselines": {
             name: _beside(
                 returns, evaluate_blind(bundle.world, policy, argument, seeds, workers)[0]
             )
             for name, policy, argument in blind_policies(bundle.world)
-        }
-        report = {
-            "environment": bundle.world.config.id,
-            "split": config.split,
-            "episodes": len(seeds),
-            **asdict(interval(returns)),
-            "returns": returns,
-            "seeds": [seeds[0], len(seeds)],
-            "baselines": baselines,
-            "real_frames": _real_frames(_parts(run), bundle.world),
-            "seconds": _active_seconds(_parts(run)) + metrics.seconds,
-            "cores": cores(),
-            "command": " ".join(sys.argv),
-            "versions": package_versions(),
-            "bundle_sha256": bundle_hash,
-        }
+        },
+        "cores": cores(),
+        "command": " ".join(sys.argv),
+        "versions": package_versions(),
+        "bundle_sha256": file_hash(folder / "weights.safetensors"),
+    }
+
+
+def _publish(run: Run, folder: Path, report: dict[str, Any]) -> None:
     save_json(run.evaluation_file, report)
-    _histogram(run, returns, baselines)
-    _tell(report, run)
-    return report
+    _histogram(run, report["returns"], report["baselines"])
+    _tell(report, run, folder)
 
 
-def _measured(run: Run, seeds: list[int], bundle_hash: str) -> dict[str, Any] | None:
+def _sign(folder: Path, report: dict[str, Any]) -> None:
+    """Writes the scores into the bundle's description and card; its weights stay as they are."""
+    bundle = Bundle.load(folder)
+    names = "split", "episodes", "seeds", "mean", "std", "ci95"
+    scores = {name: report[name] for name in names}
+    scores |= {name: row["mean"] for name, row in report["baselines"].items()}
+    made = {"command": _without_run(report["command"]), "licence": "MIT", "scores": scores}
+    replace(bundle, about=bundle.about | made).save(folder)
+
+
+def _without_run(command: str) -> str:
+    """A command line less its folder, which is nobody else's."""
+    return re.sub(r" --run[ =]\S+", "", command)
+
+
+def _measured(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] | None:
     """What evaluation.json holds, if that is this bundle on these episodes."""
     if not run.evaluation_file.exists():
         return None
     report: dict[str, Any] = load_json(run.evaluation_file)
-    if (report.get("seeds"), report.get("bundle_sha256")) != (seeds, bundle_hash):
+    first = environment_seeds(config.split, config.first, 1)[0]
+    wanted = [first, config.episodes], file_hash(folder / "weights.safetensors")
+    if (report.get("seeds"), report.get("bundle_sha256")) != wanted:
         return None
     say(f"{run.evaluation_file} is there already")
     return report
@@ -136,9 +190,11 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
     ).save(run.bundle)
 
 
-def _play(run: Run, bundle: Bundle, seeds: list[int], workers: WorkersConfig) -> np.ndarray:
+def _play(
+    run: Run, folder: Path, bundle: Bundle, seeds: list[int], workers: WorkersConfig
+) -> np.ndarray:
     """The agent's returns, chunk by chunk; chunks already played by this bundle are kept."""
-    senses = Senses.of_bundle(run.bundle)
+    senses = Senses.of_bundle(folder)
     measure = RealEvaluation(
         bundle.world, senses, bundle.controller, workers, official=True, label="evaluate"
     )
@@ -219,7 +275,7 @@ def _histogram(run: Run, returns: np.ndarray, baselines: dict[str, Any]) -> None
     figure.savefig(run.folder / "histogram.png", dpi=120)
 
 
-def _tell(report: dict[str, Any], run: Run) -> None:
+def _tell(report: dict[str, Any], run: Run, folder: Path) -> None:
     rows = {"agent": report, **report["baselines"]}
     say(f"{report['environment']}, {report['episodes']} {report['split']} episodes:")
     for name, row in rows.items():
@@ -228,4 +284,4 @@ def _tell(report: dict[str, Any], run: Run) -> None:
         if "paired_ci95" in row:
             line += "   agent's lead: [{:.1f}, {:.1f}]".format(*row["paired_ci95"])
         say(line)
-    say(f"{run.evaluation_file} holds the numbers, {run.bundle} the agent")
+    say(f"{run.evaluation_file} holds the numbers, {folder} the agent")

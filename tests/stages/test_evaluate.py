@@ -1,0 +1,56 @@
+"""A finished bundle is measured by name: the same returns again, and mistakes in a line."""
+
+import shutil
+
+import pytest
+
+from worldmodels.bundle import Bundle
+from worldmodels.files import file_hash, load_json
+
+FEW = ["--evaluate.episodes=3", "--workers.processes=1"]
+
+
+@pytest.fixture
+def bundle(script, smoke_copy):
+    """Of a tiny run, which is gone."""
+    run = smoke_copy("episodes", "vae", "latents", "mdnrnn", "controller")
+    script("evaluate", "--run", run.folder, *FEW)
+    kept = run.folder.parent / "kept"
+    shutil.move(run.bundle, kept)
+    report = load_json(run.evaluation_file)
+    shutil.rmtree(run.folder)
+    return kept, report
+
+
+def test_the_card_tells_the_score(bundle):
+    folder, report = bundle
+    about = Bundle.load(folder).about
+    assert about["scores"]["mean"] == report["mean"]
+    assert about["scores"]["seeds"] == report["seeds"]
+    assert about["licence"] == "MIT"
+    assert "--run" not in about["command"]
+    card = (folder / "README.md").read_text()
+    assert f"{report['mean']:.1f} ± {report['std']:.1f}" in card
+    assert "3 test episodes" in card
+    assert file_hash(folder / "weights.safetensors") == report["bundle_sha256"]
+
+
+def test_a_bundle_returns_the_same_again(bundle, script, tmp_path, capsys):
+    folder, report = bundle
+    script("evaluate", folder, "--run", tmp_path / "again", *FEW)
+    again = load_json(tmp_path / "again" / "evaluation.json")
+    assert again["returns"] == report["returns"]
+    assert again["baselines"]["random"]["returns"] == report["baselines"]["random"]["returns"]
+    assert again["bundle_sha256"] == report["bundle_sha256"]
+    assert f"{folder} the agent" in capsys.readouterr().out
+    script("evaluate", folder, "--run", tmp_path / "again", *FEW)
+    assert "is there already" in capsys.readouterr().out
+    script("evaluate", folder, "--run", tmp_path / "again", *FEW, "--evaluate.split=final")
+    fresh = load_json(tmp_path / "again" / "evaluation.json")
+    assert fresh["seeds"] == [300_000_000, 3]
+
+
+def test_no_such_bundle(script, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        script("evaluate", "nobody", *FEW)
+    assert "nobody is no bundle" in capsys.readouterr().err
