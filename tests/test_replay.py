@@ -31,7 +31,8 @@ def source(tmp_path):
         terminated = flags.copy()
         terminated[-1] = index == 1
         files.append(tmp_path / f"00_{index:06d}.npz")
-        LatentEpisode(frames, frames, steps, counts, counts, terminated, flags).save(files[-1])
+        rest = steps, counts, counts, terminated, flags, flags
+        LatentEpisode(frames, frames, *rest).save(files[-1])
     return EpisodeSource(files)
 
 

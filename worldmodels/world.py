@@ -49,18 +49,28 @@ class EnvConfig:
     """Reward of each frame in the dream (count), or the constant itself."""
     terminates: bool = True
     """Whether M is to foretell the end of an episode."""
+    harm_redness: float | None = None
+    """A picture redder than the one before by more than this, of 255 on average, shows a harm:
+    Doom's reddens when a shot hits. none: no picture does."""
+    mirrored_actions: tuple[int, ...] = ()
+    """The choices in a mirror, where the world looks and behaves the same in one: [0, 2, 1] swaps
+    the last two. M then learns from each episode's mirror image too; none: it doesn't."""
     last_frame: bool = True
     """Whether the last picture of an episode is real (ViZDoom returns zeros)."""
 
     def __post_init__(self) -> None:
         check_at_least("env", self, 1, "action_repeat", "max_episode_steps")
-        check_above_zero("env", self, "count_limit")
+        check_above_zero("env", self, "count_limit", "harm_redness")
         if self.crop is not None and not (
             0 <= self.crop[0] < self.crop[1] and 0 <= self.crop[2] < self.crop[3]
         ):
             raise InputError(f"env.crop is {self.crop}: top < bottom and left < right are needed")
         if self.size != 64:
             raise InputError(f"env.size is {self.size}: V's layers are made for 64")
+        if sorted(self.mirrored_actions) != list(range(len(self.mirrored_actions))):
+            raise InputError(
+                f"env.mirrored_actions is {list(self.mirrored_actions)}: each choice is needed once"
+            )
         if self.reward == "count" and not self.count_attribute:
             raise InputError("env.count_attribute is missing: reward `count` needs it")
 

@@ -31,7 +31,8 @@ def latent_episode(number):
     t = code[:steps].astype(np.float32)
     mu = np.stack([code, -code], 1).astype(np.float16)
     ends = np.arange(steps) == steps - 1
-    return LatentEpisode(mu, mu / 4, t[:, None] + 0.5, 2 * t, 3 * t, ends, np.zeros(steps, bool))
+    rest = 2 * t, 3 * t, ends, np.zeros(steps, bool), np.arange(steps) % 3 == 1
+    return LatentEpisode(mu, mu / 4, t[:, None] + 0.5, *rest)
 
 
 @pytest.fixture
@@ -92,6 +93,8 @@ def test_windows_are_in_step_with_their_episode(latents):
             assert torch.equal(batch.counts[row, :steps], 3 * t)
             last = 100 * number + LENGTHS[number] - 1
             assert torch.equal(batch.terminated[row, :steps], (t == last).float())
+            harmed = (torch.arange(steps) + t[0] - 100 * number) % 3 == 1
+            assert torch.equal(batch.harmed[row, :steps], harmed.float())
             assert torch.equal(batch.first[row, :steps], (t == 100 * number).float())
             known = (t < last) | LAST_FRAME[number]
             assert torch.equal(batch.next_known[row, :steps], known)
@@ -194,3 +197,14 @@ def test_the_top_level_has_the_best_rounds_latents(rounds):
 def test_a_round_without_latents_of_its_own(rounds):
     with pytest.raises(InputError, match=r"nothing of this round: run `scripts/encode.py` again"):
         rounds("run/rounds/02", 0, 1)
+
+
+def test_mirror_images_are_drawn_where_they_are_asked_for(tmp_run):
+    for folder in (tmp_run.latents, tmp_run.latents / "mirrored"):
+        folder.mkdir(parents=True)
+        for number in range(2):
+            latent_episode(number).save(folder / f"00_{number:06d}.npz")
+    plain, both = (latent_source(tmp_run, 0.5, mirrored=flag) for flag in (False, True))
+    assert [path.parent.name for path in plain.new] == ["latents"] * 2
+    assert [path.parent.name for path in both.new] == ["latents", "mirrored"] * 2
+    assert sorted({path.name for path in both.new}) == ["00_000000.npz", "00_000001.npz"]

@@ -308,6 +308,28 @@ def test_expected_ends_weigh_rewards_with_the_chance_to_be_there(engine):
     assert env.step(np.zeros((3, 2), np.float32))[1] == pytest.approx(reward)
 
 
+@pytest.mark.parametrize("engine", ["reference", "float32"])
+def test_harms_of_the_choices_weigh_rewards(engine):
+    config = MDNRNNConfig(hidden_size=6, num_mixtures=2, risk_horizons=(4, 2))
+    mdnrnn = MDNRNN(config, 3, 2, Heads(choices=2)).requires_grad_(False)
+    logits = torch.tensor([[9.0, 9.0], [-1.0, -3.0]])  # by horizon and choice
+    mdnrnn.risk_layers[0].weight.zero_()
+    mdnrnn.risk_layers[0].bias.copy_(logits.flatten())
+    starts = Starts(torch.randn(4, 3, 3), torch.randn(4, 3, 2), torch.zeros(4))
+    world = EnvConfig(reward="constant", reward_per_frame=2.0, terminates=False)
+    settings = DreamConfig(horizon=6, termination="risk", engine=engine)
+    options = {"autoreset_mode": AutoresetMode.DISABLED}
+    env = DreamEnv(mdnrnn, starts, Actions("discrete", counts=(2,)), world, settings, 2, **options)
+    env.reset(seed=0)
+    actions = np.array([[1, 0], [0, 1]], np.float32)
+    harmless = np.sqrt(1 / (1 + np.exp([-1.0, -3.0])))
+    for t in range(6):
+        rewards, terminated, truncated = env.step(actions)[1:4]
+        assert rewards == pytest.approx(2.0 * harmless ** (t + 1), rel=1e-5)
+    assert not terminated.any()
+    assert truncated.all()
+
+
 def test_equal_seeds_end_together_and_the_threshold_never_below_a_half():
     env = dream(certain_end(-2.0), 16, horizon=1000, termination="sampled")
     env.reset(seed=[*range(8), *range(8)])

@@ -19,7 +19,8 @@ def files(tmp_path):
         code = 100 * n + np.arange(steps + 1, dtype=np.float32)
         mu, ends = code[:, None].astype(np.float16), np.arange(steps) == steps - 1
         t, dies = code[:-1], n == 0
-        LatentEpisode(mu, mu, t[:, None], t, 3 * t, ends & dies, ends & (not dies)).save(path)
+        flags = ends & dies, ends & (not dies), ends & dies
+        LatentEpisode(mu, mu, t[:, None], t, 3 * t, *flags).save(path)
     return paths
 
 

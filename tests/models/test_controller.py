@@ -75,7 +75,7 @@ def risky() -> MDNRNN:
 @pytest.mark.parametrize("inputs", ["z", "zh", "zch", "r", "zchr"])
 def test_features_stand_in_the_order_of_their_name(inputs: Inputs) -> None:
     mdnrnn, z, h, c = risky(), torch.full((3, 2), 1.0), torch.full((3, 4), 0.5), torch.zeros(3, 4)
-    parts = {"z": z, "h": h, "c": c, "r": mdnrnn.risk_head(torch.cat([z, h], -1))}
+    parts = {"z": z, "h": h, "c": c, "r": mdnrnn.risk_layers[0](torch.cat([z, h], -1))}
     seen = features(mdnrnn, z, h, c, inputs)
     assert torch.equal(seen, torch.cat([parts[name] for name in inputs], -1))
     assert seen.shape[-1] == feature_size(inputs, 2, 4, 6)

@@ -170,8 +170,61 @@ def test_risks_learn_of_the_choice_that_was_made(action_size):
             logit = logits[place, choices[row, t]]
             losses.append(softplus(logit) - target * logit)
         total += torch.stack(losses).mean()
-    loss = risk_loss(mdnrnn, z, h, actions, ends, valid)
+    loss = risk_loss(mdnrnn, z, h, actions, torch.zeros(2, 5), ends, valid)
     torch.testing.assert_close(loss, total)
+
+
+def test_harms_count_where_what_follows_is_known():
+    """A harm is a risk like an end; near a window's end it is left out, as its absence would be."""
+    mdnrnn, z, h = risky(), torch.randn(1, 7, 2), torch.randn(1, 6, 6)
+    actions, none = torch.eye(3)[torch.zeros(1, 6, dtype=torch.long)], torch.zeros(1, 6)
+    harmed, valid = none.clone(), torch.ones(1, 6, dtype=torch.bool)
+    harmed[0, [3, 5]] = 1.0
+    loss = risk_loss(mdnrnn, z, h, actions, harmed, none, valid)
+    expected = {1: [0, 0, 1, 0, 1], 3: [1, 1, 1]}  # from step 1 on
+    total = 0.0
+    for place, targets in enumerate(expected.values()):
+        risks = mdnrnn.risks(z[0, 1:-1], h[0, :-1]).view(-1, 2, 3)
+        logits = risks[: len(targets), place, 0]
+        total += (softplus(logits) - torch.tensor(targets) * logits).mean()
+    torch.testing.assert_close(loss, total)
+
+
+def test_risk_layers_leave_out_only_in_training():
+    config = replace(TINY, risk_horizons=(1,), risk_hidden=5, risk_dropout=0.5)
+    mdnrnn = MDNRNN(config, 2, 3, Heads(termination=True, choices=3))
+    z, h = torch.randn(4000, 2), torch.randn(4000, 6)
+    whole = mdnrnn.risks(z, h)
+    first, second = mdnrnn.risk_layers
+    by_hand = second(torch.relu(first(torch.cat([z, h], -1))))
+    torch.testing.assert_close(whole, by_hand)
+    one, again, other = (
+        mdnrnn.risks(z, h, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    linear = replace(config, risk_hidden=0)
+    mdnrnn = MDNRNN(linear, 2, 3, Heads(termination=True, choices=3))
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([mdnrnn.risks(z[:50], h[:50], generator) for _ in range(2000)]).mean(0)
+    torch.testing.assert_close(drawn, mdnrnn.risks(z[:50], h[:50]), atol=0.15, rtol=0.0)
+
+
+def test_harmless_is_the_shortest_horizons_chance_a_step():
+    config = replace(TINY, risk_horizons=(5, 2))
+    mdnrnn = MDNRNN(config, 2, 3, Heads(termination=True, choices=3))
+    z, h = torch.randn(3, 2), torch.randn(3, 6)
+    found = mdnrnn.harmless(z, h, torch.eye(3)[[2, 0, 1]])
+    p = torch.sigmoid(mdnrnn.risks(z, h).view(3, 2, 3)[:, 1])[torch.arange(3), [2, 0, 1]]
+    torch.testing.assert_close(found, (1 - p.double()) ** 0.5, atol=1e-6, rtol=1e-5)
+    with pytest.raises(InputError, match=r"mdnrnn\.risk_horizons"):
+        MDNRNN(TINY, 2, 3, Heads()).harmless(z, h, torch.eye(3))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_dropout_is_a_share(share):
+    with pytest.raises(InputError, match=r"mdnrnn\.risk_dropout"):
+        replace(TINY, risk_dropout=share)
 
 
 def test_risks_need_choices_and_an_end():

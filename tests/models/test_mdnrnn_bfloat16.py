@@ -30,9 +30,9 @@ def batch_of(seed, B=5, T=11, Z=4):
     ends = (torch.rand(B, T, generator=generator) < 0.1).float()
     first = (torch.arange(T) == 0).float().expand(B, T)
     known = valid & (ends == 0)
-    return SequenceBatch(
-        mu, torch.full_like(mu, -4), actions, 3 * actions[..., 0], ends, ends, first, valid, known
-    )
+    harmed = ends.roll(3, 1)
+    flags = ends, ends, harmed, first, valid, known
+    return SequenceBatch(mu, torch.full_like(mu, -4), actions, 3 * actions[..., 0], *flags)
 
 
 def losses(mdnrnn, batch, dtype):
@@ -46,6 +46,10 @@ def losses(mdnrnn, batch, dtype):
         (replace(SMALL, hidden_size=25, restart_input=False), Heads("count", 2.0)),
         (replace(SMALL, mixture="joint"), Heads(termination=True)),
         (replace(SMALL, risk_horizons=(1, 4)), Heads(termination=True, choices=2)),
+        (
+            replace(SMALL, risk_horizons=(2,), risk_hidden=6, risk_dropout=0.3),
+            Heads(termination=True, choices=2),
+        ),
     ],
 )
 def test_the_loss_and_its_gradients_are_the_plain_ones(config, heads):

@@ -48,3 +48,19 @@ def test_a_broken_file_stops_it_and_those_before_are_kept(files, tmp_path):
 
 def test_no_files_are_no_work(tmp_path):
     assert encode_episodes(VAE(VAEConfig()), [], tmp_path, EncodeConfig()) == 0
+
+
+def test_harms_and_mirror_images(tmp_path):
+    frames = np.random.default_rng(1).integers(0, 60, (5, 64, 64, 3)).astype(np.uint8)
+    frames[3, ..., 0] += 100
+    steps, flags = np.zeros(4, np.float32), np.zeros(4, bool)
+    actions = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
+    Episode(frames, actions, steps, steps, flags, flags).save(tmp_path / "00_000000.npz")
+    vae, config = VAE(VAEConfig(latent_size=3, width=2)), EncodeConfig(precision="float32")
+    files, folder = [tmp_path / "00_000000.npz"], tmp_path / "latents"
+    encode_episodes(vae, files, folder, config, 8.0, (0, 2, 1))
+    latents = LatentEpisode.load(folder / "00_000000.npz")
+    flipped = torch.from_numpy(frames[:, :, ::-1].copy())
+    np.testing.assert_allclose(latents.mu, vae.encode(images_of(flipped))[0].detach(), atol=1e-3)
+    assert latents.actions.argmax(1).tolist() == [0, 2, 1, 2]
+    assert latents.harmed.tolist() == [False, False, True, False]

@@ -62,7 +62,12 @@ def report(**changes):
     return {
         "run": "toy",
         "environment": "VizdoomTakeCover-v1",
-        "config": {"evolutions": 2, "dream_episodes": 2, "test_episodes": 3},
+        "config": {
+            "evolutions": 2,
+            "validation_episodes": 2,
+            "dream_episodes": 2,
+            "test_episodes": 3,
+        },
         "budget": budget,
         "command": "study.py toy",
         "cores": 2,

@@ -212,7 +212,7 @@ def sequences(size: Size) -> SequenceBatch:
     mu = torch.randn(WINDOWS, STEPS + 1, latent, generator=generator)
     actions = torch.randn(*shape, Actions.from_dict(size.world.action).size, generator=generator)
     zeros, known = torch.zeros(shape), torch.ones(shape, dtype=torch.bool)
-    return SequenceBatch(mu, mu - 3, actions, zeros, zeros, zeros, zeros, known, known)
+    return SequenceBatch(mu, mu - 3, actions, zeros, zeros, zeros, zeros, zeros, known, known)
 
 
 def _mdnrnn(size: Size) -> MDNRNN:

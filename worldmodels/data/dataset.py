@@ -19,6 +19,7 @@ from torch import Tensor
 
 from worldmodels.data.episode import (
     ENCODE,
+    MIRRORED,
     Episode,
     LatentEpisode,
     episode_files,
@@ -52,12 +53,17 @@ class EpisodeSource:
         return new + _stream(self.old, (seed, name, "old"), index, size - fresh)
 
 
-def latent_source(run: Run, new_share: float) -> EpisodeSource:
+def latent_source(run: Run, new_share: float, *, mirrored: bool = False) -> EpisodeSource:
     """The run's latents: the newest round's as new, those of the rounds before as old.
+
+    With `mirrored` those of the mirror images too, where there are any.
 
     The top level of a run of several rounds has the latents of its best one, which may be any.
     """
     files = episode_files(run.need(run.latents, ENCODE), command=ENCODE)
+    if mirrored:
+        images = ((path, path.parent / MIRRORED / path.name) for path in files)
+        files = [path for pair in images for path in pair if path.exists()]
     newest = numbers_of(files[-1])[0]
     if newest < run.number:
         raise InputError(f"{run.latents} holds nothing of this round: run `{ENCODE}` again")
@@ -87,6 +93,8 @@ class SequenceBatch:
     rewards: Float[Tensor, "B T"]
     counts: Float[Tensor, "B T"]
     terminated: Float[Tensor, "B T"]
+    harmed: Float[Tensor, "B T"]
+    """1 where the picture after the step shows a harm."""
     first: Float[Tensor, "B T"]
     """1 where the step opens an episode (the paper's restart flag)."""
     valid: Bool[Tensor, "B T"]
@@ -237,7 +245,7 @@ def collate(windows: list[Window], length: int) -> SequenceBatch:
     size, latent, action = len(windows), windows[0][0].mu.shape[1], windows[0][0].actions.shape[1]
     mu, logvar = (np.zeros((size, length + 1, latent), np.float32) for _ in range(2))
     actions = np.zeros((size, length, action), np.float32)
-    rewards, counts, terminated, first = (np.zeros((size, length), np.float32) for _ in range(4))
+    rewards, counts, terminated, harmed, first = np.zeros((5, size, length), np.float32)
     valid, known = (np.zeros((size, length), bool) for _ in range(2))
     for row, (episode, begin, end) in enumerate(windows):
         steps = end - begin
@@ -247,8 +255,9 @@ def collate(windows: list[Window], length: int) -> SequenceBatch:
         for target, name in ((actions, "actions"), (rewards, "rewards"), (counts, "counts")):
             target[row, :steps] = getattr(episode, name)[begin:end]
         terminated[row, :steps] = episode.terminated[begin:end]
+        harmed[row, :steps] = episode.harmed[begin:end]
         first[row, 0] = begin == 0
         valid[row, :steps] = True
         known[row, : frames - 1] = True
-    arrays = (mu, logvar, actions, rewards, counts, terminated, first, valid, known)
+    arrays = (mu, logvar, actions, rewards, counts, terminated, harmed, first, valid, known)
     return SequenceBatch(*(torch.from_numpy(array) for array in arrays))

@@ -38,11 +38,12 @@ class DreamConfig:
     """τ: weights to the power 1/τ, noise times √τ. The paper's Doom: 1.15."""
     horizon: int = 1000
     """Steps after which a dream is truncated."""
-    termination: Literal["threshold", "sampled", "expected"] = "threshold"
+    termination: Literal["threshold", "sampled", "expected", "risk"] = "threshold"
     """A dream ends where M's probability of it is above 1/2 (the paper); or with that probability,
     whatever the temperature; or `expected`: no end is drawn, but each reward counts with the
     probability that the dream has come so far, until that is below 1%. For the latter two train
-    with train_mdnrnn.positive_weight 1."""
+    with train_mdnrnn.positive_weight 1. `risk`: as `expected`, with the probability of no harm that
+    M's risks of the shortest horizon foretell for the choices that are made."""
     starts: StartKind = "windows"
     """Where in the data, with M's state warm from the window: one window of each drawn episode;
     `moments`: windows that end at any moment of the data, all equally likely; `rewarded_windows`:
@@ -62,7 +63,8 @@ class DreamConfig:
     @property
     def lived(self) -> DreamConfig:
         """The same dream with ends that are drawn, for looking at and for counting lives."""
-        return replace(self, termination="sampled") if self.termination == "expected" else self
+        drawn = self.termination not in ("expected", "risk")
+        return self if drawn else replace(self, termination="sampled")
 
     @property
     def window(self) -> int:
@@ -76,7 +78,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     frozen and cost nothing. `render` decodes z through V.
 
     Attributes:
-        alive: where ends are `expected`, the probability that each lane has come so far.
+        alive: where no ends are drawn, the probability that each lane has come so far.
     """
 
     def __init__(
@@ -204,12 +206,19 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         taken = self.actions.canonical(given).numpy()
         rows, tape = self._noise.rows(lanes, self.steps[lanes]), self._noise.tape
         step = Step(lanes, taken, tape, rows, self.config.temperature)
+        if self.config.termination == "risk":
+            index = torch.from_numpy(lanes)
+            seen = self.state.z[index], self.state.h[index], torch.from_numpy(taken[lanes])
+            self.alive[lanes] *= self.mdnrnn.harmless(*seen).numpy()
         reward, end = self.engine.step(step, self.state)
         self.state.first[torch.from_numpy(lanes)] = 0.0
         self.steps[lanes] += 1
         self.truncated[lanes] = self.steps[lanes] >= self.config.horizon
         rewards = self._rewards(reward, len(lanes))
-        if end is not None and self.config.termination == "expected":
+        if self.config.termination == "risk":
+            rewards *= self.alive[lanes]
+            self.terminated[lanes] = self.alive[lanes] < LEAST_ALIVE
+        elif end is not None and self.config.termination == "expected":
             rewards *= self.alive[lanes]
             self.alive[lanes] /= 1.0 + np.exp(end.astype(np.float64))
             self.terminated[lanes] = self.alive[lanes] < LEAST_ALIVE

@@ -71,6 +71,11 @@ def describe(config: EnvConfig) -> World:
     """world.json of an environment: made once, by `collect`."""
     env = make_env(config, official=True)
     actions = Actions.of_space(env.action_space, config.action, config.action_clip)
+    if config.mirrored_actions and actions.counts != (len(config.mirrored_actions),):
+        raise InputError(
+            f"env.mirrored_actions has {len(config.mirrored_actions)} choices: it needs env.action "
+            f"auto and a world of so many, but {config.id}'s is {env.action_space}"
+        )
     fps = float(env.metadata.get("render_fps") or 30)
     if config.count_attribute and not hasattr(env.unwrapped, config.count_attribute):
         env.reset(seed=0)

@@ -6,15 +6,17 @@ Source: Ha & Schmidhuber 2018, A.2 and its released code.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
+from torch.nn import functional
 
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, check_at_least
 from worldmodels.mixture import Mixture, MixtureKind, mixture_size, split_mixture
-from worldmodels.models.action import Actions
+from worldmodels.models.action import Actions, choices_of
 from worldmodels.world import World
 
 RISK_BOUND = 20.0
@@ -42,8 +44,12 @@ class MDNRNNConfig:
     restart_input: bool = False
     """Feed a flag that is 1 on an episode's first step; the paper's Doom: true."""
     risk_horizons: tuple[int, ...] = ()
-    """Foretell for each choice of the next action the risk that the episode ends within so many
-    steps, linearly from z and h, for controllers that see `r`; the paper: none."""
+    """Foretell for each choice of the next action the risk of a harm (env.harm_redness) or of the
+    end within so many steps, from z and h, for controllers that see `r`; the paper: none."""
+    risk_hidden: int = 0
+    """Units of a layer between; 0: risks are linear in z and h."""
+    risk_dropout: float = 0.0
+    """Share of what the risks' layers see that is left out in training: harms are few."""
 
     def __post_init__(self) -> None:
         if min(self.hidden_size, self.num_mixtures, *self.risk_horizons) < 1:
@@ -51,6 +57,9 @@ class MDNRNNConfig:
                 "mdnrnn.hidden_size, mdnrnn.num_mixtures and all mdnrnn.risk_horizons must be at "
                 "least 1"
             )
+        check_at_least("mdnrnn", self, 0, "risk_hidden")
+        if not 0 <= self.risk_dropout < 1:
+            raise InputError(f"mdnrnn.risk_dropout is {self.risk_dropout}: it must lie in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -135,7 +144,10 @@ class MDNRNN(nn.Module):
         self.head = nn.Linear(config.hidden_size, sum(self._sizes))
         self.num_risks = heads.choices * len(config.risk_horizons)
         if self.num_risks:
-            self.risk_head = nn.Linear(latent_size + config.hidden_size, self.num_risks)
+            seen = latent_size + config.hidden_size
+            sizes = [seen, config.risk_hidden, self.num_risks]
+            pairs = pairwise(size for size in sizes if size)
+            self.risk_layers = nn.ModuleList(nn.Linear(*pair) for pair in pairs)
 
     def forward(
         self,
@@ -196,13 +208,47 @@ class MDNRNN(nn.Module):
         )
 
     def risks(
-        self, z: Float[Tensor, "*batch Z"], h: Float[Tensor, "*batch H"]
+        self,
+        z: Float[Tensor, "*batch Z"],
+        h: Float[Tensor, "*batch H"],
+        generator: torch.Generator | None = None,
     ) -> Float[Tensor, "*batch risks"]:
-        """Log-odds that the episode ends within the horizons, choice by choice for each of them.
+        """Log-odds of a harm or the end within the horizons, choice by choice for each of them.
 
-        From the present z and the h that has seen all before it.
+        From the present z and the h that has seen all before it. With a generator, in training,
+        some of what the layers see is left out.
         """
-        return self.risk_head(torch.cat([z, h], -1)).clamp(-RISK_BOUND, RISK_BOUND)
+        seen = torch.cat([z, h], -1)
+        for place, layer in enumerate(self.risk_layers):
+            if generator is not None and self.config.risk_dropout:
+                kept = 1 - self.config.risk_dropout
+                mask = torch.rand(seen.shape, generator=generator).to(seen.device) < kept
+                seen = seen * mask / kept
+            seen = layer(seen if place == 0 else torch.relu(seen))
+        return seen.clamp(-RISK_BOUND, RISK_BOUND)
+
+    @torch.inference_mode()
+    def harmless(
+        self,
+        z: Float[Tensor, "B Z"],
+        h: Float[Tensor, "B H"],
+        actions: Float[Tensor, "B A"],
+    ) -> Float64[Tensor, " B"]:
+        """Probability that a step of these actions brings no harm.
+
+        (1 - p)^(1/n) of the shortest horizon's risk p, the choice's, spread over its n steps.
+
+        Raises:
+            InputError: M foretells no risks.
+        """
+        horizons = self.config.risk_horizons
+        if not self.num_risks:
+            raise InputError("dream.termination risk needs mdnrnn.risk_horizons: train M with them")
+        risks = self.risks(z, h).unflatten(-1, (len(horizons), -1))
+        n = min(horizons)
+        chosen = choices_of(actions, self.heads.choices)
+        log_odds = (risks[:, horizons.index(n)] * chosen).sum(-1)
+        return torch.exp(functional.logsigmoid(-log_odds.double()) / n)
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros."""

@@ -39,27 +39,34 @@ def risk_loss(
     z: Float[Tensor, "B T_frames Z"],
     h: Float[Tensor, "B T H"],
     actions: Float[Tensor, "B T A"],
+    harmed: Float[Tensor, "B T"],
     terminated: Float[Tensor, "B T"],
     valid: Bool[Tensor, "B T"],
+    generator: torch.Generator | None = None,
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy of the risks, summed over the horizons, each a mean over known steps.
 
     Of each step's risks only that of the choice that was made is known, and only if the episode
-    ends within the horizon or goes on beyond it.
+    ends within the horizon or goes on beyond it. A harm alone makes no step known: steps without
+    one would be missing beside it.
     """
     heads, horizons = mdnrnn.heads, mdnrnn.config.risk_horizons
     chosen = choices_of(actions[:, 1:], heads.choices)
-    risks = mdnrnn.risks(z[:, 1:-1], h[:, :-1]).unflatten(-1, (len(horizons), heads.choices))
+    risks = mdnrnn.risks(z[:, 1:-1], h[:, :-1], generator)
+    risks = risks.unflatten(-1, (len(horizons), heads.choices))
     risks = (risks * chosen[:, :, None]).sum(-1)
     steps = chosen.shape[1]
     losses = []
     for place, horizon in enumerate(horizons):
-        later = functional.pad(terminated[:, 1:], (0, horizon - 1)).unfold(1, horizon, 1)
-        ends = later.amax(-1)
+        over, hurt = (
+            functional.pad(events[:, 1:], (0, horizon - 1)).unfold(1, horizon, 1).amax(-1)
+            for events in (terminated, harmed)
+        )
+        soon = torch.maximum(over, hurt)
         beyond = functional.pad(valid[:, 1:], (0, horizon - 1))[:, -steps:]
-        known = valid[:, 1:] & ((ends > 0) | beyond)
+        known = valid[:, 1:] & ((over > 0) | beyond)
         loss = functional.binary_cross_entropy_with_logits(
-            risks[..., place], ends, reduction="none"
+            risks[..., place], soon, reduction="none"
         )
         losses.append(masked_mean(loss, known))
     return torch.stack(losses).sum()

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from worldmodels.data.episode import Episode, LatentEpisode, episode_files
+from worldmodels.data.episode import MIRRORED, Episode, LatentEpisode, episode_files, reddened
 from worldmodels.errors import check_at_least
 from worldmodels.files import file_hash, files_hash, load_json, save_json
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import VAE
 from worldmodels.precision import Precision, name_of, product_dtype
 from worldmodels.run import Metrics, Run, progress, say
-from worldmodels.trained import load_vae
+from worldmodels.trained import load_vae, load_world
 
 AHEAD = 2
 """Episodes that are read before, and written after, their turn."""
@@ -51,10 +51,15 @@ def encode(run: Run, config: EncodeConfig) -> None:
     with Metrics(run, "encode") as metrics:
         vae = load_vae(weights)  # before latents of another V are cleared: this one may be broken
         _begin(run, made_by)
-        _link_all(_reusable(run, made_by), files, run.latents)
-        missing = [path for path in files if not (run.latents / path.name).exists()]
-        steps = encode_episodes(vae, missing, run.latents, config)
-        total = files_hash([run.latents / path.name for path in files])
+        world, steps, made = load_world(run).config, 0, []
+        for folder in ("", MIRRORED) if world.mirrored_actions else ("",):
+            target = run.latents / folder
+            _link_all(_reusable(run, made_by, folder), files, target)
+            missing = [path for path in files if not (target / path.name).exists()]
+            mirror = world.mirrored_actions if folder else ()
+            steps += encode_episodes(vae, missing, target, config, world.harm_redness, mirror)
+            made += [target / path.name for path in files]
+        total = files_hash(made)
         save_json(
             run.latents / "index.json", {"vae": made_by, "hash": total, "episodes": len(files)}
         )
@@ -71,16 +76,18 @@ def _begin(run: Run, made_by: str) -> None:
     save_json(index, {"vae": made_by, "hash": None})
 
 
-def _reusable(run: Run, made_by: str) -> dict[str, Path]:
+def _reusable(run: Run, made_by: str, part: str) -> dict[str, Path]:
     """Latents of the round before, if the same V made them."""
     if not run.earlier:
         return {}
     folder = run.earlier[-1].latents
     index = load_json(run.need(folder / "index.json", "scripts/encode.py"))
-    return {p.name: p for p in folder.glob("*.npz")} if index["vae"] == made_by else {}
+    found = (folder / part).glob("*.npz")
+    return {path.name: path for path in found} if index["vae"] == made_by else {}
 
 
 def _link_all(reusable: dict[str, Path], files: list[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     for path in files:
         if path.name in reusable and not (folder / path.name).exists():
             _link(reusable[path.name], folder / path.name)
@@ -93,8 +100,15 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def encode_episodes(vae: VAE, files: Sequence[Path], folder: Path, config: EncodeConfig) -> int:
-    """Writes the latents of each file into a folder; how many frames that were.
+def encode_episodes(
+    vae: VAE,
+    files: Sequence[Path],
+    folder: Path,
+    config: EncodeConfig,
+    harm_redness: float | None = None,
+    mirror: tuple[int, ...] = (),
+) -> int:
+    """Writes the latents of each file, or of its mirror image; how many frames that were.
 
     Threads read the next episodes and write the last ones meanwhile.
     """
@@ -103,7 +117,9 @@ def encode_episodes(vae: VAE, files: Sequence[Path], folder: Path, config: Encod
         written: deque[Future[None]] = deque()
         for path, episode in zip(progress(files, "encode"), _ahead(pool, files), strict=True):
             steps += len(episode.frames)
-            latents = _encode(encoder, episode, config.batch_size)
+            if mirror:
+                episode = episode.mirrored(mirror)
+            latents = _encode(encoder, episode, config.batch_size, harm_redness)
             written.append(pool.submit(latents.save, folder / path.name))
             if len(written) > AHEAD:
                 written.popleft().result()
@@ -122,10 +138,12 @@ def _ahead(pool: Executor, files: Sequence[Path]) -> Iterator[Episode]:
         yield reading.popleft().result()
 
 
-def _encode(encoder: Encoder, episode: Episode, batch_size: int) -> LatentEpisode:
+def _encode(
+    encoder: Encoder, episode: Episode, batch_size: int, harm_redness: float | None
+) -> LatentEpisode:
     posteriors = [encoder(batch) for batch in torch.from_numpy(episode.frames).split(batch_size)]
     mu, logvar = (
         torch.cat(part).numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )
     rest = episode.actions, episode.rewards, episode.counts, episode.terminated, episode.truncated
-    return LatentEpisode(mu, logvar, *rest)
+    return LatentEpisode(mu, logvar, *rest, reddened(episode.frames, harm_redness, len(episode)))

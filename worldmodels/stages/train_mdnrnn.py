@@ -99,7 +99,7 @@ def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed:
     if result.exists():
         say(f"{result} is there already")
         return
-    source = latent_source(run, config.new_share)
+    source = latent_source(run, config.new_share, mirrored=True)
     latent_size = load_vae(run.vae / "vae.safetensors").config.latent_size
     action_size, heads = Actions.from_dict(world.action).size, Heads.of(model, world)
     with Metrics(run, "train_mdnrnn") as metrics:
@@ -209,8 +209,8 @@ def mdnrnn_loss(
         parts["termination"] = masked_mean(bce, batch.valid)
         loss = loss + config.termination_weight * parts["termination"]
     if mdnrnn.num_risks:
-        known = batch.actions, batch.terminated, batch.valid
-        parts["risk"] = risk_loss(mdnrnn, z, h, *known)
+        known = batch.actions, batch.harmed, batch.terminated, batch.valid
+        parts["risk"] = risk_loss(mdnrnn, z, h, *known, generator)
         loss = loss + config.risk_weight * parts["risk"]
     return loss, parts
 
