@@ -49,7 +49,7 @@ def loss_function(size, count):
 
 
 def sampling_function(size, count):
-    return lambda parameters: ours(parameters, size, count).sample()
+    return lambda parameters: ours(parameters, size, count).sample().numpy()
 
 
 def sample_from_output(parameters, output_dim, num_mixes, temp=1.0, sigma_temp=1.0):
