@@ -20,6 +20,7 @@ from torch import Tensor
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.numbers_only import load_numbers
+from worldmodels.seeding import numpy_generator
 
 Drawing = Float32[np.ndarray, "_ 3"]
 
@@ -187,6 +188,17 @@ def batch_of(drawings: Sequence[Drawing]) -> Batch:
     moved = known.clone()
     moved[:, 0] &= (offsets[:, 1] != 0).any(-1)
     return Batch(offsets, pens, known, moved)
+
+
+def training_batch(
+    drawings: Sequence[Drawing], size: int, spread: float, seed: int, step: int
+) -> Batch:
+    """Some drawings, each stretched; the step alone decides which, and seeds its dropout."""
+    generator = numpy_generator(seed, "batch", step)
+    rows = generator.integers(len(drawings), size=size)
+    batch = batch_of([jittered(drawings[row], spread, generator) for row in rows])
+    torch.manual_seed(int(generator.integers(2**31)))
+    return batch
 
 
 def jittered(drawing: Drawing, spread: float, generator: np.random.Generator) -> Drawing:

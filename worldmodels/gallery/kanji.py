@@ -21,8 +21,8 @@ from worldmodels.gallery.drawings import (
     Drawing,
     Drawings,
     batch_of,
-    jittered,
     read_drawings,
+    training_batch,
 )
 from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
 from worldmodels.gallery.kanjivg import kanjivg_files, read_kanjivg
@@ -113,11 +113,9 @@ def learnt(metrics: Metrics, config: KanjiConfig, data: Drawings) -> Pen:
     pen = drawn(config.seed, "kanji", make=lambda: Pen(*sizes))
 
     def loss(step: int) -> Tensor:
-        generator = numpy_generator(config.seed, "batch", step)
-        rows = generator.integers(len(data.train), size=config.train.batch_size)
-        batch = [jittered(data.train[row], config.jitter, generator) for row in rows]
-        torch.manual_seed(int(generator.integers(2**31)))  # dropout's
-        return torch.stack(pen.losses(batch_of(batch))).sum()
+        size = config.train.batch_size
+        batch = training_batch(data.train, size, config.jitter, config.seed, step)
+        return torch.stack(pen.losses(batch)).sum()
 
     train(metrics, "kanji", pen, config.train, loss)
     return pen

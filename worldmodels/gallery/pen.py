@@ -15,6 +15,7 @@ from torch.nn import functional
 from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, strokes_of
 from worldmodels.mixture import Temperature
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
+from worldmodels.models.mdnrnn_losses import masked_mean
 
 
 class Pen(nn.Module):
@@ -52,8 +53,8 @@ class Pen(nn.Module):
             foretold.category.flatten(0, 1), batch.pens[:, 1:].flatten(), reduction="none"
         ).view_as(batch.known)
         return (
-            -torch.where(batch.moved, log_prob, 0.0).sum() / batch.moved.sum(),
-            torch.where(batch.known, pen, 0.0).sum() / batch.known.sum(),
+            masked_mean(-log_prob, batch.moved),
+            masked_mean(pen, batch.known),
         )
 
     @torch.inference_mode()

@@ -16,12 +16,19 @@ from torch import Tensor
 from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
 from worldmodels.figure import new_figure
 from worldmodels.gallery.autoencoder import SketchModelConfig, SketchVAE, kl, slerp
-from worldmodels.gallery.drawings import Batch, Drawing, Drawings, batch_of, jittered, read_drawings
+from worldmodels.gallery.drawings import (
+    Batch,
+    Drawing,
+    Drawings,
+    batch_of,
+    read_drawings,
+    training_batch,
+)
 from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
 from worldmodels.gallery.pen import Pen, paint
 from worldmodels.mixture import Temperature
 from worldmodels.run import Metrics
-from worldmodels.seeding import numpy_generator, torch_generator
+from worldmodels.seeding import torch_generator
 
 TEMPERATURES = (0.1, 0.3, 0.5, 0.8, 1.0)
 STEPS = 9
@@ -98,7 +105,7 @@ def learnt(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float
     model = drawn(config.seed, name, make=lambda: SketchVAE(config.model))
 
     def value(step: int) -> Tensor:
-        batch, generator = _batch(data, config, step)
+        batch, generator = _batch(data, config, step), torch_generator(config.seed, "noise", step)
         mu, logvar = model.encode(batch)
         z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
         share = 1 - (1 - loss.first) * loss.rate**step
@@ -117,18 +124,15 @@ def learnt_alone(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
     pen = drawn(config.seed, "decoder_only", make=lambda: Pen(*sizes))
 
     def value(step: int) -> Tensor:
-        return torch.stack(pen.losses(_batch(data, config, step)[0])).sum()
+        return torch.stack(pen.losses(_batch(data, config, step))).sum()
 
     train(metrics, "decoder_only", pen, config.train, value)
     return pen
 
 
-def _batch(data: Drawings, config: SketchConfig, step: int) -> tuple[Batch, torch.Generator]:
-    generator = numpy_generator(config.seed, "batch", step)
-    rows = generator.integers(len(data.train), size=config.train.batch_size)
-    torch.manual_seed(int(generator.integers(2**31)))  # dropout's
-    batch = batch_of([jittered(data.train[row], config.jitter, generator) for row in rows])
-    return batch, torch_generator(config.seed, "noise", step)
+def _batch(data: Drawings, config: SketchConfig, step: int) -> Batch:
+    size = config.train.batch_size
+    return training_batch(data.train, size, config.jitter, config.seed, step)
 
 
 @torch.inference_mode()

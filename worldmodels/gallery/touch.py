@@ -23,6 +23,7 @@ from worldmodels.gallery.pen import ks_distance
 from worldmodels.gallery.performances import Performance, Split, read_performances, windows
 from worldmodels.mixture import HALF_LOG_2PI, MIN_LOG_STD, Temperature
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mdnrnn_losses import masked_mean
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 
@@ -99,7 +100,7 @@ def learnt(metrics: Metrics, config: TouchConfig, split: Split) -> MDNRNN:
         rows = generator.choice(len(shares), config.train.batch_size, p=shares).tolist()
         values, known = windows(split.train, rows, config.length, generator)
         log_prob = model(values[:, :-1], None, None)[0].mixture.log_prob(values[:, 1:])
-        return -torch.where(known, log_prob, 0.0).sum() / known.sum()
+        return masked_mean(-log_prob, known)
 
     train(metrics, "touch", model, config.train, loss)
     return model

@@ -17,6 +17,7 @@ from torch.nn import functional
 from worldmodels.gallery.drawings import DRAW, END, Batch, Drawing
 from worldmodels.mixture import Temperature
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
+from worldmodels.models.mdnrnn_losses import masked_mean
 
 LIFTED, LAST = 0, 1
 """The two binary numbers that M foretells of a point."""
@@ -96,8 +97,8 @@ class Writer(nn.Module):
         assert foretold.binary is not None
         pen = functional.binary_cross_entropy_with_logits(foretold.binary, does, reduction="none")
         return (
-            -torch.where(batch.moved, log_prob, 0.0).sum() / batch.moved.sum(),
-            torch.where(batch.known, pen.sum(-1), 0.0).sum() / batch.known.sum(),
+            masked_mean(-log_prob, batch.moved),
+            masked_mean(pen.sum(-1), batch.known),
         )
 
     @torch.inference_mode()

@@ -50,7 +50,7 @@ def measured(evolution: Evolution, study: StudyConfig, seed: int, known: Measure
     base = seed_for(seed, "study dreams") % 2**40
     dreams = [base + i for i in range(study.dream_episodes)]
     real = {"controller": made, "seeds": [tests[0], len(tests)]}
-    dream = {"controller": made, "seeds": [base, len(dreams)], "dream": asdict(config.dream)}
+    dream = {"controller": made, "seeds": [base, len(dreams)], "dream": asdict(config.dream.lived)}
     if known.get("real", {}).get("about") == real and known.get("dream", {}).get("about") == dream:
         return known
     with Metrics(evolution.run, "measure"):
@@ -99,7 +99,8 @@ def _kept(
 def _in_dreams(evolution: Evolution, seeds: Sequence[int], seed: int) -> Float64[np.ndarray, " R"]:
     config, source = evolution.config, evolution.source
     latents = latent_source(source, config.evolve.starts_new_share)
-    settings = config.controller, config.dream, latents, config.workers, Limits(), seed
+    # lives are counted as in reality, however C's dreams were weighed
+    settings = config.controller, config.dream.lived, latents, config.workers, Limits(), seed
     return arena_of(source, *settings).dream(_parameters(evolution), seeds)[0][0]
 
 
