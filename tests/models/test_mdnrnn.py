@@ -191,7 +191,7 @@ def test_harms_count_where_what_follows_is_known():
 
 
 def test_risk_layers_leave_out_only_in_training():
-    config = replace(TINY, risk_horizons=(1,), risk_hidden=5, risk_dropout=0.5)
+    config = replace(TINY, risk_horizons=(1,), risk_hidden=(5,), risk_dropout=0.5)
     mdnrnn = MDNRNN(config, 2, 3, Heads(termination=True, choices=3))
     z, h = torch.randn(4000, 2), torch.randn(4000, 6)
     whole = mdnrnn.risks(z, h)
@@ -203,7 +203,7 @@ def test_risk_layers_leave_out_only_in_training():
     )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
-    linear = replace(config, risk_hidden=0)
+    linear = replace(config, risk_hidden=())
     mdnrnn = MDNRNN(linear, 2, 3, Heads(termination=True, choices=3))
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([mdnrnn.risks(z[:50], h[:50], generator) for _ in range(2000)]).mean(0)

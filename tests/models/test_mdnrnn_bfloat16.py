@@ -47,7 +47,7 @@ def losses(mdnrnn, batch, dtype):
         (replace(SMALL, mixture="joint"), Heads(termination=True)),
         (replace(SMALL, risk_horizons=(1, 4)), Heads(termination=True, choices=2)),
         (
-            replace(SMALL, risk_horizons=(2,), risk_hidden=6, risk_dropout=0.3),
+            replace(SMALL, risk_horizons=(2,), risk_hidden=(6,), risk_dropout=0.3),
             Heads(termination=True, choices=2),
         ),
     ],

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worldmodels.errors import InputError, check_at_least
+from worldmodels.errors import InputError
 from worldmodels.mixture import Mixture, MixtureKind, mixture_size, split_mixture
 from worldmodels.models.action import Actions, choices_of
 from worldmodels.world import World
@@ -46,18 +46,18 @@ class MDNRNNConfig:
     risk_horizons: tuple[int, ...] = ()
     """Foretell for each choice of the next action the risk of a harm (env.harm_redness) or of the
     end within so many steps, from z and h, for controllers that see `r`; the paper: none."""
-    risk_hidden: int = 0
-    """Units of a layer between; 0: risks are linear in z and h."""
+    risk_hidden: tuple[int, ...] = ()
+    """Units of the layers between; none: risks are linear in z and h."""
     risk_dropout: float = 0.0
     """Share of what the risks' layers see that is left out in training: harms are few."""
 
     def __post_init__(self) -> None:
-        if min(self.hidden_size, self.num_mixtures, *self.risk_horizons) < 1:
+        sizes = self.hidden_size, self.num_mixtures, *self.risk_horizons, *self.risk_hidden
+        if min(sizes) < 1:
             raise InputError(
-                "mdnrnn.hidden_size, mdnrnn.num_mixtures and all mdnrnn.risk_horizons must be at "
-                "least 1"
+                "mdnrnn.hidden_size, mdnrnn.num_mixtures, all mdnrnn.risk_hidden and all "
+                "mdnrnn.risk_horizons must be at least 1"
             )
-        check_at_least("mdnrnn", self, 0, "risk_hidden")
         if not 0 <= self.risk_dropout < 1:
             raise InputError(f"mdnrnn.risk_dropout is {self.risk_dropout}: it must lie in [0, 1)")
 
@@ -144,10 +144,8 @@ class MDNRNN(nn.Module):
         self.head = nn.Linear(config.hidden_size, sum(self._sizes))
         self.num_risks = heads.choices * len(config.risk_horizons)
         if self.num_risks:
-            seen = latent_size + config.hidden_size
-            sizes = [seen, config.risk_hidden, self.num_risks]
-            pairs = pairwise(size for size in sizes if size)
-            self.risk_layers = nn.ModuleList(nn.Linear(*pair) for pair in pairs)
+            sizes = latent_size + config.hidden_size, *config.risk_hidden, self.num_risks
+            self.risk_layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
 
     def forward(
         self,
