@@ -8,7 +8,8 @@ from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
-from worldmodels.data.dataset import EpisodeSource
+from worldmodels.bundle import load_starts
+from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import Starts, draw_starts
 from worldmodels.envs.dream import DreamConfig, DreamEnv
 from worldmodels.envs.sensed_dream import SensedDream
@@ -54,7 +55,7 @@ def arena_of(
     run: Run,
     controller: ControllerConfig,
     dream: DreamConfig,
-    source: EpisodeSource,
+    new_share: float,
     workers: WorkersConfig,
     limits: Limits,
     seed: int,
@@ -62,10 +63,10 @@ def arena_of(
     """The arena of a run's V and M.
 
     Args:
-        run: has world.json, V and M.
+        run: has world.json, V and M, and latents or an unpacked bundle's starts.
         controller: C's inputs and size.
         dream: how M is dreamt.
-        source: latents, from which dreams begin.
+        new_share: share of the newest round's episodes among those in which dreams begin.
         workers: where real episodes run.
         limits: when episodes end early.
         seed: of the choice of start windows.
@@ -78,13 +79,7 @@ def arena_of(
     mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
     made = controller_for(controller, mdnrnn)
     actions = Actions.from_dict(world.action)
-    windows = draw_starts(
-        source,
-        count=dream.num_starts,
-        window=dream.window,
-        kind=dream.starts,
-        seed=seed_for(seed, "starts", run.number),
-    )
+    windows = _starts(run, dream, new_share, seed)
 
     def make_dream(
         num_envs: int, starts: Starts = windows, settings: DreamConfig = dream
@@ -110,3 +105,16 @@ def arena_of(
     )
     dreamt = DreamEvaluation(make_dream, made, workers, limits.patience)
     return Arena(world, make_dream, dreamt, real, validation, made.num_parameters)
+
+
+def _starts(run: Run, dream: DreamConfig, new_share: float, seed: int) -> Starts:
+    """Where dreams begin: an unpacked bundle's windows, or windows of the latents."""
+    if run.starts.exists():
+        return load_starts(run.starts)
+    return draw_starts(
+        latent_source(run, new_share),
+        count=dream.num_starts,
+        window=dream.window,
+        kind=dream.starts,
+        seed=seed_for(seed, "starts", run.number),
+    )

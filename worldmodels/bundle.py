@@ -22,7 +22,8 @@ from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.vae import VAE, VAEConfig
-from worldmodels.trained import fill, part, section
+from worldmodels.run import Run
+from worldmodels.trained import fill, part, save_model, section
 from worldmodels.world import World
 
 FORMAT = 1
@@ -113,7 +114,9 @@ class Bundle:
         controller = controller_for(settings, mdnrnn)
         if weights.get("controller", torch.empty(0)).shape != (controller.num_parameters,):
             raise InputError(f"{source} holds no controller that fits: make the bundle again")
-        starts = _starts(folder / "starts.safetensors", vae.config.latent_size, action_size)
+        starts = load_starts(folder / "starts.safetensors")
+        if starts.mu.shape[2] != vae.config.latent_size or starts.actions.shape[2] != action_size:
+            raise InputError(f"{folder} holds no start windows that fit: make the bundle again")
         rest = starts, part(description, "dream", file), part(description, "about", file)
         return cls(world, vae, mdnrnn, controller, weights["controller"], *rest)
 
@@ -128,13 +131,39 @@ def bundle_folder(name: str | Path) -> Path:
     raise InputError(f"{name} is no bundle (no bundle.json; {known}): run `scripts/evaluate.py`")
 
 
-def _starts(path: Path, latent_size: int, action_size: int) -> Starts:
+def load_starts(path: Path) -> Starts:
+    """The windows of a file.
+
+    Raises:
+        InputError: there are none, or their shapes don't belong together.
+    """
     tensors = _single(load_tensors(path)[0])
-    count, window = tensors["mu"].shape[:2] if "mu" in tensors else (0, 0)
-    shapes = {"mu": (count, window, latent_size), "actions": (count, window, action_size)}
-    if not count or {k: tuple(v.shape) for k, v in tensors.items()} != shapes | {"first": (count,)}:
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    count, window, *_ = shapes.get("mu", (0, 0))
+    leading = {"mu": (count, window), "actions": (count, window), "first": (count,)}
+    if not count or {name: shape[:2] for name, shape in shapes.items()} != leading:
         raise InputError(f"{path} holds no start windows that fit: make the bundle again")
     return Starts(**tensors)
+
+
+def unpack(name: str | Path, run: Run) -> None:
+    """Makes a run of a bundle: its world, V, M, and where its dreams begin.
+
+    In it other controllers can be evolved, studied and ranked, without the data V and M learnt.
+
+    Raises:
+        InputError: there is no such bundle, or the run has begun.
+    """
+    bundle = Bundle.load(name)
+    if run.world_file.exists():
+        raise InputError(f"{run.folder} has begun already: use another --run")
+    V, M = bundle.vae.config, bundle.mdnrnn.config
+    save_model(run.vae / "vae.safetensors", bundle.vae, {"vae": asdict(V)})
+    about: dict[str, Any] = {"mdnrnn": asdict(M), "heads": asdict(bundle.mdnrnn.heads)}
+    about |= {"latent_size": V.latent_size, "action_size": bundle.mdnrnn.action_size}
+    save_model(run.mdnrnn / "mdnrnn.safetensors", bundle.mdnrnn, about)
+    save_tensors(run.starts, bundle.starts.tensors(), None)
+    save_json(run.world_file, bundle.world.to_dict())
 
 
 def _told(scores: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ class Run:
         self.tensorboard = self.folder / "tensorboard"
         self.episodes = self.folder / "episodes"
         self.latents = self.folder / "latents"
+        self.starts = self.folder / "starts.safetensors"  # where a bundle was unpacked
         self.vae = self.folder / "vae"
         self.mdnrnn = self.folder / "mdnrnn"
         self.controller = self.folder / "controller"

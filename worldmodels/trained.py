@@ -128,6 +128,16 @@ def check_latents(run: Run) -> str:
     return str(index["hash"])
 
 
+def check_dreams(run: Run) -> None:
+    """That dreams of the run can begin: in an unpacked bundle's windows, or in fitting latents.
+
+    Raises:
+        InputError: there are neither, or the latents are not those of V and M.
+    """
+    if not run.starts.exists():
+        check_latents(run)
+
+
 def _checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, metadata = load_tensors(path)
     if key not in metadata:

@@ -17,7 +17,6 @@ import numpy as np
 from worldmodels.arena import Arena, Limits, arena_of
 from worldmodels.benchmark.report import table
 from worldmodels.config import Config, read
-from worldmodels.data.dataset import latent_source
 from worldmodels.evolution import CMAES
 from worldmodels.run import Run, say
 from worldmodels.seeding import environment_seeds, seed_for
@@ -112,9 +111,8 @@ def compare(
 
 
 def _arena(run: Run, config: Config, way: Way, seed: int) -> Arena:
-    source = latent_source(run, config.evolve.starts_new_share)
-    limits = Limits(patience=way.patience)
-    return arena_of(run, config.controller, config.dream, source, config.workers, limits, seed)
+    share, limits = config.evolve.starts_new_share, Limits(patience=way.patience)
+    return arena_of(run, config.controller, config.dream, share, config.workers, limits, seed)
 
 
 def _points(

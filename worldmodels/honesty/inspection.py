@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from worldmodels.arena import Arena, Limits, arena_of
-from worldmodels.data.dataset import EpisodeSource, latent_source
+from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.episode import ENCODE, LatentEpisode, episode_files, numbers_of
 from worldmodels.data.moments import draw_moments
 from worldmodels.envs.dream import DreamConfig
@@ -32,7 +32,7 @@ from worldmodels.run import Run, say
 from worldmodels.seeding import environment_seeds, seed_for, torch_generator
 from worldmodels.trained import (
     Champion,
-    check_latents,
+    check_dreams,
     load_champion,
     load_mdnrnn,
     load_vae,
@@ -116,18 +116,22 @@ class Inspection:
     """A run under inspection; what several parts need is read or computed once."""
 
     def __init__(self, run: Run, made: Made, config: InspectConfig, workers: WorkersConfig) -> None:
-        check_latents(run)
+        check_dreams(run)
         weights = run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py")
         self.run, self.made, self.config, self.workers = run, made, config, workers
         self.world, self.senses = load_world(run), Senses.of_run(run)
         self.mdnrnn = load_mdnrnn(weights)
         self.seed = seed_for(made.seed, "inspect", run.number)
-        self.files = episode_files(run.latents, command=ENCODE)
         self.folder = run.folder / "inspection"
 
     def measured(self, part: Part) -> Any:
         """What a part finds, as inspection.json holds it; none: it can't be measured here."""
         return getattr(self, part)()
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """Latents; an unpacked bundle has none."""
+        return episode_files(self.run.latents, command=ENCODE)
 
     @cached_property
     def last_files(self) -> list[Path]:
@@ -154,10 +158,9 @@ class Inspection:
     @cached_property
     def arena(self) -> Arena:
         """As in evolution."""
-        source = latent_source(self.run, self.made.starts_new_share)
         limits = Limits(validation=self.made.validation_max_steps)
-        settings = self.made.controller, self.made.dream
-        return arena_of(self.run, *settings, source, self.workers, limits, self.made.seed)
+        settings = self.made.controller, self.made.dream, self.made.starts_new_share
+        return arena_of(self.run, *settings, self.workers, limits, self.made.seed)
 
     @cached_property
     def worlds(self) -> Worlds:

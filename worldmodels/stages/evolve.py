@@ -22,7 +22,7 @@ from worldmodels.replay import check_dream
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
 from worldmodels.selection import choose, halving, measured_means, merits
-from worldmodels.trained import check_evolved_in, check_latents, load_champion
+from worldmodels.trained import check_dreams, check_evolved_in, load_champion
 from worldmodels.workers import WorkersConfig
 
 
@@ -133,7 +133,7 @@ def evolve(
     """Evolves C, or goes on with it; writes controller/controller.safetensors.
 
     Args:
-        run: has world.json, V, M and latents.
+        run: has world.json, V, M, and latents or an unpacked bundle's starts.
         controller: C's inputs and size.
         dream: how M is dreamt.
         cma: the evolution strategy.
@@ -151,8 +151,7 @@ def evolve(
         say(f"{result} is there already")
         return
     with Metrics(run, "evolve") as metrics:
-        check_latents(run)
-        source = latent_source(run, config.starts_new_share)
+        check_dreams(run)
         limits = Limits(
             training=config.real_max_steps,
             validation=config.validation_max_steps,
@@ -160,10 +159,10 @@ def evolve(
         )
         horizon = min(dream.horizon, config.dream_max_steps or dream.horizon)
         dream = replace(dream, horizon=horizon)
-        arena = arena_of(run, controller, dream, source, workers, limits, seed)
+        arena = arena_of(run, controller, dream, config.starts_new_share, workers, limits, seed)
         setting = Setting(run, arena, metrics, config, cma, seed)
-        if setting.dream_generations:
-            tolerance = config.replay_tolerance
+        if setting.dream_generations and not run.starts.exists():
+            source, tolerance = latent_source(run, config.starts_new_share), config.replay_tolerance
             check_dream(arena.make_dream, dream, source, arena.world, metrics, tolerance, seed)
         state = _restore(setting, start)
         _run(setting, state)

@@ -18,9 +18,9 @@ from worldmodels.run import Run
 from worldmodels.seeding import seed_for
 from worldmodels.stages.evolve import Progress, evolve
 from worldmodels.study.rows import StudyConfig, StudyRow, rows_of
-from worldmodels.trained import check_latents
+from worldmodels.trained import check_dreams
 
-LINKED = ("world.json", "vae", "mdnrnn", "latents")
+LINKED = ("world.json", "vae", "mdnrnn", "latents", "starts.safetensors")
 """What an evolution has from its source: links, for latents are thousands of files."""
 
 
@@ -83,7 +83,7 @@ def _source(run: Run, row: StudyRow) -> Run:
             f"study.rows: {row.name} needs round {row.round}, but there is no {source.folder}: "
             "name another round or leave the row out"
         )
-    check_latents(source)
+    check_dreams(source)
     source.need(source.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py")
     return source
 
@@ -120,7 +120,8 @@ def prepare(evolution: Evolution) -> None:
     run = evolution.run
     keep(evolution.config, run, FREE, fix=f"delete {run.folder}")
     for name in LINKED:
-        _link(evolution.source.folder / name, run.folder / name)
+        if (evolution.source.folder / name).exists():
+            _link(evolution.source.folder / name, run.folder / name)
 
 
 def run_evolution(evolution: Evolution) -> None:

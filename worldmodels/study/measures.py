@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from worldmodels.arena import Limits, arena_of
-from worldmodels.data.dataset import latent_source
 from worldmodels.envs.real import package_versions
 from worldmodels.evaluation import (
     RealEvaluation,
@@ -98,9 +97,9 @@ def _kept(
 
 def _in_dreams(evolution: Evolution, seeds: Sequence[int], seed: int) -> Float64[np.ndarray, " R"]:
     config, source = evolution.config, evolution.source
-    latents = latent_source(source, config.evolve.starts_new_share)
     # lives are counted as in reality, however C's dreams were weighed
-    settings = config.controller, config.dream.lived, latents, config.workers, Limits(), seed
+    dream, share = config.dream.lived, config.evolve.starts_new_share
+    settings = config.controller, dream, share, config.workers, Limits(), seed
     return arena_of(source, *settings).dream(_parameters(evolution), seeds)[0][0]
 
 

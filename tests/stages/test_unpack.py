@@ -1,0 +1,70 @@
+"""A bundle becomes a run again: its dream is all that other controllers need."""
+
+import gymnasium
+import numpy as np
+import pytest
+import yaml
+
+from worldmodels.arena import Limits, arena_of
+from worldmodels.bundle import Bundle
+from worldmodels.config import Config, read
+from worldmodels.files import load_json
+from worldmodels.run import Run
+from worldmodels.trained import load_champion
+
+BUDGET = {
+    "evolutions": 1,
+    "generations": 2,
+    "validate_every": 1,
+    "validation_episodes": 0,
+    "population_size": 5,
+    "test_episodes": 2,
+    "dream_episodes": 4,
+}
+
+
+@pytest.fixture
+def unpacked(script, smoke_copy, tmp_path):
+    """A run made of the bundle of another, and that bundle."""
+    run = smoke_copy("vae", "latents", "mdnrnn", "controller")
+    script("evaluate", "--run", run.folder, "--evaluate.episodes=2")
+    found = Run(tmp_path / "unpacked")
+    script("unpack", run.folder, "--config", run.config_file, "--run", found.folder)
+    return found, run.bundle
+
+
+def test_controllers_are_evolved_studied_and_ranked_without_the_data(script, unpacked, tmp_path):
+    run, folder = unpacked
+    script("evolve", "--run", run.folder)
+    bundle, champion = Bundle.load(folder), load_champion(run)
+    assert champion.parameters["best"].shape == bundle.parameters.shape
+    rows = tmp_path / "study.yaml"
+    rows.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": [{"name": "own"}]}}))
+    script("study", run.folder, "--config", rows)
+    flags = "--inspect.parts=[ranking]", "--inspect.real_episodes=2", "--inspect.dream_episodes=4"
+    script("inspect_dream", run.folder, *flags)
+    assert load_json(run.folder / "inspection" / "inspection.json")["ranking"]["controllers"] == 2
+
+
+def test_the_dream_is_the_bundles(unpacked):
+    run, folder = unpacked
+    config = read(Config, run.config_file)
+    settings = config.controller, config.dream, 0.5, config.workers, Limits()
+    ours = arena_of(run, *settings, 0).make_dream(3)
+    bundles = gymnasium.make_vec("worldmodels/Dream-v0", num_envs=3, bundle=folder)
+    (a, _), (b, _) = ours.reset(seed=5), bundles.reset(seed=5)
+    np.testing.assert_array_equal(a, b)
+    actions = np.stack([ours.single_action_space.sample() for _ in range(3)])
+    np.testing.assert_array_equal(ours.step(actions)[0], bundles.step(actions)[0])
+
+
+def test_what_a_bundle_lacks_is_named_and_a_run_is_never_overwritten(script, unpacked, capsys):
+    run, folder = unpacked
+    for command, missing in (
+        (("inspect_dream", run.folder, "--inspect.parts=[pit]"), "latents"),
+        (("unpack", folder, "--run", run.folder), "has begun already"),
+        (("unpack",), "no bundle is named"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            script(*command)
+        assert missing in capsys.readouterr().err
