@@ -3,11 +3,15 @@
 import json
 from dataclasses import asdict
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
-from worldmodels.bundle import Bundle, bundle_folder
+import worldmodels
+from worldmodels.bundle import SHIPPED, Bundle, bundle_folder
+from worldmodels.envs.take_cover import make_doom
 from worldmodels.errors import InputError
 from worldmodels.files import file_hash, save_json
 from worldmodels.trained import check_latents, load_mdnrnn, load_vae, load_world, save_model
@@ -146,3 +150,22 @@ def test_latents_of_another_v_are_refused(tmp_run):
     assert check_latents(tmp_run) == "abc"
     v.write_bytes(b"another")
     assert_refused(lambda: check_latents(tmp_run), "another V", "scripts/encode.py")
+
+
+@pytest.mark.parametrize("name", sorted(folder.name for folder in SHIPPED.glob("*")))
+def test_shipped_bundles_are_small_and_play(name):
+    size = sum(path.stat().st_size for path in (SHIPPED / name).iterdir())
+    assert size <= 16e6
+    agent = worldmodels.load(name)
+    config = Bundle.load(name).world.config
+    real = make_doom if config.id.startswith("Vizdoom") else gymnasium.make
+    env = real(config.id, **config.kwargs)
+    observation, over, seen = env.reset(seed=0)[0], False, []
+    while not over and len(seen) < 400:
+        seen.append(np.array(agent.act(observation)).tolist())
+        observation, _, terminated, truncated, _ = env.step(seen[-1])
+        over = terminated or truncated
+    env.close()
+    assert len({str(action) for action in seen}) > 1, "it does not look at what it sees"
+    card = (SHIPPED / name / "README.md").read_text()
+    assert all(word in card for word in ("seed", "command", "licence", "score"))

@@ -48,6 +48,15 @@ def test_metrics_count_the_cost_of_a_failed_stage_too(tmp_run):
     assert json.loads(tmp_run.metrics.read_text())["stopped_by"] == "RuntimeError"
 
 
+def test_what_was_spent_is_summed_by_stage_and_looking_is_free(tmp_path):
+    runs = [Run(tmp_path / name) for name in "ab"]
+    for run, stage in zip([*runs, runs[0]], ["collect", "collect", "inspect_dream"], strict=True):
+        with Metrics(run, stage):
+            pass
+    first, second = (Metrics.ends(run)[0]["seconds"] for run in runs)
+    assert Metrics.spent(runs) == {"collect": first + second}
+
+
 def test_progress_is_silent_without_a_terminal(capfd):
     assert list(progress([1, 2], "label")) == [1, 2]
     with progress(3) as bar:

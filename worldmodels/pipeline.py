@@ -92,10 +92,6 @@ def _link(source: str, target: str) -> None:
 
 
 def _minutes(runs: list[Run]) -> None:
-    """Minutes per stage, over all rounds and restarts."""
-    spent: dict[str, float] = {}
-    for run in runs:
-        for line in Metrics.ends(run):
-            spent[line["stage"]] = spent.get(line["stage"], 0.0) + line["seconds"] / 60
-    parts = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in spent.items())
-    say(f"minutes: {parts}; all {sum(spent.values()):.1f}")
+    spent = Metrics.spent(runs)
+    parts = ", ".join(f"{stage} {seconds / 60:.1f}" for stage, seconds in spent.items())
+    say(f"minutes: {parts}; all {sum(spent.values()) / 60:.1f}")

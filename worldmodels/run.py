@@ -96,6 +96,15 @@ class Metrics:
         """The lines with which the run's stages ended: active seconds, cores, threads."""
         return [line for line in Metrics.lines(run) if line.get("event") == "end"]
 
+    @staticmethod
+    def spent(runs: "Iterable[Run]") -> dict[str, float]:
+        """Active seconds by stage, over all runs and restarts; looking at a run makes none."""
+        found: dict[str, float] = {}
+        for line in (line for run in runs for line in Metrics.ends(run)):
+            if line["stage"] != "inspect_dream":
+                found[line["stage"]] = found.get(line["stage"], 0.0) + line["seconds"]
+        return found
+
     @property
     def seconds(self) -> float:
         """Active seconds since the block was entered."""

@@ -76,7 +76,7 @@ def evaluate(
         parts = _parts(run)
         report = _measure(run, run.bundle, config, workers)
         report["real_frames"] = _real_frames(parts, load_world(run))
-        report["seconds"] = _active_seconds(parts) + metrics.seconds
+        report["seconds"] = sum(Metrics.spent(parts).values()) + metrics.seconds
     _publish(run, run.bundle, report)
     _sign(run.bundle, report)
     return report
@@ -250,11 +250,6 @@ def _real_frames(runs: Iterable[Run], world: World) -> dict[str, int]:
         if (run.folder / "selection.json").exists():
             steps["validate"] += load_json(run.folder / "selection.json")["steps"]
     return {name: count * world.config.action_repeat for name, count in steps.items()}
-
-
-def _active_seconds(runs: Iterable[Run]) -> float:
-    """The sum over all stages, rounds and restarts."""
-    return float(sum(line["seconds"] for run in runs for line in Metrics.ends(run)))
 
 
 def _histogram(run: Run, returns: np.ndarray, baselines: dict[str, Any]) -> None:
