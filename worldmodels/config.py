@@ -94,8 +94,7 @@ class Config:
 
 
 FREE = ("workers", "encode", "evaluate", "watch", "inspect")
-"""Sections that may differ from command to command: no file of a run depends on them but their
-own result."""
+"""Sections that may differ between commands: only their own result depends on them."""
 
 
 class Parser(ArgumentParser):
@@ -200,19 +199,22 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
 
 
 def begin(
-    description: str, show: Collection[str] | None = None, *, first: bool = False
+    description: str,
+    show: Collection[str] | None = None,
+    argv: Sequence[str] | None = None,
+    first: bool = False,
 ) -> tuple[Config, Run]:
     """A script's config and run; the config is kept in the run, or must agree with it.
 
     Args:
         description: first line of `--help`.
-        show: sections that `--help` explains; none: all.
+        show, argv: as for `parse`.
         first: whether the script may begin a run.
 
     Raises:
         InputError: for a mistake in the file or on the command line, another config's run, or none.
     """
-    config, run = parse(Config, description, show=show)
+    config, run = parse(Config, description, argv, show)
     if not first:
         run.need(run.config_file, "scripts/collect.py")
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):

@@ -58,13 +58,19 @@ def test_the_dream_is_the_bundles(unpacked):
     np.testing.assert_array_equal(ours.step(actions)[0], bundles.step(actions)[0])
 
 
-def test_what_a_bundle_lacks_is_named_and_a_run_is_never_overwritten(script, unpacked, capsys):
-    run, folder = unpacked
+def test_what_is_lacking_is_named_and_no_run_is_overwritten(script, unpacked, tmp_path, capsys):
+    (run, folder), fresh, rounds = unpacked, tmp_path / "fresh", tmp_path / "rounds.yaml"
+    rows = [{"name": "one_round", "round": 0}]
+    rounds.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": rows}}))
     for command, missing in (
         (("inspect_dream", run.folder, "--inspect.parts=[pit]"), "latents"),
-        (("unpack", folder, "--run", run.folder), "has begun already"),
-        (("unpack",), "no bundle is named"),
+        (("study", run.folder, "--config", rounds), "needs round 0"),
+        (("unpack", folder, "--config", run.config_file, "--run", run.folder), "has begun already"),
+        (("unpack", folder, "--run", fresh), "--config is missing"),
+        (("unpack", "none", "--config", run.config_file, "--run", fresh), "none is no bundle"),
+        (("unpack", "--run", fresh), "no bundle is named"),
     ):
         with pytest.raises(SystemExit, match="2"):
             script(*command)
         assert missing in capsys.readouterr().err
+    script("unpack", folder, "--config", run.config_file, "--run", fresh)  # nothing is in the way

@@ -75,8 +75,9 @@ def evolutions_of(run: Run, config: Config, study: StudyConfig) -> list[Evolutio
 
 def _source(run: Run, row: StudyRow) -> Run:
     source = run
-    # a run of one round is its own round 0
-    if row.round is not None and (row.round or (run.folder / "rounds").exists()):
+    # a run of one round is its own round 0; an unpacked bundle is nobody's
+    several = (run.folder / "rounds").exists() or run.starts.exists()
+    if row.round is not None and (row.round or several):
         source = run.round(row.round)
     if not source.folder.exists():
         raise InputError(
