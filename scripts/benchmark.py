@@ -6,7 +6,7 @@ from pathlib import Path
 
 from worldmodels.benchmark.report import missed
 from worldmodels.benchmark.suite import PARTS, benchmark
-from worldmodels.config import one_line_errors
+from worldmodels.command_line import one_line_errors
 from worldmodels.files import save_json, save_text
 
 

@@ -1,6 +1,7 @@
 """Collect real episodes into RUN/episodes."""
 
-from worldmodels.config import begin, one_line_errors
+from worldmodels.command_line import one_line_errors
+from worldmodels.config import begin
 from worldmodels.stages.collect import collect
 
 

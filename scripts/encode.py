@@ -1,6 +1,7 @@
 """Encode the frames of RUN/episodes into RUN/latents."""
 
-from worldmodels.config import begin, one_line_errors
+from worldmodels.command_line import one_line_errors
+from worldmodels.config import begin
 from worldmodels.stages.encode import encode
 
 

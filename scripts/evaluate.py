@@ -1,9 +1,9 @@
 """Measure C on official test episodes: evaluate.py --run RUN, or evaluate.py BUNDLE."""
 
-import sys
 from dataclasses import dataclass, field
 
-from worldmodels.config import begin, one_line_errors, parse
+from worldmodels.command_line import leading, one_line_errors, parse
+from worldmodels.config import begin
 from worldmodels.stages.evaluate import EvaluateConfig, evaluate, evaluate_bundle
 from worldmodels.workers import WorkersConfig
 
@@ -19,8 +19,8 @@ class Sections:
 
 
 def main() -> None:
-    if sys.argv[1:] and not sys.argv[1].startswith("-"):
-        name, flags = sys.argv[1], sys.argv[2:]
+    name, flags = leading()
+    if name is not None:
         sections, run = parse(Sections, ABOUT, ["--run=runs/evaluated", *flags])
         evaluate_bundle(name, run, sections.evaluate, sections.workers)
         return

@@ -1,6 +1,7 @@
 """Evolve C in the dream, or in the real world, and keep the best by real validation."""
 
-from worldmodels.config import begin, one_line_errors
+from worldmodels.command_line import one_line_errors
+from worldmodels.config import begin
 from worldmodels.stages.evolve import evolve
 
 SECTIONS = ["seed", "controller", "dream", "cma", "evolve", "workers"]

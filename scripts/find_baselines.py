@@ -2,7 +2,7 @@
 
 import argparse
 
-from worldmodels.config import one_line_errors
+from worldmodels.command_line import one_line_errors
 from worldmodels.stages.find_baselines import SEARCHES, find_baselines
 from worldmodels.workers import WorkersConfig
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from worldmodels.config import one_line_errors
+from worldmodels.command_line import one_line_errors
 from worldmodels.gallery.exhibit import show
 
 

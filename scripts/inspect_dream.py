@@ -1,8 +1,8 @@
 """Is the dream honest? inspect_dream.py RUN [--inspect.field value]; writes RUN/inspection."""
 
-import sys
-
-from worldmodels.config import Config, InputError, one_line_errors, parse
+from worldmodels.command_line import leading, one_line_errors, parse
+from worldmodels.config import Config
+from worldmodels.errors import InputError
 from worldmodels.honesty.inspection import Made
 from worldmodels.stages.inspect_dream import inspect_dream
 
@@ -10,8 +10,8 @@ ABOUT = "Compare a run's dream with its real world: inspect_dream.py RUN ..."
 
 
 def main() -> None:
-    named = [] if sys.argv[1:2] == [] or sys.argv[1].startswith("-") else [f"--run={sys.argv[1]}"]
-    flags = sys.argv[1 + len(named) :]
+    folder, flags = leading()
+    named = [] if folder is None else [f"--run={folder}"]
     config, run = parse(Config, ABOUT, [*named, *flags], show=["inspect", "workers"])
     if not named:
         raise InputError("no run is named: inspect_dream.py RUN, a folder in which M was trained")

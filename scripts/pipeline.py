@@ -1,6 +1,7 @@
 """All stages and rounds: from nothing to a tested agent and its film."""
 
-from worldmodels.config import begin, one_line_errors
+from worldmodels.command_line import one_line_errors
+from worldmodels.config import begin
 from worldmodels.pipeline import pipeline
 
 

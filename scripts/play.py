@@ -1,9 +1,9 @@
 """Play inside a dream: play.py BUNDLE [--play.field value]; BUNDLE may be a run folder."""
 
-import sys
 from dataclasses import dataclass, field
 
-from worldmodels.config import InputError, one_line_errors, parse
+from worldmodels.command_line import leading, one_line_errors, parse
+from worldmodels.errors import InputError
 from worldmodels.stages.play import PlayConfig, play
 
 
@@ -15,13 +15,11 @@ class Sections:
 
 
 def main() -> None:
-    bundle, argv = sys.argv[1:2], sys.argv[2:]
-    if not bundle or bundle[0].startswith("-"):
-        bundle, argv = [], sys.argv[1:]
-    config, _ = parse(Sections, "Drive, or watch the agent drive: play.py BUNDLE ...", argv)
-    if not bundle:
+    bundle, flags = leading()
+    config, _ = parse(Sections, "Drive, or watch the agent drive: play.py BUNDLE ...", flags)
+    if bundle is None:
         raise InputError("no bundle is named: play.py BUNDLE, a shipped name, a bundle or a run")
-    play(bundle[0], config.play)
+    play(bundle, config.play)
 
 
 if __name__ == "__main__":

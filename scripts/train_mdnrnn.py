@@ -1,6 +1,7 @@
 """Train M on the sequences of RUN/latents."""
 
-from worldmodels.config import begin, one_line_errors
+from worldmodels.command_line import one_line_errors
+from worldmodels.config import begin
 from worldmodels.stages.train_mdnrnn import train_mdnrnn
 
 

@@ -1,6 +1,7 @@
 """Train V on the frames of RUN/episodes."""
 
-from worldmodels.config import begin, one_line_errors
+from worldmodels.command_line import one_line_errors
+from worldmodels.config import begin
 from worldmodels.stages.train_vae import train_vae
 
 

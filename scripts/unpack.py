@@ -1,16 +1,15 @@
 """Make a run of a bundle, to evolve, study or rank other controllers in its dream."""
 
-import sys
-
 from worldmodels.bundle import unpack
-from worldmodels.config import InputError, begin, one_line_errors
+from worldmodels.command_line import leading, one_line_errors
+from worldmodels.config import begin
+from worldmodels.errors import InputError
 
 ABOUT = "Make a run of a finished bundle: unpack.py BUNDLE --config FILE --run RUN"
 
 
 def main() -> None:
-    name = next((arg for arg in sys.argv[1:2] if not arg.startswith("-")), None)
-    flags = sys.argv[1 + (name is not None) :]
+    name, flags = leading()
     _, run = begin(ABOUT, ["seed"], flags, first=True)
     if name is None:
         raise InputError("no bundle is named: unpack.py BUNDLE, a shipped one's name or a folder")

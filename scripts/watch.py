@@ -1,6 +1,7 @@
 """Film the agent in reality, what V keeps of it, and the dream that goes on from it."""
 
-from worldmodels.config import Config, one_line_errors, parse
+from worldmodels.command_line import one_line_errors, parse
+from worldmodels.config import Config
 from worldmodels.stages.watch import watch
 
 

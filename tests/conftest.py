@@ -92,7 +92,8 @@ def smoke_copy(smoke_run, tmp_run):
     """A run with chosen parts of `smoke_run`, and other values of its config: section={...}."""
     import yaml
 
-    from worldmodels.config import Config, keep, read
+    from worldmodels.command_line import keep, read
+    from worldmodels.config import Config
 
     def copy(*parts, **sections):
         tmp_run.folder.mkdir(exist_ok=True)

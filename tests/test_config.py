@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import yaml
 
-from worldmodels.config import keep, one_line_errors, parse, read
+from worldmodels.command_line import keep, one_line_errors, parse, read
 from worldmodels.errors import InputError
 from worldmodels.run import Run
 from worldmodels.world import EnvConfig

@@ -9,7 +9,8 @@ import docstring_parser
 import pytest
 import yaml
 
-from worldmodels.config import Config, keep, read
+from worldmodels.command_line import keep, read
+from worldmodels.config import Config
 from worldmodels.errors import InputError
 from worldmodels.run import Run
 from worldmodels.stages.play import PlayConfig

@@ -22,7 +22,7 @@ FLOORS = [
     {"agent", "workers", "evaluation", "selection", "replay", "arena"},
     {"honesty"},
     {"stages"},
-    {"config"},
+    {"config", "command_line"},
     {"pipeline", "gallery", "web", "benchmark", "study"},
 ]
 INSIDE = ("mixture", "data", "models", "honesty", "gallery", "web", "benchmark", "study")
@@ -45,6 +45,7 @@ TIES = {
     ("selection", "evaluation"),
     ("arena", "evaluation"),
     ("arena", "workers"),
+    ("config", "command_line"),
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -13,7 +13,8 @@ from worldmodels.benchmark.evolution import (
     savings,
     savings_table,
 )
-from worldmodels.config import Config, read
+from worldmodels.command_line import read
+from worldmodels.config import Config
 
 
 def test_every_way_may_spend_the_same(smoke_run):

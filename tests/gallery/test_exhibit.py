@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from worldmodels.config import read
+from worldmodels.command_line import read
 from worldmodels.errors import InputError
 from worldmodels.files import load_json, load_tensors
 from worldmodels.gallery.exhibit import CONFIGS, NAMES, exhibit_of

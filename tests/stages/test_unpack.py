@@ -7,7 +7,8 @@ import yaml
 
 from worldmodels.arena import Limits, arena_of
 from worldmodels.bundle import Bundle
-from worldmodels.config import Config, read
+from worldmodels.command_line import read
+from worldmodels.config import Config
 from worldmodels.files import load_json
 from worldmodels.run import Run
 from worldmodels.trained import load_champion

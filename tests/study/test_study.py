@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from worldmodels.config import Config, read
+from worldmodels.command_line import read
+from worldmodels.config import Config
 from worldmodels.evolution import load_state
 from worldmodels.files import file_hash, load_json, load_tensors
 from worldmodels.run import Run

@@ -16,7 +16,8 @@ import numpy as np
 
 from worldmodels.arena import Arena, Limits, arena_of
 from worldmodels.benchmark.report import table
-from worldmodels.config import Config, read
+from worldmodels.command_line import read
+from worldmodels.config import Config
 from worldmodels.evolution import CMAES
 from worldmodels.run import Run, say
 from worldmodels.seeding import environment_seeds, seed_for

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from worldmodels.config import keep, parse
+from worldmodels.command_line import keep, leading, parse
 from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.files import load_tensors, save_json
@@ -69,9 +69,9 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     Raises:
         InputError: for a mistake in the arguments, the config or the data.
     """
-    if not argv or argv[0].startswith("-"):
+    name, flags = leading(argv)
+    if name is None:
         raise InputError(f"no exhibit is named: gallery.py NAME, one of {', '.join(NAMES)}")
-    name, flags = argv[0], list(argv[1:])
     exhibit = exhibit_of(name)
     config, run = parse(exhibit.config, exhibit.about, _completed(name, flags))
     keep(config, run, free=("show",))

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from worldmodels.config import FREE, Config, keep
+from worldmodels.command_line import keep
+from worldmodels.config import FREE, Config
 from worldmodels.errors import InputError
 from worldmodels.evolution import load_state
 from worldmodels.files import save_tensors

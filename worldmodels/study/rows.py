@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from worldmodels.config import Parser
+from worldmodels.command_line import Parser
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.models.controller import Inputs
 

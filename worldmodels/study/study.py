@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from worldmodels.config import Config, keep
+from worldmodels.command_line import keep
+from worldmodels.config import Config
 from worldmodels.envs.real import package_versions
 from worldmodels.files import load_json, save_json, save_text
 from worldmodels.run import Metrics, Run, cores, say

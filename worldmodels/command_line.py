@@ -1,0 +1,233 @@
+"""Command lines: a config of many sections from defaults, then the YAML file, then the flags."""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import json
+import re
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_type_hints
+
+import docstring_parser
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings
+
+from worldmodels.errors import InputError
+from worldmodels.files import save_text
+from worldmodels.run import Run
+
+C = TypeVar("C")
+
+WORDINGS = (
+    (r"^Group '(\S+)' does not accept option '(?:\1\.)?(\S+)'.*", r"\1.\2 is unknown"),
+    (r"^Option '(\S+)' is not accepted.*", r"\1 is unknown"),
+    (r"^unrecognized arguments: --([^\s=]+).*", r"\1 is unknown"),
+    (r"^Parser key \"(\S+)\":", r"\1:"),
+    (r"<class '(\w+)'>", r"\1"),
+    (r"typing\.", ""),
+    (r"\bNoneType\b", "null"),
+    (
+        r"Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors: .*"
+        r"Given value: (.*)",
+        r"Expected one of \1. Got value: \2",
+    ),
+)
+"""jsonargparse's wordings, and ours."""
+
+# field docstrings become --help; a class_path inside a dictionary stays data, nothing is executed
+set_parsing_settings(
+    docstring_parse_attribute_docstrings=True, instantiate_subclass_spec_in_any=False
+)
+
+
+class Parser(ArgumentParser):
+    """jsonargparse's parser; mistakes become an InputError of one line that names the field."""
+
+    @classmethod
+    def of(cls, kind: type[Any], description: str, sections: Collection[str]) -> "Parser":
+        """The parser of a config; of its sections only these are explained and accepted."""
+        parser = cls(description=description, allow_abbrev=False)
+        parser.add_argument(
+            "--config", action=ActionConfigFile, help="YAML file of the experiment."
+        )
+        parser.add_argument("--run", type=str, default="runs/default", help="The run folder.")
+        hints = get_type_hints(kind)
+        texts = {p.arg_name: p.description for p in docstring_parser.parse_from_object(kind).params}
+        for field in dataclasses.fields(kind):
+            section = dataclasses.is_dataclass(hints[field.name])
+            if field.name in sections or not section:
+                factory, default = field.default_factory, field.default
+                default = default if factory is dataclasses.MISSING else factory()
+                options: dict[str, Any] = {} if section else {"help": texts.get(field.name)}
+                parser.add_argument(
+                    f"--{field.name}", type=hints[field.name], default=default, **options
+                )
+        return parser
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises, where argparse would print the usage and exit."""
+        raise InputError(_one_line(message, [action.dest for action in self._actions])) from ex
+
+
+def parse(
+    kind: type[C],
+    description: str,
+    argv: Sequence[str] | None = None,
+    show: Collection[str] | None = None,
+) -> tuple[C, Run]:
+    """Config and run folder of a command line.
+
+    Without `--config` the run's own config.yaml is read, if there is one.
+
+    Args:
+        kind: dataclass whose fields are sections (dataclasses) or plain values, all with defaults.
+        description: first line of `--help`.
+        argv: the arguments; none: those of the process.
+        show: sections that `--help` explains; none: all. The others are accepted as well.
+
+    Raises:
+        InputError: for a mistake in the file or on the command line.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    names = _names(kind)
+    if {"-h", "--help"} & set(argv):
+        Parser.of(kind, description, names if show is None else show).parse_args(["--help"])
+    parser = Parser.of(kind, description, names)
+    files, rest = _config_files(argv)
+    files = [file for file in files if _states(file)]
+    for file in files:
+        read(kind, file)
+    values = parser.parse_args([*(f"--config={file}" for file in files), *rest])
+    run = Run(values.pop("run"))
+    return _build(kind, parser, values), run
+
+
+def read(kind: type[C], file: Path) -> C:
+    """Config of a YAML file, what it doesn't state being default.
+
+    Raises:
+        InputError: naming the file and the field.
+    """
+    parser = Parser.of(kind, "", _names(kind))
+    if not _states(file):
+        return kind()
+    try:
+        return _build(kind, parser, parser.parse_path(str(file)))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use another --run") -> None:
+    """Saves the resolved config in the run, or compares it with the one saved there.
+
+    Args:
+        config: the resolved config.
+        run: where it belongs.
+        free: sections, and fields such as `evolve.generations`, that may change between stages.
+        fix: what else one may do where it contradicts the run.
+
+    Raises:
+        InputError: naming the first field that contradicts the run.
+    """
+    text = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
+    if run.config_file.exists():
+        old, new = _flat(read(type(config), run.config_file)), _flat(config)
+        for name in sorted(new):
+            if old[name] != new[name] and not {name, name.split(".")[0]} & set(free):
+                raise InputError(
+                    f"{name} is {new[name]!r}, but {run.config_file} says {old[name]!r}: "
+                    f"leave it as it is, or {fix}"
+                )
+    save_text(run.config_file, text)
+
+
+def leading(argv: Sequence[str] | None = None) -> tuple[str | None, list[str]]:
+    """The name before the flags, as of a run or a bundle (none: None), and the flags.
+
+    Args:
+        argv: the arguments; none: those of the process.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and not argv[0].startswith("-"):
+        return argv[0], argv[1:]
+    return None, argv
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """For scripts: a user's mistake becomes one line on stderr and exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped: the same command continues", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def _config_files(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The files of a command line (the run's own where none is named), and the other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", action="append", default=[], type=Path, nargs="?")
+    given, rest = parser.parse_known_args(argv)
+    parser.add_argument("--run", nargs="?")
+    run = parser.parse_known_args(argv)[0].run
+    if None in given.config:
+        raise InputError("--config is empty: name a YAML file, e.g. configs/quick.yaml")
+    if not given.config and run and Run(run).config_file.exists():
+        return [Run(run).config_file], rest
+    return given.config, rest
+
+
+def _states(file: Path) -> bool:
+    """Whether a YAML file states anything; one of comments alone means the defaults."""
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{file} can't be read ({error.strerror}): name a YAML file, e.g. configs/quick.yaml"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict | None):
+        raise InputError(f"{file} must hold sections such as `env:`, not {type(data).__name__}")
+    return bool(data)
+
+
+def _build(kind: type[C], parser: Parser, values: Namespace) -> C:
+    hints = get_type_hints(kind)
+    for name, value in values.items(branches=True):
+        if dataclasses.is_dataclass(hints.get(name)) and not isinstance(value, Namespace):
+            raise InputError(f"{name} is a section: give it fields, not {value!r}")
+    built = parser.instantiate(values)
+    return kind(**{name: built[name] for name in _names(kind)})
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            flat |= {f"{field.name}.{name}": inner for name, inner in _flat(value).items()}
+        else:
+            flat[field.name] = value
+    return flat
+
+
+def _one_line(message: str, known: Collection[str]) -> str:
+    """jsonargparse's message as `FIELD: what is wrong`, on one line, with the nearest name."""
+    message = " ".join(message.split())
+    for pattern, text in WORDINGS:
+        message = re.sub(pattern, text, message)
+    if match := re.match(r"(\S+) is unknown", message):
+        near = difflib.get_close_matches(match[1], known, n=1)
+        message += f": did you mean {near[0]}?" if near else ": see --help for the names"
+    return message
