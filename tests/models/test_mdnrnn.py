@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
+from worldmodels.models.dropout import dropout_mask
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, symexp, symlog
 from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss, termination_loss
 from worldmodels.world import EnvConfig, World
@@ -208,6 +209,17 @@ def test_risk_layers_leave_out_only_in_training():
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([mdnrnn.risks(z[:50], h[:50], generator) for _ in range(2000)]).mean(0)
     torch.testing.assert_close(drawn, mdnrnn.risks(z[:50], h[:50]), atol=0.15, rtol=0.0)
+
+
+@pytest.mark.parametrize(("dropout", "kept"), [(0.0, 1.0), (0.3, 179 / 256), (0.9999, 1 / 256)])
+def test_dropout_masks_keep_the_share_they_say(dropout, kept):
+    mask, share = dropout_mask((401, 501), dropout, torch.Generator().manual_seed(0))
+    assert share == kept
+    deviation = math.sqrt(kept * (1 - kept) / mask.numel())
+    assert mask.float().mean().item() == pytest.approx(kept, abs=4 * deviation)
+    assert mask.float().mean(0).std().item() == pytest.approx(
+        math.sqrt(kept * (1 - kept) / 401), rel=0.2
+    )
 
 
 def test_harmless_is_the_shortest_horizons_chance_a_step():

@@ -17,6 +17,7 @@ from torch.nn import functional
 from worldmodels.errors import InputError
 from worldmodels.mixture import Mixture, MixtureKind, mixture_size, split_mixture
 from worldmodels.models.action import Actions, choices_of
+from worldmodels.models.dropout import dropout_mask
 from worldmodels.world import World
 
 RISK_BOUND = 20.0
@@ -210,20 +211,22 @@ class MDNRNN(nn.Module):
         z: Float[Tensor, "*batch Z"],
         h: Float[Tensor, "*batch H"],
         generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> Float[Tensor, "*batch risks"]:
         """Log-odds of a harm or the end within the horizons, choice by choice for each of them.
 
         From the present z and the h that has seen all before it. With a generator, in training,
-        some of what the layers see is left out.
+        some of what the layers see is left out. The products are of `dtype`.
         """
-        seen = torch.cat([z, h], -1)
+        seen = torch.cat([z.to(dtype), h.to(dtype)], -1)
         for place, layer in enumerate(self.risk_layers):
+            seen = seen if place == 0 else torch.relu(seen)
+            weight: Tensor = layer.get_parameter("weight")
             if generator is not None and self.config.risk_dropout:
-                kept = 1 - self.config.risk_dropout
-                mask = torch.rand(seen.shape, generator=generator).to(seen.device) < kept
-                seen = seen * mask / kept
-            seen = layer(seen if place == 0 else torch.relu(seen))
-        return seen.clamp(-RISK_BOUND, RISK_BOUND)
+                mask, kept = dropout_mask(seen.shape, self.config.risk_dropout, generator)
+                seen, weight = seen * mask.to(seen), weight / kept
+            seen = functional.linear(seen, weight.to(dtype), layer.get_parameter("bias").to(dtype))
+        return seen.float().clamp(-RISK_BOUND, RISK_BOUND)
 
     @torch.inference_mode()
     def harmless(

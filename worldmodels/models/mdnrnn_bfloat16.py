@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float
+from jaxtyping import BFloat16, Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,7 +15,7 @@ Foretold = tuple[
     Float[Tensor, ""],
     Float[Tensor, "B T"] | None,
     Float[Tensor, "B T"] | None,
-    Float[Tensor, "B T H"],
+    BFloat16[Tensor, "B T H"],
 ]
 """Nats per dimension of the next z where it is known; raw outputs of both heads; h."""
 
@@ -32,11 +32,12 @@ def foretell(
     inputs = mdnrnn.inputs(z[:, :-1], actions, first).transpose(0, 1)
     weights = map(mdnrnn.lstm.get_parameter, names)
     h = LSTM.apply(inputs, *weights)  # type: ignore[no-untyped-call]
-    plain = h.transpose(0, 1).float()
+    by_batch = h.transpose(0, 1)
+    plain = by_batch.float()
     if mdnrnn.config.mixture == "joint":
         prediction = mdnrnn.predict(plain)
         nll = mixture_loss(prediction.mixture, z[:, 1:], known)
-        return nll, prediction.reward, prediction.termination, plain
+        return nll, prediction.reward, prediction.termination, by_batch
     size = mixture_size(mdnrnn.latent_size, mdnrnn.config.num_mixtures)
     weight, bias = mdnrnn.head.weight, mdnrnn.head.bias
     shares = _by_step(known / (known.sum().clamp(min=1) * mdnrnn.latent_size))
@@ -45,7 +46,7 @@ def foretell(
     raw = functional.linear(plain, weight[size:], bias[size:])
     heads = list(raw.unbind(-1))
     termination = heads.pop() if mdnrnn.heads.termination else None
-    return nll, heads.pop() if heads else None, termination, plain
+    return nll, heads.pop() if heads else None, termination, by_batch
 
 
 def _by_step(tensor: Tensor) -> Tensor:

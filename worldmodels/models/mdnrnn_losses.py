@@ -43,6 +43,7 @@ def risk_loss(
     terminated: Float[Tensor, "B T"],
     valid: Bool[Tensor, "B T"],
     generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy of the risks, summed over the horizons, each a mean over known steps.
 
@@ -52,7 +53,7 @@ def risk_loss(
     """
     heads, horizons = mdnrnn.heads, mdnrnn.config.risk_horizons
     chosen = choices_of(actions[:, 1:], heads.choices)
-    risks = mdnrnn.risks(z[:, 1:-1], h[:, :-1], generator)
+    risks = mdnrnn.risks(z[:, 1:-1], h[:, :-1], generator, dtype)
     risks = risks.unflatten(-1, (len(horizons), heads.choices))
     risks = (risks * chosen[:, :, None]).sum(-1)
     steps = chosen.shape[1]

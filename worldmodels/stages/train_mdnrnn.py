@@ -210,7 +210,7 @@ def mdnrnn_loss(
         loss = loss + config.termination_weight * parts["termination"]
     if mdnrnn.num_risks:
         known = batch.actions, batch.harmed, batch.terminated, batch.valid
-        parts["risk"] = risk_loss(mdnrnn, z, h, *known, generator)
+        parts["risk"] = risk_loss(mdnrnn, z, h, *known, generator, dtype)
         loss = loss + config.risk_weight * parts["risk"]
     return loss, parts
 
