@@ -14,7 +14,7 @@ from worldmodels.command_line import read
 from worldmodels.config import Config
 from worldmodels.evolution import load_state
 from worldmodels.files import file_hash, load_json, load_tensors
-from worldmodels.run import Run
+from worldmodels.run import Metrics, Run
 from worldmodels.stages.evolve import Progress
 from worldmodels.study import study as module
 
@@ -159,6 +159,18 @@ def test_without_validation_the_last_mean_is_measured(study, run):
     means = load_tensors(run.folder / "controllers" / "cold_0.safetensors")[0]["means"]
     assert torch.equal(means[-1], tensors["best"])
     assert "no reality chooses" in (run.folder / "study" / "study.md").read_text()
+
+
+def test_rows_may_dream_in_other_ways(study, run):
+    ways = {"dream_max_steps": 3, "termination": "sampled", "temperature": 0.5}
+    report = study(run, [{"name": "short", **ways}], evolutions=1)
+    config = read(Config, own(run, "short", 0).config_file)
+    assert config.evolve.dream_max_steps == 3
+    assert config.dream.termination == "sampled"
+    assert config.dream.horizon > 3  # of the dreams in which it is measured
+    assert report["rows"]["short"]["row"]["dream_max_steps"] == 3
+    dreamt = [line["steps"] for line in Metrics.lines(own(run, "short", 0)) if "steps" in line]
+    assert 0 < max(dreamt) <= 3 * 5 * config.evolve.rollouts_per_candidate
 
 
 def test_it_goes_on_after_a_kill(study, run, monkeypatch):

@@ -26,6 +26,7 @@ from worldmodels.models.vae import VAE, frames_of
 from worldmodels.seeding import numpy_generator, seed_for
 from worldmodels.world import EnvConfig
 
+Termination = Literal["threshold", "sampled", "expected", "risk"]
 LEAST_ALIVE = 0.01
 """Dreams whose ends are not drawn end when they have hardly a chance to have come so far."""
 
@@ -38,7 +39,7 @@ class DreamConfig:
     """τ: weights to the power 1/τ, noise times √τ. The paper's Doom: 1.15."""
     horizon: int = 1000
     """Steps after which a dream is truncated."""
-    termination: Literal["threshold", "sampled", "expected", "risk"] = "threshold"
+    termination: Termination = "threshold"
     """A dream ends where M's probability of it is above 1/2 (the paper); or with that probability,
     whatever the temperature; or `expected`: no end is drawn, but each reward counts with the
     probability that the dream has come so far, until that is below 1%. For the latter two train

@@ -99,15 +99,21 @@ def _config(config: Config, study: StudyConfig, row: StudyRow, seed: int) -> Con
         validate_every=study.validate_every,
         validation_episodes=study.validation_episodes,
         rollouts_per_candidate=study.rollouts_per_candidate or config.evolve.rollouts_per_candidate,
+        dream_max_steps=row.dream_max_steps or config.evolve.dream_max_steps,
     )
     population = study.population_size or config.cma.population_size
     inputs = row.inputs or config.controller.inputs
+    dream = replace(
+        config.dream,
+        temperature=row.temperature or config.dream.temperature,
+        termination=row.termination or config.dream.termination,
+    )
     return replace(
         config,
         seed=seed,
         rounds=1,
         controller=replace(config.controller, inputs=inputs, senses=row.senses),
-        dream=replace(config.dream, temperature=row.temperature or config.dream.temperature),
+        dream=dream,
         cma=replace(config.cma, population_size=population),
         evolve=evolve,
     )

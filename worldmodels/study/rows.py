@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from worldmodels.command_line import Parser
+from worldmodels.envs.dream import Termination
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.models.controller import Inputs
 
@@ -26,6 +27,10 @@ class StudyRow:
     """What C sees; none: as in the run."""
     senses: Literal["own", "untrained", "blind"] = "own"
     """What C sees through, see `controller.senses`."""
+    termination: Termination | None = None
+    """How its dreams end, see `dream.termination`; none: as the run's."""
+    dream_max_steps: int | None = None
+    """Longest of the dreams in which C is evolved; none: the run's."""
     round: int | None = None
     """Whose V, M and latents; none: the run's, which are its best round's. A run of one round is
     its own round 0."""
@@ -35,6 +40,7 @@ class StudyRow:
             raise InputError(f"name {self.name!r} is no name of a folder: use letters and digits")
         check_above_zero(self.name, self, "temperature")
         check_at_least(self.name, self, 0, "round")
+        check_at_least(self.name, self, 1, "dream_max_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
