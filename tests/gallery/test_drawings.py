@@ -16,6 +16,7 @@ from worldmodels.gallery.drawings import (
     from_strokes,
     jittered,
     read_drawings,
+    rows_alike,
     simplified,
     strokes_of,
 )
@@ -122,3 +123,16 @@ def test_long_drawings_are_left_out(scribbles):
     data = Drawings.of(parts, 8)
     assert max(len(d) for d in data.train) <= 8
     assert data.longest <= 8
+
+
+def test_batches_are_of_like_lengths_and_see_everything():
+    lengths = np.random.default_rng(0).integers(5, 100, 200)
+    sequences = [range(length) for length in lengths]
+    batches = [rows_alike(sequences, 20, 3, step) for step in range(160)]
+    assert set(np.concatenate(batches)) == set(range(200))
+    kept = [lengths[rows].sum() / (len(rows) * lengths[rows].max()) for rows in batches]
+    assert np.mean(kept) > 0.9  # of the points; about .5 if any sat beside any
+    longest = [lengths[rows].max() for rows in batches]
+    assert np.corrcoef(longest[:-1], longest[1:])[0, 1] < 0.3  # short and long in no order
+    again = rows_alike(sequences, 20, 3, 17)
+    assert (again == batches[17]).all()

@@ -16,14 +16,14 @@ TEXTS = ["abba", "cab"]
 
 @pytest.fixture
 def writer():
-    return drawn(0, "writer", make=lambda: Writer(3, 8, 8, 3, 2))
+    return drawn(0, "writer", make=lambda: Writer(4, 8, 8, 3, 2))
 
 
 def test_letters_are_one_hot():
     codes, known = one_hot(TEXTS, "abc")
-    assert codes.argmax(-1)[0].tolist() == [0, 1, 1, 0]
-    assert known.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
-    assert codes[1, 3].sum() == 0
+    assert codes.argmax(-1)[0].tolist() == [0, 1, 1, 0, 3]  # 3: the end
+    assert known.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+    assert codes[1, 4].sum() == 0
     with pytest.raises(InputError, match="'x' was never written"):
         one_hot(["ax"], "abc")
 
@@ -34,7 +34,7 @@ def test_the_window_moves_forwards_and_sees_no_padding(writer, scribbles):
     for point in torch.randn(12, 2, 3):
         reading = writer.read(point, codes, known, reading)
         places.append(reading.place)
-        assert reading.weights[1, 3] == 0
+        assert reading.weights[1, 4] == 0
         expected = (reading.weights[..., None] * codes).sum(1)
         torch.testing.assert_close(reading.window, expected)
     assert (torch.stack(places).diff(dim=0) > 0).all()
@@ -62,7 +62,7 @@ def test_writing_ends_by_itself_or_is_cut(writer):
     )
     assert len(drawings) == len(windows) == len(ended) == 40
     for drawing, window, by_itself in zip(drawings, windows, ended, strict=True):
-        assert window.shape == (len(drawing), 4)
+        assert window.shape == (len(drawing), 5)
         assert by_itself or len(drawing) == 9
         assert drawing[-1, 2] == 1
     assert any(ended)

@@ -31,15 +31,15 @@ def test_invented_words_are_many_and_short():
 
 def test_held_out_fonts_have_other_glyphs():
     for letter in "aegk":
-        designs = [tuple(map(len, printed(letter, font))) for font in (*FONTS, *HELD_OUT_FONTS)]
+        designs = [tuple(map(len, printed(letter, font, 0.0))) for font in (*FONTS, *HELD_OUT_FONTS)]
         assert len(set(designs)) == len(designs)
 
 
 def test_each_text_in_each_font_in_a_hand_of_its_own():
     generator = np.random.default_rng(0)
-    words = hershey_words(["bad", "cab"], FONTS, 0.01, generator)
+    words = hershey_words(["bad", "cab"], FONTS, 0.0, 0.01, generator)
     assert [word.text for word in words] == ["bad"] * len(FONTS) + ["cab"] * len(FONTS)
-    again = hershey_words(["bad"], FONTS[:1], 0.01, generator)[0]
+    again = hershey_words(["bad"], FONTS[:1], 0.0, 0.01, generator)[0]
     assert again.drawing.shape == words[0].drawing.shape
     assert not np.allclose(again.drawing, words[0].drawing)
     wide = np.ptp(np.concatenate(strokes_of(words[0].drawing)), axis=0)
@@ -47,7 +47,7 @@ def test_each_text_in_each_font_in_a_hand_of_its_own():
 
 
 def test_words_are_scaled_by_training():
-    words = hershey_words(["bad", "cab", "deaf"], FONTS, 0.0, np.random.default_rng(0))
+    words = hershey_words(["bad", "cab", "deaf"], FONTS, 0.0, 0.0, np.random.default_rng(0))
     data = Words.of(words[:8], words[8:], [])
     assert np.concatenate([w.drawing[:, :2] for w in data.train]).std() == pytest.approx(1)
     assert data.letters == "abcd"

@@ -28,7 +28,8 @@ ROWS = [
 BUDGET = {
     "evolutions": 2,
     "generations": 2,
-    "validate_every": 1,
+    "validate_every": 2,
+    "validate_at": [1],
     "validation_episodes": 2,
     "population_size": 5,
     "test_episodes": 3,

@@ -6,7 +6,7 @@ A drawing is float32 (N, 3): dx and dy from the point before, and 1 where the pe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,9 @@ DRAW, LIFT, END = range(3)
 SPLITS = ("train", "valid", "test")
 HELD_OUT = 20
 """Of a file without splits every so many drawings one is for validation, and one for the test."""
+
+DEALT = 16
+"""Batches whose sequences are drawn together."""
 
 
 @dataclass(frozen=True)
@@ -194,11 +197,24 @@ def training_batch(
     drawings: Sequence[Drawing], size: int, spread: float, seed: int, step: int
 ) -> Batch:
     """Some drawings, each stretched; the step alone decides which, and seeds its dropout."""
-    generator = numpy_generator(seed, "batch", step)
-    rows = generator.integers(len(drawings), size=size)
+    generator, rows = numpy_generator(seed, "batch", step), rows_alike(drawings, size, seed, step)
     batch = batch_of([jittered(drawings[row], spread, generator) for row in rows])
     torch.manual_seed(int(generator.integers(2**31)))
     return batch
+
+
+def rows_alike(
+    sequences: Sequence[Sized], size: int, seed: int, step: int
+) -> Int64[np.ndarray, " size"]:
+    """Of which sequences a step's batch consists: of like lengths, so that little is padded.
+
+    The rows of some steps are drawn together, sorted by length, and dealt out in random order.
+    """
+    generator = numpy_generator(seed, "batches", step // DEALT)
+    rows = generator.integers(len(sequences), size=DEALT * size)
+    order = np.argsort([len(sequences[row]) for row in rows], kind="stable")
+    place = generator.permutation(DEALT)[step % DEALT]
+    return rows[order].reshape(DEALT, size)[place]
 
 
 def jittered(drawing: Drawing, spread: float, generator: np.random.Generator) -> Drawing:

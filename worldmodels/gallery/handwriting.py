@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worldmodels.errors import check_at_least
 from worldmodels.figure import new_figure
-from worldmodels.gallery.drawings import batch_of
+from worldmodels.gallery.drawings import batch_of, rows_alike
 from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
 from worldmodels.gallery.pen import paint
 from worldmodels.gallery.writer import Recogniser, Writer
@@ -83,10 +83,13 @@ class HandwritingConfig:
     """Invented words that are learnt, in each font."""
     held_out: int = 300
     """Invented words that aren't."""
-    wobble: float = 0.01
+    fonts: tuple[str, ...] = FONTS
+    held_out_fonts: tuple[str, ...] = HELD_OUT_FONTS
+    """Hershey's, by name; see HersheyFonts().default_font_names."""
+    wobble: float = 0.02
     """Deviation of the fonts' points, in heights of a letter."""
-    epsilon: float = 0.005
-    """Strokes of data files are simplified to within so much of their unit."""
+    epsilon: float = 0.02
+    """Strokes are simplified to within so much: of a letter's height, or a data file's unit."""
     max_points: int = 300
     """Longer ones are left out."""
     model: WriterConfig = field(default_factory=WriterConfig)
@@ -114,10 +117,14 @@ def words_of(config: HandwritingConfig) -> Words:
     texts = invented_words(config.words + config.held_out, generator)
     known, unknown = texts[: config.words], texts[config.words :]
     made = [
-        hershey_words(some, fonts, config.wobble, generator)
-        for some, fonts in ((known, FONTS), (unknown, FONTS), (unknown, HELD_OUT_FONTS))
+        hershey_words(some, fonts, config.epsilon, config.wobble, generator)
+        for some, fonts in (
+            (known, config.fonts),
+            (unknown, config.fonts),
+            (unknown, config.held_out_fonts),
+        )
     ]
-    kept = [[w for w in part if len(w.drawing) <= config.max_points] for part in made]
+    kept = [[w for w in part if len(w) <= config.max_points] for part in made]
     return Words.of(kept[0], kept[1], kept[2])
 
 
@@ -125,7 +132,7 @@ def learnt(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
     """The network that writes."""
     letters, model = words.letters, config.model
     sizes = model.reading_size, model.hidden_size, model.num_mixtures, model.bumps
-    writer = drawn(config.seed, "writer", make=lambda: Writer(len(letters), *sizes))
+    writer = drawn(config.seed, "writer", make=lambda: Writer(len(letters) + 1, *sizes))
 
     def loss(step: int) -> Tensor:
         some = _picked(words.train, config.train, config.seed, step)
@@ -150,8 +157,7 @@ def learnt_recogniser(metrics: Metrics, config: HandwritingConfig, words: Words)
 
 
 def _picked(words: Sequence[Word], config: TrainConfig, seed: int, step: int) -> list[Word]:
-    generator = numpy_generator(seed, "batch", step)
-    return [words[row] for row in generator.integers(len(words), size=config.batch_size)]
+    return [words[row] for row in rows_alike(words, config.batch_size, seed, step)]
 
 
 def _texts(words: Sequence[Word]) -> list[str]:
@@ -204,23 +210,23 @@ def _written(
     """Held-out words, written: whether they end, and whether they can be read."""
     order = numpy_generator(config.seed, "written").permutation(len(words.valid))
     some = [words.valid[i] for i in order[: config.show.written]]
-    texts, lengths = _texts(some), np.array([len(word.drawing) for word in some])
+    texts, lengths = _texts(some), np.array([len(word) for word in some])
     generator, bias = torch_generator(config.seed, "written"), Temperature.graves(config.show.bias)
     most = 2 * int(lengths.max())
     codes = one_hot(texts, words.letters)
     drawings, windows, ended = writer.write(*codes, most, bias, generator)
-    true_lengths = {t: np.mean([len(w.drawing) for w in words.valid if w.text == t]) for t in texts}
+    true_lengths = {t: np.mean([len(w) for w in words.valid if w.text == t]) for t in texts}
     within = [
         e and len(d) <= 2 * float(true_lengths[t])
         for e, d, t in zip(ended, drawings, texts, strict=True)
     ]
-    back = [np.diff(w.argmax(1)).min(initial=0) for w in windows]
+    back = np.concatenate([np.diff(w.argmax(1)) < 0 for w in windows])
     found = readable(reader, drawings, texts, words.letters)
     own = readable(reader, [word.drawing for word in some], texts, words.letters)
     return {
         "bias": config.show.bias,
         "ended_within_twice": sum(within) / len(within),
-        "windows_that_go_back": float(np.mean(np.array(back) < 0)),
+        "window_goes_back": float(back.mean()),
         "read": found,
         "read_of_the_data": own,
         "read_share": found / max(own, 1e-9),
@@ -242,7 +248,7 @@ def _draw(metrics: Metrics, config: HandwritingConfig, words: Words, writer: Wri
         left.text(-0.8, -row * 0.5, f"bias {bias:g}", fontsize="small", va="center")
         if bias == 1.0:
             right.imshow(windows[0].T, aspect="auto", origin="lower", cmap="magma")
-            right.set_yticks(range(len(texts[0])), list(texts[0]))
+            right.set_yticks(range(len(texts[0]) + 1), [*texts[0], "end"])
             right.set(xlabel="point", title="the window over the letters")
     left.set_aspect("equal")
     left.axis("off")

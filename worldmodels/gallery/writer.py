@@ -38,21 +38,24 @@ class Reading:
 
 
 class Writer(nn.Module):
-    """Foretells the next offset, whether the pen is lifted after it, and whether it is the last."""
+    """Foretells the next offset, whether the pen is lifted after it, and whether it is the last.
+
+    Differs: each text has an end, on which the window comes to rest.
+    """
 
     def __init__(
-        self, letters: int, reading_size: int, hidden_size: int, num_mixtures: int, bumps: int
+        self, symbols: int, reading_size: int, hidden_size: int, num_mixtures: int, bumps: int
     ) -> None:
         super().__init__()
-        self.letters, self.bumps = letters, bumps
-        self.cell = nn.LSTMCell(3 + letters, reading_size)
+        self.bumps = bumps
+        self.cell = nn.LSTMCell(3 + symbols, reading_size)
         self.bump = nn.Linear(reading_size, 3 * bumps)
         with torch.no_grad():  # some ten points a letter, from the start
             self.bump.bias.view(3, bumps)[2].fill_(-2.0)
         config = MDNRNNConfig(
             hidden_size=hidden_size, num_mixtures=num_mixtures, mixture="correlated"
         )
-        self.mdnrnn = MDNRNN(config, 2, 1 + reading_size + letters, Heads(binary=2))
+        self.mdnrnn = MDNRNN(config, 2, 1 + reading_size + symbols, Heads(binary=2))
 
     def begin(self, text: Float[Tensor, "B U L"]) -> Reading:
         """Before the first point, at the first letter."""
@@ -110,7 +113,9 @@ class Writer(nn.Module):
         temperature: Temperature,
         generator: torch.Generator,
     ) -> tuple[list[Drawing], list[np.ndarray], list[bool]]:
-        """Writes texts until the pen is put away, or for `most` points.
+        """Writes texts until the pen is put away at their last letter, or for `most` points.
+
+        Only offsets are made cooler, not the pen (Graves 2013, section 5.4).
 
         Returns:
             The drawings; the window's weights at each of their points, (N, U); whether each ended
@@ -128,12 +133,12 @@ class Writer(nn.Module):
             foretold = self.mdnrnn.predict(state[0])
             offset = foretold.mixture.sample(temperature, generator)
             assert foretold.binary is not None
-            chances = torch.sigmoid(foretold.binary * temperature.logits)
-            does = torch.bernoulli(chances, generator=generator)
+            does = torch.bernoulli(foretold.binary.sigmoid(), generator=generator)
             point = torch.cat([offset, does[:, LIFTED, None]], -1)
             points.append(point)
             windows.append(reading.weights)
-            lasts.append(does[:, LAST] > 0.5)
+            at_last = reading.weights.argmax(1) >= known.sum(1) - 2  # or beyond
+            lasts.append((does[:, LAST] > 0.5) & at_last)
             over |= lasts[-1]
             if over.all():
                 break

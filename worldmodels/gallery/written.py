@@ -37,6 +37,10 @@ class Word:
     text: str
     drawing: Drawing
 
+    def __len__(self) -> int:
+        """Points."""
+        return len(self.drawing)
+
 
 @dataclass(frozen=True)
 class Words:
@@ -95,15 +99,16 @@ def _font(name: str) -> object:
     return font
 
 
-def printed(text: str, font: str) -> list[Stroke]:
-    """A word's strokes in a font one high; y goes down.
+def printed(text: str, font: str, epsilon: float) -> list[Stroke]:
+    """A word's strokes in a font one high, simplified to within epsilon; y goes down.
 
     Raises:
         InputError: the package of fonts is missing.
     """
     strokes = _font(font).strokes_for_text(text)  # type: ignore[attr-defined]
     flip = np.array([1, -1], np.float32)
-    return [np.array(s, np.float32) * flip for s in map(list, strokes) if len(s) > 1]
+    every = [np.array(s, np.float32) * flip for s in map(list, strokes) if len(s) > 1]
+    return [simplified(stroke, epsilon) for stroke in every]
 
 
 def jittered_strokes(
@@ -119,13 +124,18 @@ def jittered_strokes(
 
 
 def hershey_words(
-    texts: Sequence[str], fonts: Sequence[str], wobble: float, generator: np.random.Generator
+    texts: Sequence[str],
+    fonts: Sequence[str],
+    epsilon: float,
+    wobble: float,
+    generator: np.random.Generator,
 ) -> list[Word]:
     """Each text once in each font, in a hand of its own."""
+    both = [(text, font) for text in texts for font in fonts]
+    every = ((text, printed(text, font, epsilon)) for text, font in both)
     return [
-        Word(text, from_strokes(jittered_strokes(printed(text, font), generator, wobble)))
-        for text in texts
-        for font in fonts
+        Word(text, from_strokes(jittered_strokes(strokes, generator, wobble)))
+        for text, strokes in every
     ]
 
 
@@ -138,7 +148,7 @@ def read_words(path: Path, epsilon: float, max_points: int) -> Words:
         InputError: there are none, or a file is broken or of another kind.
     """
     found = _iam(path, epsilon) if path.is_dir() else _cursive(path, epsilon)
-    kept = [word for word in found if 1 < len(word.drawing) <= max_points and word.text]
+    kept = [word for word in found if 1 < len(word) <= max_points and word.text]
     texts = sorted({word.text for word in kept})
     held_out = set(texts[::10])
     parts = [[w for w in kept if (w.text in held_out) == flag] for flag in (False, True)]
@@ -207,17 +217,18 @@ def _ink(path: Path) -> list[Stroke]:
 def one_hot(
     texts: Sequence[str], letters: str
 ) -> tuple[Float[Tensor, "B U L"], Float[Tensor, "B U"]]:
-    """Texts as vectors, and where there is a letter.
+    """Texts as vectors, each with an end, the last of the L symbols; and where there is a symbol.
 
     Raises:
         InputError: a letter was never in training.
     """
     if unknown := re.sub(f"[{re.escape(letters)}]", "", "".join(texts)):
         raise InputError(f"{unknown[0]!r} was never written in training: use {letters!r}")
-    longest = max(map(len, texts))
-    codes, known = torch.zeros(len(texts), longest, len(letters)), torch.zeros(len(texts), longest)
-    for row, text in enumerate(texts):
-        places = [letters.index(letter) for letter in text]
-        codes[row, range(len(text)), places] = 1.0
-        known[row, : len(text)] = 1.0
+    symbols = [[*map(letters.index, text), len(letters)] for text in texts]
+    longest = max(map(len, symbols))
+    known = torch.zeros(len(texts), longest)
+    codes = torch.zeros(len(texts), longest, len(letters) + 1)
+    for row, places in enumerate(symbols):
+        codes[row, range(len(places)), places] = 1.0
+        known[row, : len(places)] = 1.0
     return codes, known

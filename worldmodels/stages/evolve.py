@@ -58,6 +58,8 @@ class EvolveConfig:
     none: never. Validation is never cut so."""
     validate_every: int = 25
     """Generations between real validations of the distribution's mean; the paper: 25."""
+    validate_at: tuple[int, ...] = ()
+    """Further generations after which it is validated."""
     validation_episodes: int = 16
     """Real episodes of each validation, always the same; 0: none, and the last mean is kept."""
     validation_max_steps: int | None = None
@@ -210,7 +212,7 @@ def _run(setting: Setting, state: Progress) -> None:
         state.real_steps["evolve"] += steps if generation >= dreamt else 0
         _log(setting, es, generation, returns, steps)
         done = generation + 1
-        if done % config.validate_every == 0 or done == total:
+        if done % config.validate_every == 0 or done in (*config.validate_at, total):
             score = _validate(setting, state, es, done)
             bar.set_postfix(dream=f"{measured_means(returns).mean():.1f}", real=f"{score:.1f}")
         if done % config.checkpoint_every == 0 or done == total:

@@ -97,6 +97,7 @@ def _config(config: Config, study: StudyConfig, row: StudyRow, seed: int) -> Con
         later_generations=None,
         real_generations=0,
         validate_every=study.validate_every,
+        validate_at=study.validate_at,
         validation_episodes=study.validation_episodes,
         rollouts_per_candidate=study.rollouts_per_candidate or config.evolve.rollouts_per_candidate,
         dream_max_steps=row.dream_max_steps or config.evolve.dream_max_steps,

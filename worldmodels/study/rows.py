@@ -56,6 +56,8 @@ class StudyConfig:
     """Of each evolution, from zeros, in the dream."""
     validate_every: int = 10
     """Generations after which the distribution's mean is kept to be ranked, and validated."""
+    validate_at: tuple[int, ...] = ()
+    """Further ones: most is learnt at the beginning."""
     validation_episodes: int = 32
     """Real episodes of each validation; 0: none, and the last mean is measured, whatever it is."""
     population_size: int | None = None
