@@ -13,6 +13,7 @@ from worldmodels.gallery.drawings import (
     LIFT,
     Drawings,
     batch_of,
+    dequantised,
     from_strokes,
     jittered,
     read_drawings,
@@ -136,3 +137,16 @@ def test_batches_are_of_like_lengths_and_see_everything():
     assert np.corrcoef(longest[:-1], longest[1:])[0, 1] < 0.3  # short and long in no order
     again = rows_alike(sequences, 20, 3, 17)
     assert (again == batches[17]).all()
+
+
+def test_noise_fills_the_cells_of_the_grid(scribbles):
+    drawings = [np.round(4 * d) / 4 for d in scribbles(300)]
+    for drawing in drawings[:100]:
+        drawing[0, :2] = 0  # the start itself, which is no number to be foretold
+    batch = batch_of(drawings)
+    noisy = dequantised(batch, 0.25, torch.Generator().manual_seed(0))
+    noise = (noisy.offsets - batch.offsets)[:, 1:]
+    assert not noise[~batch.moved].any()
+    assert not noise[:100, 0].any()
+    assert noise.abs().max() <= 0.125 + 1e-6
+    assert noise[batch.moved].var() == pytest.approx(0.25**2 / 12, rel=0.05)

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 from torch.nn import functional
 
-from worldmodels.gallery.drawings import batch_of
+from worldmodels.gallery.drawings import Drawings, batch_of
 from worldmodels.gallery.exhibit import drawn
 from worldmodels.gallery.pen import Pen, Statistics, ks_distance
 from worldmodels.mixture import Temperature
@@ -39,21 +39,35 @@ def test_losses_are_those_of_single_steps(pen, scribbles):
 
 def test_drawings_end_where_the_pen_is_put_away(pen):
     condition = torch.zeros(200, 2)
-    found = pen.draw(200, 15, Temperature(), torch.Generator().manual_seed(0), condition)
+    fixed = 200, 15, Temperature()
+    found = pen.draw(*fixed, torch.Generator().manual_seed(0), False, condition)
     assert len(found) == 200
     lengths = np.array([len(drawing) for drawing in found])
     assert lengths.max() <= 15
     assert len(set(lengths)) > 5
     assert all(drawing[-1, 2] == 1 for drawing in found)
-    again = pen.draw(200, 15, Temperature(), torch.Generator().manual_seed(0), condition)
+    again = pen.draw(*fixed, torch.Generator().manual_seed(0), False, condition)
     assert all((a == b).all() for a, b in zip(found, again, strict=True))
 
 
 def test_cold_drawings_are_alike(pen):
     condition = torch.zeros(20, 2)
     cold = Temperature.world_models(1e-9)
-    found = pen.draw(20, 10, cold, torch.Generator().manual_seed(0), condition)
+    found = pen.draw(20, 10, cold, torch.Generator().manual_seed(0), False, condition)
     np.testing.assert_allclose(found[0], found[-1], atol=1e-3)
+
+
+def test_drawings_begin_at_their_start_as_the_data_do(pen, scribbles):
+    parts = {name: scribbles(20) for name in ("train", "valid", "test")}
+    assert not Drawings.of(parts, 100).still
+    for drawing in parts["train"]:
+        drawing[0, :2] = 0
+    assert Drawings.of(parts, 100).still
+    condition = torch.zeros(20, 2)
+    for still in (True, False):
+        generator = torch.Generator().manual_seed(0)
+        found = pen.draw(20, 10, Temperature(), generator, still, condition)
+        assert all((drawing[0, :2] == 0).all() == still for drawing in found)
 
 
 def test_statistics_count_strokes_and_points():

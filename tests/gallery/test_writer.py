@@ -58,13 +58,17 @@ def test_gradients_reach_the_window(writer, scribbles):
 def test_writing_ends_by_itself_or_is_cut(writer):
     codes = one_hot(TEXTS * 20, "abc")
     drawings, windows, ended = writer.write(
-        *codes, 9, Temperature(), torch.Generator().manual_seed(0)
+        *codes, 60, Temperature(), torch.Generator().manual_seed(0)
     )
     assert len(drawings) == len(windows) == len(ended) == 40
     for drawing, window, by_itself in zip(drawings, windows, ended, strict=True):
         assert window.shape == (len(drawing), 5)
-        assert by_itself or len(drawing) == 9
+        assert by_itself or len(drawing) == 60
         assert drawing[-1, 2] == 1
+        assert (drawing[0, :2] == 0).all()  # the start itself
+        assert drawing[1:, :2].all()
+        # the last letter, or the end, has been seen
+        assert not by_itself or window[-1].argmax() >= (window[-1] > 0).sum() - 2
     assert any(ended)
 
 

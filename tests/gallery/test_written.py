@@ -31,7 +31,9 @@ def test_invented_words_are_many_and_short():
 
 def test_held_out_fonts_have_other_glyphs():
     for letter in "aegk":
-        designs = [tuple(map(len, printed(letter, font, 0.0))) for font in (*FONTS, *HELD_OUT_FONTS)]
+        designs = [
+            tuple(map(len, printed(letter, font, 0.0))) for font in (*FONTS, *HELD_OUT_FONTS)
+        ]
         assert len(set(designs)) == len(designs)
 
 
@@ -51,6 +53,17 @@ def test_words_are_scaled_by_training():
     data = Words.of(words[:8], words[8:], [])
     assert np.concatenate([w.drawing[:, :2] for w in data.train]).std() == pytest.approx(1)
     assert data.letters == "abcd"
+
+
+def test_a_writer_is_told_the_font_or_not():
+    words = hershey_words(["bad", "cab"], FONTS[:2], 0.02, 0.0, np.random.default_rng(0))
+    assert [word.font for word in words] == [0, 1, 0, 1]
+    data = Words.of(words, words, [])
+    codes, known = data.codes(["ab", "cab"], [1, -1])
+    assert codes.shape == (2, 4, data.symbol_size) == (2, 4, 4 + 1 + 2)
+    assert codes[0, :3, -2:].tolist() == [[0, 1]] * 3
+    assert codes[0, 3].sum() == codes[1, :, -2:].sum() == 0
+    assert known.sum(1).tolist() == [3, 4]
 
 
 def test_the_cursive_set(tmp_path):

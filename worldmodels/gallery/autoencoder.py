@@ -72,11 +72,11 @@ class SketchVAE(nn.Module):
         return self.pen.losses(batch, z, self.state(z))
 
     def draw(
-        self, z: Float[Tensor, "B Z"], most: int, temperature: Temperature, seed: int
+        self, z: Float[Tensor, "B Z"], most: int, temperature: Temperature, seed: int, still: bool
     ) -> list[Drawing]:
         """A drawing of each z."""
         generator = torch_generator(seed, "draw")
-        return self.pen.draw(len(z), most, temperature, generator, z, self.state(z))
+        return self.pen.draw(len(z), most, temperature, generator, still, z, self.state(z))
 
 
 def kl(mu: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> Float[Tensor, " Z"]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,11 @@ class Drawings:
     def longest(self) -> int:
         """Points of the longest training drawing."""
         return max(map(len, self.train))
+
+    @cached_property
+    def still(self) -> bool:
+        """Whether first points are the start itself: their offsets are zero, and not learnt."""
+        return not any(drawing[0, :2].any() for drawing in self.train)
 
 
 def _checked(drawing: np.ndarray, name: str) -> Drawing:
@@ -201,6 +206,18 @@ def training_batch(
     batch = batch_of([jittered(drawings[row], spread, generator) for row in rows])
     torch.manual_seed(int(generator.integers(2**31)))
     return batch
+
+
+def dequantised(batch: Batch, width: float, generator: torch.Generator) -> Batch:
+    """Uniform noise over the cell of a grid of that width, on all offsets to be foretold.
+
+    Numbers on a grid have no density: a mixture would only learn its lines. Source: Uria et al.
+    2013, "RNADE", section 3.
+    """
+    offsets = batch.offsets.clone()
+    noise = width * (torch.rand(offsets[:, 1:].shape, generator=generator) - 0.5)
+    offsets[:, 1:] += noise * batch.moved[..., None]
+    return replace(batch, offsets=offsets)
 
 
 def rows_alike(

@@ -6,7 +6,7 @@ Source: Graves 2013, "Generating Sequences With Recurrent Neural Networks", sect
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from worldmodels.gallery.written import (
     Words,
     hershey_words,
     invented_words,
-    one_hot,
     read_words,
 )
 from worldmodels.mixture import Temperature
@@ -36,6 +35,8 @@ from worldmodels.seeding import numpy_generator, torch_generator
 
 BIASES = (0.0, 0.5, 1.0, 2.0, 4.0)
 """Graves'."""
+UNTOLD = 0.2
+"""Share of training words of which the writer is not told the font."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ class HandwritingConfig:
     """Of words, weights, batches and samples."""
     data: str | None = None
     """The cursive set's npz or a folder of IAM-OnDB; none: Hershey's fonts."""
-    words: int = 2000
+    words: int = 3000
     """Invented words that are learnt, in each font."""
     held_out: int = 300
     """Invented words that aren't."""
@@ -125,19 +126,22 @@ def words_of(config: HandwritingConfig) -> Words:
         )
     ]
     kept = [[w for w in part if len(w) <= config.max_points] for part in made]
+    kept[2] = [replace(word, font=-1) for word in kept[2]]
     return Words.of(kept[0], kept[1], kept[2])
 
 
 def learnt(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
     """The network that writes."""
-    letters, model = words.letters, config.model
+    model = config.model
     sizes = model.reading_size, model.hidden_size, model.num_mixtures, model.bumps
-    writer = drawn(config.seed, "writer", make=lambda: Writer(len(letters) + 1, *sizes))
+    writer = drawn(config.seed, "writer", make=lambda: Writer(words.symbol_size, *sizes))
 
     def loss(step: int) -> Tensor:
         some = _picked(words.train, config.train, config.seed, step)
+        untold = numpy_generator(config.seed, "untold", step).random(len(some)) < UNTOLD
+        fonts = np.where(untold, -1, _fonts(some)).tolist()
         batch = batch_of([word.drawing for word in some])
-        return torch.stack(writer.losses(batch, *one_hot(_texts(some), letters))).sum()
+        return torch.stack(writer.losses(batch, *words.codes(_texts(some), fonts))).sum()
 
     train(metrics, "writer", writer, config.train, loss)
     return writer
@@ -164,16 +168,20 @@ def _texts(words: Sequence[Word]) -> list[str]:
     return [word.text for word in words]
 
 
+def _fonts(words: Sequence[Word]) -> list[int]:
+    return [word.font for word in words]
+
+
 @torch.inference_mode()
-def nats(writer: Writer, words: Sequence[Word], letters: str, roll: int = 0) -> dict[str, float]:
+def nats(writer: Writer, words: Words, some: Sequence[Word], roll: int = 0) -> dict[str, float]:
     """Nats a point, each word beside its own text or beside another's, `roll` words further."""
     totals, points = np.zeros(2), 0
-    for start in range(0, len(words), 100):
-        some = words[start : start + 100]
-        texts = _texts(some)
-        batch = batch_of([word.drawing for word in some])
-        parts = writer.losses(batch, *one_hot([*texts[roll:], *texts[:roll]], letters))
-        totals += int(batch.known.sum()) * np.array([part.item() for part in parts])
+    for start in range(0, len(some), 100):
+        part = some[start : start + 100]
+        texts, batch = _texts(part), batch_of([word.drawing for word in part])
+        codes = words.codes([*texts[roll:], *texts[:roll]], _fonts(part))
+        parts = writer.losses(batch, *codes)
+        totals += int(batch.known.sum()) * np.array([each.item() for each in parts])
         points += int(batch.known.sum())
     return dict(zip(("xy", "pen"), (totals / points).tolist(), strict=True))
 
@@ -189,14 +197,13 @@ def readable(
 def show(metrics: Metrics, config: HandwritingConfig) -> Numbers:
     """Likelihood with right and wrong texts, lengths, forward windows, readability; pictures."""
     words = words_of(config)
-    letters = words.letters
     writer, reader = learnt(metrics, config, words), learnt_recogniser(metrics, config, words)
     numbers: dict[str, Any] = {
         "words": {"train": len(words.train), "valid": len(words.valid), "other": len(words.other)}
     }
     for name, some in (("valid", words.valid), ("other_fonts", words.other)):
         if some:
-            own, wrong = nats(writer, some, letters), nats(writer, some, letters, 7)
+            own, wrong = nats(writer, words, some), nats(writer, words, some, 7)
             shuffled = sum(wrong.values()) - sum(own.values())
             numbers[name] = own | {"wrong_text_costs": shuffled}
     numbers |= _written(config, words, writer, reader)
@@ -213,7 +220,7 @@ def _written(
     texts, lengths = _texts(some), np.array([len(word) for word in some])
     generator, bias = torch_generator(config.seed, "written"), Temperature.graves(config.show.bias)
     most = 2 * int(lengths.max())
-    codes = one_hot(texts, words.letters)
+    codes = words.codes(texts, _fonts(some))
     drawings, windows, ended = writer.write(*codes, most, bias, generator)
     true_lengths = {t: np.mean([len(w) for w in words.valid if w.text == t]) for t in texts}
     within = [
@@ -237,7 +244,7 @@ def _draw(metrics: Metrics, config: HandwritingConfig, words: Words, writer: Wri
     texts = config.show.text.split() or list(dict.fromkeys(_texts(words.valid)))[:5]
     figure = new_figure(11, 5)
     left, right = figure.subplots(1, 2, width_ratios=[5, 2.4])
-    codes = one_hot(texts, words.letters)
+    codes = words.codes(texts, [k % words.fonts if words.fonts else -1 for k in range(len(texts))])
     for row, bias in enumerate(BIASES):
         generator = torch_generator(config.seed, "figure", row)
         drawings, windows, _ = writer.write(
@@ -247,8 +254,9 @@ def _draw(metrics: Metrics, config: HandwritingConfig, words: Words, writer: Wri
             paint(left, drawing, (column, -row * 0.5), 0.85, "black")
         left.text(-0.8, -row * 0.5, f"bias {bias:g}", fontsize="small", va="center")
         if bias == 1.0:
-            right.imshow(windows[0].T, aspect="auto", origin="lower", cmap="magma")
-            right.set_yticks(range(len(texts[0]) + 1), [*texts[0], "end"])
+            window = windows[0][:, : len(texts[0]) + 1]
+            right.imshow(window.T, aspect="auto", origin="lower", cmap="magma")
+            right.set_yticks(range(window.shape[1]), [*texts[0], "end"])
             right.set(xlabel="point", title="the window over the letters")
     left.set_aspect("equal")
     left.axis("off")

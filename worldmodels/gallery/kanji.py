@@ -140,9 +140,9 @@ def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
     pen = learnt(metrics, config, data)
     generator = torch_generator(config.seed, "kanji samples")
     compared = min(config.show.compared, 20 * len(data.valid))
-    free = pen.draw(compared, 2 * data.longest, Temperature(), generator)
+    free = pen.draw(compared, 2 * data.longest, Temperature(), generator, data.still)
     cool = Temperature.world_models(config.show.temperature)
-    invented = pen.draw(INVENTED, 2 * data.longest, cool, generator)
+    invented = pen.draw(INVENTED, 2 * data.longest, cool, generator, data.still)
     real = Statistics.of([*data.valid, *data.test])
     made, likeness = Statistics.of(free), Likeness(data.train)
     numbers: dict[str, Any] = {"characters": {n: len(getattr(data, n)) for n in SPLITS}}
@@ -159,7 +159,7 @@ def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
         "copies_of_valid": float((likeness.nearest(data.valid)[1] > 0.99).mean()),
     }
     _draw(metrics, data, invented, likeness)
-    _draw_temperatures(metrics, config, pen, 2 * data.longest)
+    _draw_temperatures(metrics, config, data, pen)
     return numbers
 
 
@@ -185,12 +185,13 @@ def _draw(metrics: Metrics, data: Drawings, invented: list[Drawing], likeness: L
     figure.savefig(metrics.run.folder / "kanji.png", dpi=90)
 
 
-def _draw_temperatures(metrics: Metrics, config: KanjiConfig, pen: Pen, most: int) -> None:
+def _draw_temperatures(metrics: Metrics, config: KanjiConfig, data: Drawings, pen: Pen) -> None:
     figure = new_figure(8, 4)
     axes = figure.subplots()
     for row, tau in enumerate(TEMPERATURES):
         generator = torch_generator(config.seed, "temperatures")
-        drawings = pen.draw(12, most, Temperature.world_models(tau), generator)
+        temperature = Temperature.world_models(tau)
+        drawings = pen.draw(12, 2 * data.longest, temperature, generator, data.still)
         for column, drawing in enumerate(drawings):
             paint(axes, drawing, (column, -row), 0.8, "black")
         axes.text(-1.2, -row, f"{tau:g}", va="center")

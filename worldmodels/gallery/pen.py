@@ -64,6 +64,7 @@ class Pen(nn.Module):
         most: int,
         temperature: Temperature,
         generator: torch.Generator,
+        still: bool,
         condition: Float[Tensor, "B C"] | None = None,
         state: State | None = None,
     ) -> list[Drawing]:
@@ -74,18 +75,22 @@ class Pen(nn.Module):
             most: points at most; a drawing that is cut there ends with a lift.
             temperature: of the offsets; the pen's logits are scaled like the weights'.
             generator: of all draws.
+            still: whether the first point is the start itself, as in the data.
             condition: as in training.
             state: h and c at the start; none: zeros.
         """
         offset, pen = torch.zeros(count, 2), torch.full((count,), DRAW)
         state = self.mdnrnn.initial_state(count) if state is None else state
-        offsets, pens = [], []
+        offsets: list[Tensor] = []
+        pens: list[Tensor] = []
         for _ in range(most):
             seen = [functional.one_hot(pen, 3).float()]
             seen += [] if condition is None else [condition]
             state = self.mdnrnn.step(offset, torch.cat(seen, -1), None, state)
             foretold = self.mdnrnn.predict(state[0])
             offset = foretold.mixture.sample(temperature, generator)
+            if still and not offsets:
+                offset = torch.zeros_like(offset)
             assert foretold.category is not None
             weights = (foretold.category * temperature.logits).softmax(-1)
             pen = torch.multinomial(weights, 1, generator=generator)[:, 0]

@@ -5,7 +5,6 @@ Source: Ha & Eck 2017, "A Neural Representation of Sketch Drawings".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from worldmodels.gallery.drawings import (
     Drawing,
     Drawings,
     batch_of,
+    dequantised,
     read_drawings,
     training_batch,
 )
@@ -85,6 +85,8 @@ class SketchConfig:
     """Longer drawings are left out."""
     jitter: float = 0.1
     """Drawings are stretched by up to this share in training."""
+    grid: float = 1.0
+    """Width, in the file's units, of the grid on which its points lie; noise fills its cells."""
     model: SketchModelConfig = field(default_factory=SketchModelConfig)
     loss: SketchLossConfig = field(default_factory=SketchLossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -92,6 +94,7 @@ class SketchConfig:
 
     def __post_init__(self) -> None:
         check_at_least("sketch_vae", self, 2, "max_points")
+        check_at_least("sketch_vae", self, 0, "grid")
         check_share("sketch_vae", self, "jitter")
 
 
@@ -132,13 +135,14 @@ def learnt_alone(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
 
 def _batch(data: Drawings, config: SketchConfig, step: int) -> Batch:
     size = config.train.batch_size
-    return training_batch(data.train, size, config.jitter, config.seed, step)
+    batch = training_batch(data.train, size, config.jitter, config.seed, step)
+    return dequantised(batch, config.grid / data.scale, torch_generator(config.seed, "grid", step))
 
 
 @torch.inference_mode()
-def measured(model: SketchVAE, drawings: Sequence[Drawing], seed: int) -> dict[str, float]:
+def measured(model: SketchVAE, batch: Batch, seed: int) -> dict[str, float]:
     """Nats a point given z drawn from the posterior, given another drawing's, and the KL."""
-    batch, generator = batch_of(drawings), torch_generator(seed, "measure")
+    generator = torch_generator(seed, "measure")
     mu, logvar = model.encode(batch)
     z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
     each = kl(mu, logvar)
@@ -157,9 +161,10 @@ def show(metrics: Metrics, config: SketchConfig) -> Numbers:
         raise InputError(WHERE)
     data = read_drawings(Path(config.data), config.max_points)
     alone = learnt_alone(metrics, config, data)
-    held_out = data.valid[:1000]
+    cells = config.grid / data.scale, torch_generator(config.seed, "held-out grid")
+    held_out = dequantised(batch_of(data.valid[:1000]), *cells)
     with torch.inference_mode():
-        decoder_only = torch.stack(alone.losses(batch_of(held_out))).sum().item()
+        decoder_only = torch.stack(alone.losses(held_out)).sum().item()
     models = {weight: learnt(metrics, config, data, weight) for weight in config.loss.weights}
     rows = {f"{w:g}": measured(model, held_out, config.seed) for w, model in models.items()}
     numbers: dict[str, Any] = {"drawings": len(data.train), "scale": data.scale}
@@ -175,7 +180,7 @@ def _draw(metrics: Metrics, config: SketchConfig, data: Drawings, model: SketchV
     cool, most = Temperature.world_models(config.show.temperature), 2 * data.longest
     real = data.valid[:7]
     mu, _ = model.encode(batch_of(real))
-    again = [model.draw(mu, most, cool, config.seed + number) for number in range(3)]
+    again = [model.draw(mu, most, cool, config.seed + number, data.still) for number in range(3)]
     for row, drawing in enumerate(real):
         paint(left, drawing, (0, -row), 0.8, "black")
         for column, drawings in enumerate(again):
@@ -183,9 +188,9 @@ def _draw(metrics: Metrics, config: SketchConfig, data: Drawings, model: SketchV
     left.set_title("real, and drawn again", fontsize="small")
     for row, (a, b) in enumerate(((0, 1), (2, 3), (4, 5))):
         between = slerp(mu[a], mu[b], torch.linspace(0, 1, STEPS))
-        for column, drawing in enumerate(model.draw(between, most, cool, config.seed)):
+        for column, drawing in enumerate(model.draw(between, most, cool, config.seed, data.still)):
             paint(right, drawing, (column, -row), 0.8, "tab:purple")
-    for column, drawing in enumerate(_by_temperature(config, model, mu[6:7], most)):
+    for column, drawing in enumerate(_by_temperature(config, data, model, mu[6:7])):
         paint(right, drawing, (column % STEPS, -4 - column // STEPS), 0.8, "tab:purple")
     right.set_title("from one to another; below: one at temperatures 0.1 to 1", fontsize="small")
     for axes in (left, right):
@@ -194,13 +199,13 @@ def _draw(metrics: Metrics, config: SketchConfig, data: Drawings, model: SketchV
     figure.savefig(metrics.run.folder / "sketch_vae.png", dpi=80)
 
 
-def _by_temperature(config: SketchConfig, model: SketchVAE, z: Tensor, most: int) -> list[Drawing]:
+def _by_temperature(
+    config: SketchConfig, data: Drawings, model: SketchVAE, z: Tensor
+) -> list[Drawing]:
     """Two drawings of a latent at each temperature."""
-    return [
-        drawing
-        for tau in TEMPERATURES
-        for drawing in model.draw(z.expand(2, -1), most, Temperature.world_models(tau), config.seed)
-    ]
+    taus = map(Temperature.world_models, TEMPERATURES)
+    fixed = config.seed, data.still
+    return [d for tau in taus for d in model.draw(z.expand(2, -1), 2 * data.longest, tau, *fixed)]
 
 
 EXHIBIT = Exhibit("Drawings, their latent vectors, and what lies between.", SketchConfig, show)

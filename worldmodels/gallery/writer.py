@@ -124,7 +124,8 @@ class Writer(nn.Module):
         count = len(text)
         point, reading = torch.zeros(count, 3), self.begin(text)
         state: State = self.mdnrnn.initial_state(count)
-        points, windows, lasts = [], [], []
+        points: list[Tensor] = []
+        windows, lasts = [], []
         over = torch.zeros(count, dtype=torch.bool)
         for _ in range(most):
             reading = self.read(point, text, known, reading)
@@ -132,6 +133,8 @@ class Writer(nn.Module):
             state = self.mdnrnn.step(point[:, :2], told, None, state)
             foretold = self.mdnrnn.predict(state[0])
             offset = foretold.mixture.sample(temperature, generator)
+            if not points:  # the start itself
+                offset = torch.zeros_like(offset)
             assert foretold.binary is not None
             does = torch.bernoulli(foretold.binary.sigmoid(), generator=generator)
             point = torch.cat([offset, does[:, LIFTED, None]], -1)

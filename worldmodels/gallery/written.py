@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,7 +18,7 @@ from worldmodels.errors import InputError
 from worldmodels.gallery.drawings import Drawing, cut, from_strokes, simplified
 from worldmodels.gallery.numbers_only import load_numbers
 
-FONTS = ("futural", "cursive", "futuram", "timesr")
+FONTS = ("futural", "cursive", "timesr")
 """Hershey's Latin designs that are learnt; several other names have the same glyphs."""
 HELD_OUT_FONTS = ("scriptc", "timesi")
 ONSETS = "b c d f g h j k l m n p r s t v w z bl br ch cl dr fl gr pl qu sh sl st th tr wh"
@@ -36,6 +36,8 @@ class Word:
 
     text: str
     drawing: Drawing
+    font: int = -1
+    """Which of the fonts in training; -1: none of them, or nobody knows."""
 
     def __len__(self) -> int:
         """Points."""
@@ -52,8 +54,10 @@ class Words:
     other: Sequence[Word]
     """The same, in fonts that are not in training; empty where writers are not known."""
     scale: float
+    fonts: int
+    """In training, where they are known."""
 
-    @property
+    @cached_property
     def letters(self) -> str:
         """All that are written in training, in order."""
         return "".join(sorted({letter for word in self.train for letter in word.text}))
@@ -65,10 +69,24 @@ class Words:
         scale = float(np.concatenate([w.drawing[:, :2] for w in train]).std())
         unit = np.array([scale, scale, 1], np.float32)
         parts = [
-            [Word(w.text, w.drawing / unit) for w in part if set(w.text) <= letters]
+            [replace(w, drawing=w.drawing / unit) for w in part if set(w.text) <= letters]
             for part in (train, valid, other)
         ]
-        return cls(parts[0], parts[1], parts[2], scale)
+        fonts = max(word.font for word in train) + 1
+        return cls(parts[0], parts[1], parts[2], scale, fonts)
+
+    @property
+    def symbol_size(self) -> int:
+        """Numbers of a symbol: L, below."""
+        return len(self.letters) + 1 + self.fonts
+
+    def codes(
+        self, texts: Sequence[str], fonts: Sequence[int]
+    ) -> tuple[Float[Tensor, "B U L"], Float[Tensor, "B U"]]:
+        """What a writer is told: letters, an end, each with its font; and where there are any."""
+        symbols, known = one_hot(texts, self.letters)
+        told = torch.eye(self.fonts + 1)[list(fonts), : self.fonts]  # -1, the last row: zeros
+        return torch.cat([symbols, known[..., None] * told[:, None]], -1), known
 
 
 def invented_words(count: int, generator: np.random.Generator) -> list[str]:
@@ -131,11 +149,10 @@ def hershey_words(
     generator: np.random.Generator,
 ) -> list[Word]:
     """Each text once in each font, in a hand of its own."""
-    both = [(text, font) for text in texts for font in fonts]
-    every = ((text, printed(text, font, epsilon)) for text, font in both)
     return [
-        Word(text, from_strokes(jittered_strokes(strokes, generator, wobble)))
-        for text, strokes in every
+        Word(text, from_strokes(jittered_strokes(strokes, generator, wobble)), number)
+        for text in texts
+        for number, strokes in enumerate(printed(text, font, epsilon) for font in fonts)
     ]
 
 

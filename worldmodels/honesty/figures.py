@@ -118,17 +118,18 @@ def _panels(figure: Any, rows: Mapping[str, Any], about: Mapping[str, Any]) -> N
 def _ranking(figure: Any, report: Mapping[str, Any]) -> None:
     row = report["ranking"]
     axes = figure.subplots()
-    for file in dict.fromkeys(one["file"] for one in row["contenders"]):
+    for place, file in enumerate(dict.fromkeys(one["file"] for one in row["contenders"])):
         mine = [one for one in row["contenders"] if one["file"] == file]
         keys = ("dream", "real", "dream_error", "real_error")
         dream, real, *errors = ([one[key] for one in mine] for key in keys)
-        axes.errorbar(dream, real, errors[1], errors[0], fmt="o", ms=4, lw=0.7, label=file)
+        style = {"fmt": "os^D"[place // 10 % 4], "ms": 4, "lw": 0.7}  # there are ten colours
+        axes.errorbar(dream, real, errors[1], errors[0], label=file, **style)
     low, high = row["ci95"]
     interval = "" if low is None else f" [{low:.2f}, {high:.2f}]"
     axes.set_title(f"ρ = {row['spearman'] or np.nan:.2f}{interval}, ceiling {row['ceiling']:.2f}")
     axes.set_xlabel("mean return in the dream")
     axes.set_ylabel("mean return in reality")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside right center", fontsize="small")
 
 
 PAINTERS: dict[str, Callable[[Any, Mapping[str, Any]], None]] = {
