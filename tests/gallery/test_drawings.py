@@ -150,3 +150,14 @@ def test_noise_fills_the_cells_of_the_grid(scribbles):
     assert not noise[:100, 0].any()
     assert noise.abs().max() <= 0.125 + 1e-6
     assert noise[batch.moved].var() == pytest.approx(0.25**2 / 12, rel=0.05)
+
+
+def test_simplified_drawings_keep_their_strokes_and_lose_points(scribbles):
+    line = np.linspace([0, 0], [9, 0], 10).astype(np.float32)
+    drawing = from_strokes([line, line + np.array([0, 3])])
+    parts = {name: [drawing + np.array([0.5, 0, 0])] * 4 for name in ("train", "valid", "test")}
+    found = Drawings.of(parts, 100, 0.1)
+    assert found.still
+    assert [len(stroke) for stroke in strokes_of(found.train[0])] == [2, 2]
+    ends = found.scale * np.concatenate(strokes_of(found.train[0]))
+    np.testing.assert_allclose(ends[1] - ends[0], [13.5, 0], rtol=1e-5)

@@ -112,6 +112,8 @@ def test_another_config_is_refused(exhibit, capsys):
         (["sketch_vae"], "https://github.com/hardmaru/sketch-rnn-datasets"),
         (["kanji", "--data=missing.npz"], "missing.npz is missing"),
         (["handwriting", "--data=missing.npz"], "missing.npz is missing"),
+        (["handwriting", "--fonts=[arial]"], "'arial' is none of Hershey's fonts: use astrology"),
+        (["handwriting", "--fonts=[]"], "fonts is empty: name one of Hershey's"),
         (["walk", "--noise=0"], "walk.noise is 0"),
         (["walk", "--train.steps=0"], "train.steps is 0"),
     ],

@@ -45,8 +45,10 @@ class Drawings:
     """One unit, in the file's own."""
 
     @classmethod
-    def of(cls, parts: Mapping[str, Sequence[np.ndarray]], max_points: int) -> Drawings:
-        """Scales drawings; longer ones than `max_points` are left out.
+    def of(
+        cls, parts: Mapping[str, Sequence[np.ndarray]], max_points: int, epsilon: float = 0.0
+    ) -> Drawings:
+        """Simplifies drawings to within epsilon, leaves out longer ones than `max_points`, scales.
 
         Raises:
             InputError: a part is empty, or not of the shape of drawings.
@@ -54,6 +56,8 @@ class Drawings:
         kept = {}
         for name in SPLITS:
             drawings = [_checked(drawing, name) for drawing in parts[name]]
+            if epsilon:
+                drawings = [_sparser(drawing, epsilon) for drawing in drawings]
             kept[name] = [d for d in drawings if 1 < len(d) <= max_points]
             if not kept[name]:
                 raise InputError(
@@ -75,6 +79,11 @@ class Drawings:
         return not any(drawing[0, :2].any() for drawing in self.train)
 
 
+def _sparser(drawing: Drawing, epsilon: float) -> Drawing:
+    """The same strokes with fewer points; it begins at its first point."""
+    return from_strokes([simplified(stroke, epsilon) for stroke in strokes_of(drawing)])
+
+
 def _checked(drawing: np.ndarray, name: str) -> Drawing:
     if drawing.ndim != 2 or drawing.shape[1] != 3 or not np.isfinite(drawing).all():
         raise InputError(
@@ -84,8 +93,8 @@ def _checked(drawing: np.ndarray, name: str) -> Drawing:
     return np.array(drawing, np.float32)
 
 
-def read_drawings(path: Path, max_points: int) -> Drawings:
-    """Drawings of a public file.
+def read_drawings(path: Path, max_points: int, epsilon: float = 0.0) -> Drawings:
+    """Drawings of a public file, simplified to within epsilon, in the file's units.
 
     npz of sketch-rnn and of Quick, Draw! (`train`, `valid`, `test` with object arrays), npz of
     `points` and `offsets` (with or without those prefixes), ndjson of Quick, Draw!.
@@ -94,13 +103,13 @@ def read_drawings(path: Path, max_points: int) -> Drawings:
         InputError: the file is missing, broken, or of another kind.
     """
     if path.suffix == ".ndjson":
-        return Drawings.of(_split(_ndjson(path)), max_points)
+        return Drawings.of(_split(_ndjson(path)), max_points, epsilon)
     found = load_numbers(path)
     if all(name in found for name in SPLITS):
-        return Drawings.of({name: list(found[name]) for name in SPLITS}, max_points)
+        return Drawings.of({name: list(found[name]) for name in SPLITS}, max_points, epsilon)
     try:
         if "points" in found:
-            return Drawings.of(_split(cut(found["points"], found["offsets"])), max_points)
+            return Drawings.of(_split(cut(found["points"], found["offsets"])), max_points, epsilon)
         names = [(name, f"{name}_points", f"{name}_offsets") for name in SPLITS]
         parts = {name: cut(found[points], found[offsets]) for name, points, offsets in names}
     except KeyError as error:
@@ -108,7 +117,7 @@ def read_drawings(path: Path, max_points: int) -> Drawings:
             f"{path} has no member {error}: drawings need train, valid and test, or points and "
             "offsets"
         ) from error
-    return Drawings.of(parts, max_points)
+    return Drawings.of(parts, max_points, epsilon)
 
 
 def cut(points: Any, offsets: Any) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodels.errors import check_at_least
+from worldmodels.errors import InputError, check_at_least
 from worldmodels.figure import new_figure
 from worldmodels.gallery.drawings import batch_of, rows_alike
 from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
@@ -104,6 +104,8 @@ class HandwritingConfig:
         counts = "words", "held_out", "max_points", "recogniser_size"
         check_at_least("handwriting", self, 2, *counts)
         check_at_least("handwriting", self, 0, "wobble", "epsilon")
+        if not self.fonts:
+            raise InputError("handwriting.fonts is empty: name one of Hershey's, e.g. futural")
 
 
 def words_of(config: HandwritingConfig) -> Words:

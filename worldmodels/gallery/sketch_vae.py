@@ -85,6 +85,8 @@ class SketchConfig:
     """Longer drawings are left out."""
     jitter: float = 0.1
     """Drawings are stretched by up to this share in training."""
+    epsilon: float = 0.0
+    """Strokes are simplified to within so much, in the file's units."""
     grid: float = 1.0
     """Width, in the file's units, of the grid on which its points lie; noise fills its cells."""
     model: SketchModelConfig = field(default_factory=SketchModelConfig)
@@ -94,7 +96,7 @@ class SketchConfig:
 
     def __post_init__(self) -> None:
         check_at_least("sketch_vae", self, 2, "max_points")
-        check_at_least("sketch_vae", self, 0, "grid")
+        check_at_least("sketch_vae", self, 0, "epsilon", "grid")
         check_share("sketch_vae", self, "jitter")
 
 
@@ -159,7 +161,7 @@ def show(metrics: Metrics, config: SketchConfig) -> Numbers:
     """Reconstruction and KL by weight, beside the decoder alone; and the pictures."""
     if config.data is None:
         raise InputError(WHERE)
-    data = read_drawings(Path(config.data), config.max_points)
+    data = read_drawings(Path(config.data), config.max_points, config.epsilon)
     alone = learnt_alone(metrics, config, data)
     cells = config.grid / data.scale, torch_generator(config.seed, "held-out grid")
     held_out = dequantised(batch_of(data.valid[:1000]), *cells)
