@@ -126,6 +126,16 @@ def test_mistakes_are_one_line_and_code_2(script, capsys, flags, message):
     assert error.count("\n") == 1
 
 
+def test_a_mistake_may_be_corrected(script, tmp_path, capsys, performances):
+    run = tmp_path / "touch"
+    for wrong in ([], ["--data=missing.npz"]):
+        with pytest.raises(SystemExit, match="2"):
+            script("gallery", "touch", f"--run={run}", *wrong)
+    flags = "--train.steps=2", "--model.hidden_size=8", "--show.compared=1", "--show.seconds=0.1"
+    script("gallery", "touch", f"--run={run}", f"--data={performances}", *flags)
+    assert str(run) in capsys.readouterr().out.splitlines()[-1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_exhibit_has_a_config_that_loads(name):
     file = CONFIGS / f"{name}.yaml"

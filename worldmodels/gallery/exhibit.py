@@ -74,9 +74,15 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
         raise InputError(f"no exhibit is named: gallery.py NAME, one of {', '.join(NAMES)}")
     exhibit = exhibit_of(name)
     config, run = parse(exhibit.config, exhibit.about, _completed(name, flags))
+    new = not run.config_file.exists()
     keep(config, run, free=("show",))
-    with Metrics(run, name) as metrics:
-        numbers = exhibit.show(metrics, config)
+    try:
+        with Metrics(run, name) as metrics:
+            numbers = exhibit.show(metrics, config)
+    except InputError:
+        if new and not any(run.folder.glob("*.safetensors")):
+            run.config_file.unlink()  # nothing was learnt by it: it may be corrected
+        raise
     report = {
         "exhibit": name,
         "numbers": numbers,
