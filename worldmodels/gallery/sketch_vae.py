@@ -47,7 +47,7 @@ class SketchLossConfig:
     """What the KL costs."""
 
     weights: tuple[float, ...] = (1.0, 0.5, 0.25)
-    """A model is trained for each; the paper's table 1. The first is the one that is drawn."""
+    """A model is trained for each; the paper's table 1. The last is the one that is drawn."""
     floor: float = 0.2
     """KL below this, as the paper counts it, costs nothing."""
     first: float = 0.01
@@ -171,7 +171,7 @@ def show(metrics: Metrics, config: SketchConfig) -> Numbers:
     rows = {f"{w:g}": measured(model, held_out, config.seed) for w, model in models.items()}
     numbers: dict[str, Any] = {"drawings": len(data.train), "scale": data.scale}
     numbers |= {"decoder_only": decoder_only, "by_weight": rows}
-    _draw(metrics, config, data, next(iter(models.values())))
+    _draw(metrics, config, data, models[config.loss.weights[-1]])
     return numbers
 
 
