@@ -224,10 +224,8 @@ def _written(
     most = 2 * int(lengths.max())
     codes = words.codes(texts, _fonts(some))
     drawings, windows, ended = writer.write(*codes, most, bias, generator)
-    true_lengths = {t: np.mean([len(w) for w in words.valid if w.text == t]) for t in texts}
     within = [
-        e and len(d) <= 2 * float(true_lengths[t])
-        for e, d, t in zip(ended, drawings, texts, strict=True)
+        e and len(d) <= 2 * length for e, d, length in zip(ended, drawings, lengths, strict=True)
     ]
     back = np.concatenate([np.diff(w.argmax(1)) < 0 for w in windows])
     found = readable(reader, drawings, texts, words.letters)
