@@ -11,13 +11,16 @@ class InputError(ValueError):
 def check_at_least(section: str, config: object, low: int, *names: str) -> None:
     """Fields of a section that must not lie below `low`; NaN does, None is let through.
 
+    Of a tuple no number must.
+
     Raises:
         InputError: naming the first that does.
     """
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value >= low:
-            raise InputError(f"{section}.{name} is {value}: it must be at least {low}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not number >= low:
+                raise InputError(f"{section}.{name} is {value}: it must be at least {low}")
 
 
 def check_above_zero(section: str, config: object, *names: str) -> None:

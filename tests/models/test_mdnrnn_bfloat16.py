@@ -9,6 +9,7 @@ from worldmodels.data.dataset import SequenceBatch
 from worldmodels.mixture import split_mixture
 from worldmodels.models.checkpoint import adam
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mdnrnn_bfloat16 import states
 from worldmodels.models.mixture_bfloat16 import MixtureNLL
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 
@@ -64,6 +65,19 @@ def test_the_loss_and_its_gradients_are_the_plain_ones(config, heads):
     trainable = [p for p in mdnrnn.parameters() if p.requires_grad]
     for a, b in zip(*(torch.autograd.grad(x, trainable) for x in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.02 * float(b.detach().abs().max()))
+
+
+def test_what_comes_before_learns_through_it():
+    torch.manual_seed(0)
+    mdnrnn = MDNRNN(replace(SMALL, restart_input=False), 4, 2, Heads())
+    leaves = [torch.randn(*size, requires_grad=True) for size in ((5, 11, 6), (5, 24), (5, 24))]
+    sequence, *state = leaves
+    told, slopes = sequence.split([4, 2], -1), torch.randn(5, 11, 24)
+    ours = states(mdnrnn, *told, None, tuple(state)).float()
+    theirs, _ = mdnrnn.states(*told, None, tuple(state))
+    torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.01)
+    for a, b in zip(*(torch.autograd.grad(h, leaves, slopes) for h in (ours, theirs)), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.02 * float(b.abs().max()))
 
 
 def test_the_mixtures_gradient_is_autograds():

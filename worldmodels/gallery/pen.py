@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, strokes_of
 from worldmodels.mixture import Temperature
+from worldmodels.models.checkpoint import training_dtype
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
 from worldmodels.models.mdnrnn_losses import masked_mean
 
@@ -45,7 +46,7 @@ class Pen(nn.Module):
         if condition is not None:
             spread = condition[:, None].expand(-1, seen.shape[1], -1)
             seen = torch.cat([seen, spread], -1)
-        h, _ = self.mdnrnn.states(batch.offsets[:, :-1], seen, None, state)
+        h = remembered(self.mdnrnn, batch.offsets[:, :-1], seen, state)
         foretold = self.mdnrnn.predict(self.dropout(h))
         log_prob = foretold.mixture.log_prob(batch.offsets[:, 1:])
         assert foretold.category is not None
@@ -108,6 +109,21 @@ def _ended(offsets: np.ndarray, pens: np.ndarray) -> list[Drawing]:
         lifts[-1] = True
         found.append(np.column_stack([points[:length], lifts]).astype(np.float32))
     return found
+
+
+def remembered(
+    mdnrnn: MDNRNN,
+    z: Float[Tensor, "B T Z"],
+    told: Float[Tensor, "B T A"],
+    state: State | None = None,
+) -> Float[Tensor, "B T H"]:
+    """M's h after each step; in training its products are bfloat16 where these are fast."""
+    learns = torch.is_grad_enabled()
+    if learns and training_dtype("auto", "gallery", z.device) == torch.bfloat16:
+        from worldmodels.models.mdnrnn_bfloat16 import states  # needs Numba
+
+        return states(mdnrnn, z, told, None, state).float()
+    return mdnrnn.states(z, told, None, state)[0]
 
 
 @dataclass(frozen=True)

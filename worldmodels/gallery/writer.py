@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodels.gallery.drawings import DRAW, END, Batch, Drawing
+from worldmodels.gallery.pen import remembered
 from worldmodels.mixture import Temperature
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
 from worldmodels.models.mdnrnn_losses import masked_mean
@@ -94,7 +95,7 @@ class Writer(nn.Module):
             reading = self.read(point, text, known, reading)
             seen.append(torch.cat([reading.h, reading.window], -1))
         told = torch.cat([lifted[:, :-1], torch.stack(seen, 1)], -1)
-        foretold, _ = self.mdnrnn(offsets[:, :-1], told, None)
+        foretold = self.mdnrnn.predict(remembered(self.mdnrnn, offsets[:, :-1], told))
         log_prob = foretold.mixture.log_prob(offsets[:, 1:])
         does = torch.stack([lifted[:, 1:, 0], (batch.pens[:, 1:] == END).float()], -1)
         assert foretold.binary is not None

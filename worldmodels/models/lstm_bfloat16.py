@@ -23,7 +23,7 @@ MULTIPLE = 32
 
 
 class LSTM(torch.autograd.Function):
-    """All h from zero states; gradients of the weights only, once for each pass.
+    """All h from a first state, or from zeros; gradients once for each pass.
 
     i, f, g, o = W [h x] + b;  c' = σ(f) c + σ(i) tanh(g);  h' = σ(o) tanh(c').
     """
@@ -35,24 +35,28 @@ class LSTM(torch.autograd.Function):
         weight_x: Float[Tensor, "gates I"],
         weight_h: Float[Tensor, "gates H"],
         bias: Float[Tensor, " gates"],
+        first_h: Float[Tensor, "B H"] | None = None,
+        first_c: Float[Tensor, "B H"] | None = None,
     ) -> Float[Tensor, "T B H"]:
         (steps, batch, ctx.inputs), hidden = inputs.shape, weight_h.shape[1]
         operands, weight = _operands(inputs, hidden), _weight(weight_h, weight_x)
         gates = torch.empty(steps, batch, 4 * hidden, dtype=torch.bfloat16)
         cells = torch.zeros(steps + 1, batch, hidden)
+        if first_h is not None and first_c is not None:
+            operands[0, :, :hidden], cells[0] = first_h, first_c
         arrays = bits(gates), bits(bias), bits(cells), bits(operands)
         step = stepping(hidden)
         for t, (operand, product) in enumerate(zip(operands, gates, strict=False)):
             torch.mm(operand, weight.T, out=product)
             step(t, *arrays)
-        ctx.save_for_backward(operands, gates, cells, weight_h, bias)
+        ctx.save_for_backward(operands, gates, cells, weight_x, weight_h, bias)
         return operands[1:, :, :hidden]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         # `gates` is overwritten: a second pass back would need another one forwards
-        operands, gates, cells, weight_h, bias = ctx.saved_tensors
+        operands, gates, cells, weight_x, weight_h, bias = ctx.saved_tensors
         hidden, weight = weight_h.shape[1], weight_h.bfloat16()
         inner, to_cells = torch.zeros_like(slope[0]).contiguous(), torch.zeros_like(cells[0])
         arrays = bits(gates), bits(bias), bits(cells), bits(slope.contiguous())
@@ -64,7 +68,9 @@ class LSTM(torch.autograd.Function):
         to_h, to_x, to_bias, _ = to_weight.tensor_split(
             [hidden, hidden + ctx.inputs, hidden + ctx.inputs + 1], dim=1
         )
-        return None, to_x, to_h, to_bias.squeeze(1)
+        to_inputs = (gates @ weight_x.bfloat16()).float() if ctx.needs_input_grad[0] else None
+        to_first = (inner.float(), to_cells) if any(ctx.needs_input_grad[4:]) else (None, None)
+        return to_inputs, to_x, to_h, to_bias.squeeze(1), *to_first
 
 
 def _operands(inputs: Tensor, hidden: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from worldmodels.mixture import mixture_loss, mixture_size
 from worldmodels.models.lstm_bfloat16 import LSTM
-from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.mixture_bfloat16 import MixtureNLL
 
 Foretold = tuple[
@@ -20,6 +20,21 @@ Foretold = tuple[
 """Nats per dimension of the next z where it is known; raw outputs of both heads; h."""
 
 
+def states(
+    mdnrnn: MDNRNN,
+    z: Float[Tensor, "B T Z"],
+    actions: Float[Tensor, "B T A"] | None,
+    first: Float[Tensor, "B T"] | None,
+    state: State | None = None,
+) -> BFloat16[Tensor, "B T H"]:
+    """h after each of T steps: `mdnrnn.states(z, actions, first, state)[0]`."""
+    names = "weight_ih_l0", "weight_hh_l0", "bias_ih_l0"
+    inputs = mdnrnn.inputs(z, actions, first).transpose(0, 1)
+    weights = map(mdnrnn.lstm.get_parameter, names)
+    h = LSTM.apply(inputs, *weights, *(state or ()))  # type: ignore[no-untyped-call]
+    return h.transpose(0, 1)
+
+
 def foretell(
     mdnrnn: MDNRNN,
     z: Float[Tensor, "B T_frames Z"],
@@ -28,11 +43,7 @@ def foretell(
     known: Bool[Tensor, "B T"],
 ) -> Foretold:
     """What the loss needs of `mdnrnn(z, actions, first)`; the heads' products are float32."""
-    names = "weight_ih_l0", "weight_hh_l0", "bias_ih_l0"
-    inputs = mdnrnn.inputs(z[:, :-1], actions, first).transpose(0, 1)
-    weights = map(mdnrnn.lstm.get_parameter, names)
-    h = LSTM.apply(inputs, *weights)  # type: ignore[no-untyped-call]
-    by_batch = h.transpose(0, 1)
+    by_batch = states(mdnrnn, z[:, :-1], actions, first)
     plain = by_batch.float()
     if mdnrnn.config.mixture == "joint":
         prediction = mdnrnn.predict(plain)
@@ -42,7 +53,8 @@ def foretell(
     weight, bias = mdnrnn.head.weight, mdnrnn.head.bias
     shares = _by_step(known / (known.sum().clamp(min=1) * mdnrnn.latent_size))
     data = _by_step(z[:, 1:]), shares
-    nll = MixtureNLL.apply(h.flatten(0, 1), weight[:size], bias[:size], *data)  # type: ignore[no-untyped-call]
+    h = by_batch.transpose(0, 1).flatten(0, 1)
+    nll = MixtureNLL.apply(h, weight[:size], bias[:size], *data)  # type: ignore[no-untyped-call]
     raw = functional.linear(plain, weight[size:], bias[size:])
     heads = list(raw.unbind(-1))
     termination = heads.pop() if mdnrnn.heads.termination else None

@@ -77,7 +77,7 @@ class EvolveConfig:
     many standard deviations of the recorded returns."""
 
     def __post_init__(self) -> None:
-        counts = "rollouts_per_candidate", "validate_every", "finalists"
+        counts = "rollouts_per_candidate", "validate_every", "validate_at", "finalists"
         steps = "dream_max_steps", "real_max_steps", "validation_max_steps", "patience"
         zeros = "generations", "later_generations", "real_generations", "final_episodes"
         check_at_least("evolve", self, 1, *counts, *steps, "checkpoint_every")

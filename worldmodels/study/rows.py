@@ -71,7 +71,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         counts = "evolutions", "generations", "validate_every", "rollouts_per_candidate"
-        check_at_least("study", self, 1, *counts)
+        check_at_least("study", self, 1, *counts, "validate_at")
         check_at_least("study", self, 0, "validation_episodes")
         check_at_least("study", self, 2, "test_episodes", "dream_episodes")
         check_at_least("study", self, 4, "population_size")
