@@ -251,7 +251,7 @@ def _draw(metrics: Metrics, config: HandwritingConfig, words: Words, writer: Wri
             *codes, config.max_points, Temperature.graves(bias), generator
         )
         for column, drawing in enumerate(drawings):
-            width, height = np.ptp(np.cumsum(drawing[:, :2], 0), 0)
+            width, height = np.ptp(np.cumsum(drawing[:, :2], 0), 0).tolist()
             size = max(width, height) * min(0.85 / max(width, 1e-6), 0.45 / max(height, 1e-6))
             paint(left, drawing, (column, -row * 0.5), size, "black")
         left.text(-0.8, -row * 0.5, f"bias {bias:g}", fontsize="small", va="center")

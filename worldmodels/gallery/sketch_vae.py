@@ -192,9 +192,10 @@ def _draw(metrics: Metrics, config: SketchConfig, data: Drawings, model: SketchV
         between = slerp(mu[a], mu[b], torch.linspace(0, 1, STEPS))
         for column, drawing in enumerate(model.draw(between, most, cool, config.seed, data.still)):
             paint(right, drawing, (column, -row), 0.8, "tab:purple")
-    for column, drawing in enumerate(_by_temperature(config, data, model, mu[6:7])):
-        paint(right, drawing, (column % STEPS, -4 - column // STEPS), 0.8, "tab:purple")
-    right.set_title("from one to another; below: one at temperatures 0.1 to 1", fontsize="small")
+    for number, drawing in enumerate(_by_temperature(config, data, model, mu[6:7])):
+        paint(right, drawing, (number // 2 * 2, -4 - number % 2), 0.8, "tab:purple")
+    warmth = ", ".join(f"{tau:g}" for tau in TEMPERATURES)
+    right.set_title(f"from one to another; below: one at temperatures {warmth}", fontsize="small")
     for axes in (left, right):
         axes.set_aspect("equal")
         axes.axis("off")
