@@ -191,6 +191,21 @@ def test_harms_count_where_what_follows_is_known():
     torch.testing.assert_close(loss, total)
 
 
+def test_ends_near_a_windows_end_are_left_out_as_their_absence_is():
+    mdnrnn, z, h = risky(), torch.randn(1, 7, 2), torch.randn(1, 6, 6)
+    actions, none = torch.eye(3)[torch.zeros(1, 6, dtype=torch.long)], torch.zeros(1, 6)
+    ends, valid = none.clone(), torch.ones(1, 6, dtype=torch.bool)
+    ends[0, 5] = 1.0
+    loss = risk_loss(mdnrnn, z, h, actions, none, ends, valid)
+    expected = {1: [0, 0, 0, 0, 1], 3: [0, 0, 1]}  # from step 1 on
+    total = 0.0
+    for place, targets in enumerate(expected.values()):
+        risks = mdnrnn.risks(z[0, 1:-1], h[0, :-1]).view(-1, 2, 3)
+        logits = risks[: len(targets), place, 0]
+        total += (softplus(logits) - torch.tensor(targets) * logits).mean()
+    torch.testing.assert_close(loss, total)
+
+
 def test_risk_layers_leave_out_only_in_training():
     config = replace(TINY, risk_horizons=(1,), risk_hidden=(5,), risk_dropout=0.5)
     mdnrnn = MDNRNN(config, 2, 3, Heads(termination=True, choices=3))

@@ -188,7 +188,7 @@ def sequence_batches(
     chunk_episodes: int,
     batches_per_chunk: int,
 ) -> Iterator[SequenceBatch]:
-    """Endless batches of latent windows from step `start` on; all steps are equally likely."""
+    """Endless batches of latent windows from step `start` on; all are equally likely."""
 
     def load(index: int) -> list[LatentEpisode]:
         files = source.chunk(seed, "sequences", index, chunk_episodes)
@@ -196,9 +196,9 @@ def sequence_batches(
 
     def batches(episodes: list[LatentEpisode], index: int, skip: int) -> Iterator[SequenceBatch]:
         generator = numpy_generator(seed, "sequence batches", index)
-        lengths = np.array([len(e) for e in episodes])
+        places_of = np.array([len(e) + sequence_length // 2 for e in episodes])
         for batch in range(batches_per_chunk):
-            chosen = generator.choice(len(episodes), size=batch_size, p=lengths / lengths.sum())
+            chosen = generator.choice(len(episodes), size=batch_size, p=places_of / places_of.sum())
             places = generator.random(batch_size)
             if batch >= skip:
                 windows = [
@@ -234,9 +234,12 @@ def _window(episode: LatentEpisode, place: float, length: int) -> Window:
     """An episode, and where a window of it begins and ends.
 
     Windows may begin half their length before the episode, so that its first steps are drawn often.
+
+    Trap: were all windows to begin well before the end, M would learn that nobody dies soon after a
+    window begins; and there dreams begin, too.
     """
-    begin = int(place * (len(episode) + length // 2)) - length // 2
-    begin = min(max(begin, 0), max(len(episode) - length // 2, 0))
+    before = length // 2
+    begin = max(int(place * (len(episode) + before)) - before, 0)
     return episode, begin, min(begin + length, len(episode))
 
 

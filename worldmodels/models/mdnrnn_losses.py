@@ -48,26 +48,23 @@ def risk_loss(
     """Binary cross-entropy of the risks, summed over the horizons, each a mean over known steps.
 
     Of each step's risks only that of the choice that was made is known, and only if the episode
-    ends within the horizon or goes on beyond it. A harm alone makes no step known: steps without
-    one would be missing beside it.
+    ends within the horizon or goes on beyond it. Steps nearer to T than the horizon are left out:
+    there an end would be known, and its absence not.
     """
     heads, horizons = mdnrnn.heads, mdnrnn.config.risk_horizons
     chosen = choices_of(actions[:, 1:], heads.choices)
     risks = mdnrnn.risks(z[:, 1:-1], h[:, :-1], generator, dtype)
     risks = risks.unflatten(-1, (len(horizons), heads.choices))
     risks = (risks * chosen[:, :, None]).sum(-1)
-    steps = chosen.shape[1]
     losses = []
     for place, horizon in enumerate(horizons):
-        over, hurt = (
-            functional.pad(events[:, 1:], (0, horizon - 1)).unfold(1, horizon, 1).amax(-1)
-            for events in (terminated, harmed)
+        over, hurt, beyond = (
+            events[:, 1:].unfold(1, horizon, 1) for events in (terminated, harmed, valid)
         )
-        soon = torch.maximum(over, hurt)
-        beyond = functional.pad(valid[:, 1:], (0, horizon - 1))[:, -steps:]
-        known = valid[:, 1:] & ((over > 0) | beyond)
+        soon = torch.maximum(over, hurt).amax(-1)
+        known = beyond[..., 0] & ((over.amax(-1) > 0) | beyond[..., -1])
         loss = functional.binary_cross_entropy_with_logits(
-            risks[..., place], soon, reduction="none"
+            risks[:, : soon.shape[1], place], soon, reduction="none"
         )
         losses.append(masked_mean(loss, known))
     return torch.stack(losses).sum()

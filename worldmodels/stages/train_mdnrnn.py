@@ -16,7 +16,7 @@ from worldmodels.data.dataset import (
     latent_source,
     sequence_batches,
 )
-from worldmodels.errors import check_above_zero, check_at_least, check_share
+from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
 from worldmodels.models.action import Actions
 from worldmodels.models.checkpoint import (
     adam,
@@ -92,8 +92,15 @@ def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed:
     """Trains M, or goes on with it; writes mdnrnn/mdnrnn.safetensors.
 
     Raises:
-        InputError: latents are missing or of another V, or the loss is not finite.
+        InputError: latents are missing or of another V, windows are no longer than a risk's
+            horizon, or the loss is not finite.
     """
+    longest = max(model.risk_horizons, default=0)
+    if config.sequence_length <= longest:
+        raise InputError(
+            f"train_mdnrnn.sequence_length is {config.sequence_length}: it must be above {longest}, "
+            "the longest of mdnrnn.risk_horizons"
+        )
     world, made_from = load_world(run), check_latents(run)
     result = run.mdnrnn / "mdnrnn.safetensors"
     if result.exists():
