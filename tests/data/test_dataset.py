@@ -117,6 +117,26 @@ def test_every_step_is_drawn_about_equally_often(tmp_path):
     assert seen.max() < 1.6 * seen.mean()
 
 
+def test_whoever_dies_at_random_does_so_wherever_a_window_begins(tmp_path):
+    """Where each step is the last with probability 1/20, it is so at each place in a window."""
+    lengths = np.random.default_rng(0).geometric(0.05, 1000)
+    paths = [tmp_path / f"{number}.npz" for number in range(len(lengths))]
+    for path, length in zip(paths, lengths, strict=True):
+        zeros = np.zeros(length, np.float32)
+        ends = np.arange(length) == length - 1
+        mu = np.zeros((length, 1), np.float16)
+        LatentEpisode(mu, mu, zeros[:, None], zeros, zeros, ends, ends, ends).save(path)
+    sizes = {"batch_size": 200, "sequence_length": 32, "chunk_episodes": len(paths)}
+    lived, died = np.zeros((2, 32)), np.zeros((2, 32))
+    for batch in islice(sequences(EpisodeSource(paths), batches_per_chunk=50, **sizes), 50):
+        opens = batch.first[:, 0].bool()
+        for kind, rows in enumerate((opens, ~opens)):
+            lived[kind] += batch.valid[rows].sum(0).numpy()
+            died[kind] += batch.terminated[rows].sum(0).numpy()
+    hazard = died.reshape(2, 4, 8).sum(-1) / lived.reshape(2, 4, 8).sum(-1)
+    np.testing.assert_allclose(hazard, lengths.size / lengths.sum(), rtol=0.2)
+
+
 def test_frames_come_from_the_chunks_episodes(pictures):
     batches = list(islice(frames_of(pictures, medians=False), 40))
     assert all(batch.medians is None for batch in batches)
