@@ -13,6 +13,8 @@ from worldmodels.models.action import Actions
 from worldmodels.models.dropout import dropout_mask
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, symexp, symlog
 from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss, termination_loss
+from worldmodels.run import Run
+from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, train_mdnrnn
 from worldmodels.world import EnvConfig, World
 
 TINY = MDNRNNConfig(hidden_size=6, num_mixtures=2)
@@ -204,6 +206,12 @@ def test_ends_near_a_windows_end_are_left_out_as_their_absence_is():
         logits = risks[: len(targets), place, 0]
         total += (softplus(logits) - torch.tensor(targets) * logits).mean()
     torch.testing.assert_close(loss, total)
+
+
+def test_windows_must_be_longer_than_a_risks_horizon(tmp_path):
+    model, config = replace(TINY, risk_horizons=(3, 8)), TrainMDNRNNConfig(sequence_length=8)
+    with pytest.raises(InputError, match=r"sequence_length is 8: .* longest of mdnrnn.*, 8"):
+        train_mdnrnn(Run(tmp_path), model, config, 0)
 
 
 def test_risk_layers_leave_out_only_in_training():

@@ -11,6 +11,7 @@ from worldmodels.models.checkpoint import adam
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mdnrnn_bfloat16 import states
 from worldmodels.models.mixture_bfloat16 import MixtureNLL
+from worldmodels.models.rows import alive, present
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 
 CONFIG = TrainMDNRNNConfig()
@@ -78,6 +79,28 @@ def test_what_comes_before_learns_through_it():
     torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.01)
     for a, b in zip(*(torch.autograd.grad(h, leaves, slopes) for h in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.02 * float(b.abs().max()))
+
+
+def test_rows_that_are_over_are_left_out():
+    torch.manual_seed(0)
+    mdnrnn, z = MDNRNN(replace(SMALL, restart_input=False), 4, 2, Heads()), torch.randn(4, 6, 4)
+    told, weights = torch.randn(4, 6, 2), list(mdnrnn.lstm.parameters())[:3]
+    valid = torch.arange(6) < torch.tensor([6, 4, 4, 1])[:, None]
+    assert alive(valid) == [4, 3, 3, 3, 1, 1]
+    assert alive(valid[[3, 1, 2, 0]]) == [4] * 6
+    whole, short = (states(mdnrnn, z, told, None, valid=v)[valid].float() for v in (None, valid))
+    assert torch.equal(whole, short)
+    slopes = torch.randn(whole.shape)
+    both = (torch.autograd.grad(h, weights, slopes) for h in (whole, short))
+    for a, b in zip(*both, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.01 * float(b.abs().max()))
+
+
+def test_the_present_ones_are_those_of_the_mask():
+    values, mask = torch.randn(3, 5, 2, requires_grad=True), torch.rand(3, 5) < 0.5
+    ours, theirs, slopes = present(values, mask), values[mask], torch.randn(int(mask.sum()), 2)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(*(torch.autograd.grad(x, values, slopes)[0] for x in (ours, theirs)))
 
 
 def test_the_mixtures_gradient_is_autograds():

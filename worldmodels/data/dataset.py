@@ -205,6 +205,7 @@ def sequence_batches(
                     _window(episodes[e], place, sequence_length)
                     for e, place in zip(chosen, places, strict=True)
                 ]
+                windows.sort(key=lambda window: window[1] - window[2])  # M skips padding
                 yield collate(windows, sequence_length)
 
     yield from _chunks(load, batches, start, batches_per_chunk)

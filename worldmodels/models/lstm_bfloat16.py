@@ -7,6 +7,7 @@ float32, and its gradient is a column of the weight's. The zeros fill up a multi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ class LSTM(torch.autograd.Function):
     """All h from a first state, or from zeros; gradients once for each pass.
 
     i, f, g, o = W [h x] + b;  c' = σ(f) c + σ(i) tanh(g);  h' = σ(o) tanh(c').
+
+    `rows` says how many first rows are still computed at each step, never more than before; the
+    h of the others is zero.
     """
 
     @staticmethod
@@ -35,20 +39,22 @@ class LSTM(torch.autograd.Function):
         weight_x: Float[Tensor, "gates I"],
         weight_h: Float[Tensor, "gates H"],
         bias: Float[Tensor, " gates"],
+        rows: Sequence[int],
         first_h: Float[Tensor, "B H"] | None = None,
         first_c: Float[Tensor, "B H"] | None = None,
     ) -> Float[Tensor, "T B H"]:
         (steps, batch, ctx.inputs), hidden = inputs.shape, weight_h.shape[1]
         operands, weight = _operands(inputs, hidden), _weight(weight_h, weight_x)
-        gates = torch.empty(steps, batch, 4 * hidden, dtype=torch.bfloat16)
+        gates = torch.zeros(steps, batch, 4 * hidden, dtype=torch.bfloat16)
         cells = torch.zeros(steps + 1, batch, hidden)
         if first_h is not None and first_c is not None:
             operands[0, :, :hidden], cells[0] = first_h, first_c
         arrays = bits(gates), bits(bias), bits(cells), bits(operands)
         step = stepping(hidden)
-        for t, (operand, product) in enumerate(zip(operands, gates, strict=False)):
-            torch.mm(operand, weight.T, out=product)
-            step(t, *arrays)
+        for t, n in enumerate(rows):
+            torch.mm(operands[t, :n], weight.T, out=gates[t, :n])
+            step(t, n, *arrays)
+        ctx.rows = rows
         ctx.save_for_backward(operands, gates, cells, weight_x, weight_h, bias)
         return operands[1:, :, :hidden]
 
@@ -61,16 +67,17 @@ class LSTM(torch.autograd.Function):
         inner, to_cells = torch.zeros_like(slope[0]).contiguous(), torch.zeros_like(cells[0])
         arrays = bits(gates), bits(bias), bits(cells), bits(slope.contiguous())
         step_back, later = stepping_back(hidden), (bits(inner), bits(to_cells))
-        for t in reversed(range(len(gates))):
-            step_back(t, *arrays, *later)
-            torch.mm(gates[t], weight, out=inner)
-        to_weight = (gates.flatten(0, 1).T @ operands[:-1].flatten(0, 1)).float()
+        for t, n in reversed(list(enumerate(ctx.rows))):
+            step_back(t, n, *arrays, *later)
+            torch.mm(gates[t, :n], weight, out=inner[:n])
+        reached = torch.arange(gates.shape[1]) < torch.tensor(ctx.rows)[:, None]
+        to_weight = (gates[reached].T @ operands[:-1][reached]).float()
         to_h, to_x, to_bias, _ = to_weight.tensor_split(
             [hidden, hidden + ctx.inputs, hidden + ctx.inputs + 1], dim=1
         )
         to_inputs = (gates @ weight_x.bfloat16()).float() if ctx.needs_input_grad[0] else None
-        to_first = (inner.float(), to_cells) if any(ctx.needs_input_grad[4:]) else (None, None)
-        return to_inputs, to_x, to_h, to_bias.squeeze(1), *to_first
+        to_first = (inner.float(), to_cells) if any(ctx.needs_input_grad[5:]) else (None, None)
+        return to_inputs, to_x, to_h, to_bias.squeeze(1), None, *to_first
 
 
 def _operands(inputs: Tensor, hidden: int) -> Tensor:

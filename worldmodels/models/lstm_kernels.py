@@ -17,13 +17,13 @@ Kernel = Callable[..., Any]
 
 @functools.lru_cache
 def stepping(H: int) -> Kernel:
-    """One step forwards."""
+    """One step forwards, of the first rows."""
 
     @kernel
     @no_type_check
-    def step(t, gates, bias, cells, states):
+    def step(t, rows, gates, bias, cells, states):
         """c[t+1] = σ(f) c[t] + σ(i) tanh(g), h[t+1] = σ(o) tanh(c[t+1])."""
-        for row in range(gates.shape[1]):
+        for row in range(rows):
             for j in range(H):
                 i = sigmoid(widened(gates[t, row, j]) + bias[j])
                 f = sigmoid(widened(gates[t, row, H + j]) + bias[H + j])
@@ -38,16 +38,16 @@ def stepping(H: int) -> Kernel:
 
 @functools.lru_cache
 def stepping_back(H: int) -> Kernel:
-    """One step backwards."""
+    """One step backwards, of the first rows."""
 
     @kernel
     @no_type_check
-    def step_back(t, gates, bias, cells, outer, inner, to_cells):
+    def step_back(t, rows, gates, bias, cells, outer, inner, to_cells):
         """The gradient of step t's gates, in their place; and of c[t], in that of c[t+1].
 
         h[t+1] gets `outer` from what is made of it, and `inner` from the next step.
         """
-        for row in range(gates.shape[1]):
+        for row in range(rows):
             for j in range(H):
                 i = sigmoid(widened(gates[t, row, j]) + bias[j])
                 f = sigmoid(widened(gates[t, row, H + j]) + bias[H + j])

@@ -10,6 +10,7 @@ from worldmodels.mixture import mixture_loss, mixture_size
 from worldmodels.models.lstm_bfloat16 import LSTM
 from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.mixture_bfloat16 import MixtureNLL
+from worldmodels.models.rows import alive, present
 
 Foretold = tuple[
     Float[Tensor, ""],
@@ -26,12 +27,17 @@ def states(
     actions: Float[Tensor, "B T A"] | None,
     first: Float[Tensor, "B T"] | None,
     state: State | None = None,
+    valid: Bool[Tensor, "B T"] | None = None,
 ) -> BFloat16[Tensor, "B T H"]:
-    """h after each of T steps: `mdnrnn.states(z, actions, first, state)[0]`."""
+    """h after each of T steps: `mdnrnn.states(z, actions, first, state)[0]`.
+
+    Where no valid step follows it may be zero: less is computed where long rows come first.
+    """
+    rows = [len(z)] * z.shape[1] if valid is None else alive(valid)
     names = "weight_ih_l0", "weight_hh_l0", "bias_ih_l0"
     inputs = mdnrnn.inputs(z, actions, first).transpose(0, 1)
     weights = map(mdnrnn.lstm.get_parameter, names)
-    h = LSTM.apply(inputs, *weights, *(state or ()))  # type: ignore[no-untyped-call]
+    h = LSTM.apply(inputs, *weights, rows, *(state or ()))  # type: ignore[no-untyped-call]
     return h.transpose(0, 1)
 
 
@@ -41,26 +47,22 @@ def foretell(
     actions: Float[Tensor, "B T A"],
     first: Float[Tensor, "B T"],
     known: Bool[Tensor, "B T"],
+    valid: Bool[Tensor, "B T"],
 ) -> Foretold:
     """What the loss needs of `mdnrnn(z, actions, first)`; the heads' products are float32."""
-    by_batch = states(mdnrnn, z[:, :-1], actions, first)
-    plain = by_batch.float()
+    h = states(mdnrnn, z[:, :-1], actions, first, valid=valid)
+    plain = h.float()
     if mdnrnn.config.mixture == "joint":
         prediction = mdnrnn.predict(plain)
         nll = mixture_loss(prediction.mixture, z[:, 1:], known)
-        return nll, prediction.reward, prediction.termination, by_batch
+        return nll, prediction.reward, prediction.termination, h
     size = mixture_size(mdnrnn.latent_size, mdnrnn.config.num_mixtures)
     weight, bias = mdnrnn.head.weight, mdnrnn.head.bias
-    shares = _by_step(known / (known.sum().clamp(min=1) * mdnrnn.latent_size))
-    data = _by_step(z[:, 1:]), shares
-    h = by_batch.transpose(0, 1).flatten(0, 1)
-    nll = MixtureNLL.apply(h, weight[:size], bias[:size], *data)  # type: ignore[no-untyped-call]
+    seen, values = (present(part.transpose(0, 1), known.T) for part in (h, z[:, 1:]))
+    shares = values.new_full([len(values)], 1 / max(values.numel(), 1))
+    data = seen, weight[:size], bias[:size], values, shares
+    nll = MixtureNLL.apply(*data)  # type: ignore[no-untyped-call]
     raw = functional.linear(plain, weight[size:], bias[size:])
     heads = list(raw.unbind(-1))
     termination = heads.pop() if mdnrnn.heads.termination else None
-    return nll, heads.pop() if heads else None, termination, by_batch
-
-
-def _by_step(tensor: Tensor) -> Tensor:
-    """(B, T, ...) to rows (T B, ...)."""
-    return tensor.transpose(0, 1).flatten(0, 1).contiguous()
+    return nll, heads.pop() if heads else None, termination, h

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from worldmodels.models.action import choices_of
 from worldmodels.models.mdnrnn import MDNRNN, Heads, symlog
+from worldmodels.models.rows import present
 
 
 def reward_nll(
@@ -52,10 +53,11 @@ def risk_loss(
     there an end would be known, and its absence not.
     """
     heads, horizons = mdnrnn.heads, mdnrnn.config.risk_horizons
-    chosen = choices_of(actions[:, 1:], heads.choices)
-    risks = mdnrnn.risks(z[:, 1:-1], h[:, :-1], generator, dtype)
-    risks = risks.unflatten(-1, (len(horizons), heads.choices))
-    risks = (risks * chosen[:, :, None]).sum(-1)
+    there = valid[:, 1:]
+    chosen = choices_of(actions[:, 1:], heads.choices)[there]
+    seen = present(z[:, 1:-1], there), present(h[:, :-1], there)
+    risks = mdnrnn.risks(*seen, generator, dtype).unflatten(-1, (len(horizons), heads.choices))
+    risks = (risks * chosen[:, None]).sum(-1)
     losses = []
     for place, horizon in enumerate(horizons):
         over, hurt, beyond = (
@@ -63,9 +65,8 @@ def risk_loss(
         )
         soon = torch.maximum(over, hurt).amax(-1)
         known = beyond[..., 0] & ((over.amax(-1) > 0) | beyond[..., -1])
-        loss = functional.binary_cross_entropy_with_logits(
-            risks[:, : soon.shape[1], place], soon, reduction="none"
-        )
+        soon, known = (functional.pad(part, (0, horizon - 1))[there] for part in (soon, known))
+        loss = functional.binary_cross_entropy_with_logits(risks[:, place], soon, reduction="none")
         losses.append(masked_mean(loss, known))
     return torch.stack(losses).sum()
 

@@ -98,8 +98,8 @@ def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed:
     longest = max(model.risk_horizons, default=0)
     if config.sequence_length <= longest:
         raise InputError(
-            f"train_mdnrnn.sequence_length is {config.sequence_length}: it must be above {longest}, "
-            "the longest of mdnrnn.risk_horizons"
+            f"train_mdnrnn.sequence_length is {config.sequence_length}: make it longer than the "
+            f"longest of mdnrnn.risk_horizons, {longest}"
         )
     world, made_from = load_world(run), check_latents(run)
     result = run.mdnrnn / "mdnrnn.safetensors"
@@ -229,7 +229,7 @@ def _foretell(
     if dtype == torch.bfloat16:
         from worldmodels.models.mdnrnn_bfloat16 import foretell  # needs Numba
 
-        return foretell(mdnrnn, z, batch.actions, batch.first, batch.next_known)
+        return foretell(mdnrnn, z, batch.actions, batch.first, batch.next_known, batch.valid)
     h, _ = mdnrnn.states(z[:, :-1], batch.actions, batch.first)
     prediction = mdnrnn.predict(h)
     nll = masked_mean(prediction.mixture.nll(z[:, 1:]), batch.next_known)
