@@ -177,29 +177,21 @@ def test_risks_learn_of_the_choice_that_was_made(action_size):
     torch.testing.assert_close(loss, total)
 
 
-def test_harms_count_where_what_follows_is_known():
-    """A harm is a risk like an end; near a window's end it is left out, as its absence would be."""
+@pytest.mark.parametrize(
+    ("kind", "steps", "expected"),
+    [
+        ("harm", [3, 5], {1: [0, 0, 1, 0, 1], 3: [1, 1, 1]}),  # from step 1 on
+        ("end", [5], {1: [0, 0, 0, 0, 1], 3: [0, 0, 1]}),
+    ],
+)
+def test_events_count_where_what_follows_is_known(kind, steps, expected):
+    """Near a window's end a harm or the end is left out, as its absence would be."""
     mdnrnn, z, h = risky(), torch.randn(1, 7, 2), torch.randn(1, 6, 6)
     actions, none = torch.eye(3)[torch.zeros(1, 6, dtype=torch.long)], torch.zeros(1, 6)
-    harmed, valid = none.clone(), torch.ones(1, 6, dtype=torch.bool)
-    harmed[0, [3, 5]] = 1.0
-    loss = risk_loss(mdnrnn, z, h, actions, harmed, none, valid)
-    expected = {1: [0, 0, 1, 0, 1], 3: [1, 1, 1]}  # from step 1 on
-    total = 0.0
-    for place, targets in enumerate(expected.values()):
-        risks = mdnrnn.risks(z[0, 1:-1], h[0, :-1]).view(-1, 2, 3)
-        logits = risks[: len(targets), place, 0]
-        total += (softplus(logits) - torch.tensor(targets) * logits).mean()
-    torch.testing.assert_close(loss, total)
-
-
-def test_ends_near_a_windows_end_are_left_out_as_their_absence_is():
-    mdnrnn, z, h = risky(), torch.randn(1, 7, 2), torch.randn(1, 6, 6)
-    actions, none = torch.eye(3)[torch.zeros(1, 6, dtype=torch.long)], torch.zeros(1, 6)
-    ends, valid = none.clone(), torch.ones(1, 6, dtype=torch.bool)
-    ends[0, 5] = 1.0
-    loss = risk_loss(mdnrnn, z, h, actions, none, ends, valid)
-    expected = {1: [0, 0, 0, 0, 1], 3: [0, 0, 1]}  # from step 1 on
+    events, valid = none.clone(), torch.ones(1, 6, dtype=torch.bool)
+    events[0, steps] = 1.0
+    harmed, ends = (events, none) if kind == "harm" else (none, events)
+    loss = risk_loss(mdnrnn, z, h, actions, harmed, ends, valid)
     total = 0.0
     for place, targets in enumerate(expected.values()):
         risks = mdnrnn.risks(z[0, 1:-1], h[0, :-1]).view(-1, 2, 3)
