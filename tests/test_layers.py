@@ -19,7 +19,7 @@ FLOORS = [
     {"trained"},
     {"bundle"},
     {"envs"},
-    {"agent", "workers", "evaluation", "selection", "replay", "arena"},
+    {"agent", "workers", "evaluation", "selection", "replay", "arena", "dreamt_end"},
     {"honesty"},
     {"stages"},
     {"config", "command_line"},

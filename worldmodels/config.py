@@ -52,6 +52,11 @@ class Config:
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise InputError(f"rounds is {self.rounds}: it must be at least 1")
+        if self.mdnrnn.dreamt_end and self.collect.explore.policy == "random_network":
+            raise InputError(
+                "mdnrnn.dreamt_end learns what became of those who don't look, and random networks "
+                "do: set it to false, or collect.explore.policy to another"
+            )
         if self.rounds > 1 and not self.evolve.validation_episodes:
             raise InputError(
                 "evolve.validation_episodes is 0, but validation chooses among rounds: set it"

@@ -22,6 +22,7 @@ SHAPES = [
     {"heads": Heads("count", 2.4, True), "restart_input": True},
     {"heads": Heads("real"), "mixture": "joint"},
     {"heads": Heads(termination=True), "num_mixtures": 1},
+    {"heads": Heads("count", 2.4, True), "termination_head": "world", "dreamt_end": True},
 ]
 
 

@@ -19,6 +19,7 @@ from worldmodels.bundle import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.evaluation import DreamEvaluation, population_policy
 from worldmodels.models.controller import controller_for
+from worldmodels.models.engine import matrices
 from worldmodels.models.mdnrnn import MDNRNN, Heads
 from worldmodels.run import cores
 from worldmodels.seeding import numpy_generator
@@ -132,7 +133,7 @@ def one_lane(bundle: Bundle, steps: int) -> Work:
 
 def products(bundle: Bundle, dtype: torch.dtype, steps: int) -> Work:
     """The bound: M's two products for all lanes and nothing else."""
-    weights, outs = (matrix.to(dtype).contiguous() for matrix in bundle.mdnrnn.matrices())
+    weights, outs = (matrix.to(dtype).contiguous() for matrix in matrices(bundle.mdnrnn))
     inputs, h = (torch.randn(LANES, w.shape[0]).to(dtype) for w in (weights, outs))
     gates, outputs = (torch.empty(LANES, w.shape[1], dtype=dtype) for w in (weights, outs))
 

@@ -96,9 +96,10 @@ class ReferenceEngine:
         uniforms, normals = drawn.tensor_split([drawn.shape[1] - self.mdnrnn.latent_size], dim=1)
         z = prediction.mixture.sample_from_noise(uniforms, normals, step.temperature)
         state.z[index], state.h[index], state.c[index] = z.clamp_(-LATENT_BOUND, LATENT_BOUND), h, c
-        heads = prediction.reward, prediction.termination
-        reward, termination = (None if raw is None else raw.numpy() for raw in heads)
-        return reward, termination
+        end = self.mdnrnn.dreamt_end
+        termination = prediction.termination if end is None else end(h).squeeze(-1)
+        reward, ended = (None if p is None else p.numpy() for p in (prediction.reward, termination))
+        return reward, ended
 
 
 class CompiledEngine:
@@ -113,8 +114,8 @@ class CompiledEngine:
 
         self.name = name_of(dtype)
         self.heads = mdnrnn.heads
-        self._recurrent, self._head = (m.to(dtype).contiguous() for m in mdnrnn.matrices())
-        self._biases = [bias.float().numpy() for bias in mdnrnn.biases()]
+        self._recurrent, self._head = (m.to(dtype).contiguous() for m in matrices(mdnrnn))
+        self._biases = [bias.float().numpy() for bias in _biases(mdnrnn)]
         shapes = (*self._recurrent.shape, *self._head.shape)
         self._buffers = [torch.zeros(num_envs, size, dtype=dtype) for size in shapes]
         self._views = [_numpy_of(buffer) for buffer in self._buffers]
@@ -143,6 +144,29 @@ class CompiledEngine:
         columns = list((extra + self._biases[1][len(self._biases[1]) - count :]).T)
         termination = columns.pop() if self.heads.termination else None
         return (columns.pop() if columns else None), termination
+
+
+def matrices(mdnrnn: MDNRNN) -> tuple[Float[Tensor, "inputs gates"], Float[Tensor, "H outputs"]]:
+    """The two of a dreamt step, without their biases.
+
+    [inputs h] times the first gives i, f, g, o; h' times the second the head's outputs.
+    """
+    names = "weight_ih_l0", "weight_hh_l0"
+    recurrent = torch.cat([mdnrnn.lstm.get_parameter(name) for name in names], 1)
+    return recurrent.detach().T, _dreamt(mdnrnn, "weight").T
+
+
+def _biases(mdnrnn: MDNRNN) -> tuple[Float[Tensor, " gates"], Float[Tensor, " outputs"]]:
+    """What is added to their products."""
+    return mdnrnn.lstm.get_parameter("bias_ih_l0").detach(), _dreamt(mdnrnn, "bias")
+
+
+def _dreamt(mdnrnn: MDNRNN, name: str) -> Tensor:
+    """The head's weights or biases in dreams: the end, their last row, may be the dreams' own."""
+    whole: Tensor = mdnrnn.head.get_parameter(name).detach()
+    if mdnrnn.dreamt_end is None:
+        return whole
+    return torch.cat([whole[:-1], mdnrnn.dreamt_end.get_parameter(name).detach()])
 
 
 def _numpy_of(tensor: Tensor) -> np.ndarray:

@@ -42,6 +42,9 @@ class MDNRNNConfig:
     """Foretell the reward, of the kind that world.json says; the paper: none."""
     termination_head: Literal["none", "world"] = "none"
     """Foretell the end, where the world has one; the paper's Doom: world."""
+    dreamt_end: bool = False
+    """Foretell the end of dreams with a head of their own that learns on dreams: in them a head
+    that knows real frames alone lets one live too long; the paper: false."""
     restart_input: bool = False
     """Feed a flag that is 1 on an episode's first step; the paper's Doom: true."""
     risk_horizons: tuple[int, ...] = ()
@@ -59,6 +62,8 @@ class MDNRNNConfig:
                 "mdnrnn.hidden_size, mdnrnn.num_mixtures, all mdnrnn.risk_hidden and all "
                 "mdnrnn.risk_horizons must be at least 1"
             )
+        if self.dreamt_end and self.termination_head == "none":
+            raise InputError("mdnrnn.dreamt_end needs an end: set mdnrnn.termination_head to world")
         if not 0 <= self.risk_dropout < 1:
             raise InputError(f"mdnrnn.risk_dropout is {self.risk_dropout}: it must lie in [0, 1)")
 
@@ -147,6 +152,9 @@ class MDNRNN(nn.Module):
         if self.num_risks:
             sizes = latent_size + config.hidden_size, *config.risk_hidden, self.num_risks
             self.risk_layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
+        self.dreamt_end = None
+        if config.dreamt_end and heads.termination:  # learns when all else has learnt
+            self.dreamt_end = nn.Linear(config.hidden_size, 1).requires_grad_(False)
 
     def forward(
         self,
@@ -255,18 +263,6 @@ class MDNRNN(nn.Module):
         """Zeros."""
         zeros = self.head.weight.new_zeros(batch_size, self.config.hidden_size)
         return zeros, zeros.clone()
-
-    def matrices(self) -> tuple[Float[Tensor, "inputs gates"], Float[Tensor, "H outputs"]]:
-        """The two of a step, without their biases.
-
-        [inputs h] times the first gives i, f, g, o; h' times the second the head's outputs.
-        """
-        weights = self.lstm.get_parameter("weight_ih_l0"), self.lstm.get_parameter("weight_hh_l0")
-        return torch.cat(weights, 1).detach().T, self.head.weight.detach().T
-
-    def biases(self) -> tuple[Float[Tensor, " gates"], Float[Tensor, " outputs"]]:
-        """What is added to their products."""
-        return self.lstm.get_parameter("bias_ih_l0").detach(), self.head.bias.detach()
 
     def expected_reward(self, raw: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """The reward head's mean: counts a step, or the reward itself."""

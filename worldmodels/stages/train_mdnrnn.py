@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from worldmodels.data.dataset import (
     latent_source,
     sequence_batches,
 )
+from worldmodels.dreamt_end import DreamtEndConfig, learn_dreamt_end
 from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
 from worldmodels.models.action import Actions
 from worldmodels.models.checkpoint import (
@@ -69,6 +70,8 @@ class TrainMDNRNNConfig:
     """Weight of the steps that end an episode, within that loss; released code: 10."""
     risk_weight: float = 1.0
     """Weight of the risks' loss, the sum over mdnrnn.risk_horizons."""
+    dreamt_end: DreamtEndConfig = field(default_factory=DreamtEndConfig)
+    """Where M has mdnrnn.dreamt_end."""
     new_share: float = 0.5
     """Share of the newest round's episodes in a chunk, where there are older ones."""
     chunk_episodes: int = 256
@@ -113,6 +116,9 @@ def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed:
         mdnrnn = _begin(run, MDNRNN(model, latent_size, action_size, heads), config, seed)
         _train(run, mdnrnn, source, config, seed, metrics)
         _check(mdnrnn, source, config, seed, metrics)
+        if mdnrnn.dreamt_end is not None:
+            own_seed = seed_for(seed, "dreamt end", run.number)
+            learn_dreamt_end(mdnrnn, source, config.dreamt_end, own_seed, metrics)
         about = {
             "mdnrnn": asdict(model),
             "heads": asdict(heads),
