@@ -8,7 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from worldmodels.envs.features import Memory
 from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
@@ -67,9 +67,14 @@ class ExploreConfig:
 
 @runtime_checkable
 class Driver(Protocol):
-    """Chooses actions a (E, A) for the frames of all lanes, step after step."""
+    """Chooses actions a (E, A) for the frames of all lanes, step after step.
 
-    def __call__(self, frames: UInt8[np.ndarray, "E 64 64 3"]) -> Float32[np.ndarray, "E A"]: ...
+    `live` is a mask of those that go on; what is chosen for the others is not done.
+    """
+
+    def __call__(
+        self, frames: UInt8[np.ndarray, "E 64 64 3"], live: Bool[np.ndarray, " E"]
+    ) -> Float32[np.ndarray, "E A"]: ...
 
 
 class Walk:
@@ -116,7 +121,7 @@ class Explorer:
         if config.vary_hold:
             self.high = np.array([round(low * (high / low) ** g.random()) for g in generators])
 
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
+    def __call__(self, frames: np.ndarray, live: np.ndarray | None = None) -> np.ndarray:
         if self.config.policy == "smooth":
             return _bound(self.actions, self.mean + self.deviation * self.walk.step())
         for lane in map(int, np.flatnonzero(self.left == 0)):
@@ -197,12 +202,12 @@ class Evolved:
         self.action: np.ndarray | None = None
 
     @torch.inference_mode()
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        lanes = np.arange(len(frames))
+    def __call__(self, frames: np.ndarray, live: np.ndarray) -> np.ndarray:
+        lanes = np.flatnonzero(live)
         if self.action is None:
-            self.memory.begin(lanes, frames)
+            self.memory.begin(lanes, frames[lanes])
         else:
-            self.memory.advance(lanes, self.action, frames)
+            self.memory.advance(lanes, self.action[lanes], frames[lanes])
         raw = self.controller.act(self.parameters, self.memory.features()[:, None])[:, 0].numpy()
         driven = _bound(self.actions, raw + self.noise[:, None] * self.walk.step())
         self.action = driven if self.slips is None else self.slips(driven)

@@ -66,7 +66,7 @@ class _Progress:
 
 def record(
     envs: VectorEnv[np.ndarray, np.ndarray, Any],
-    drive: Callable[[np.ndarray], np.ndarray],
+    drive: Callable[[np.ndarray, np.ndarray], np.ndarray],
     to_environment: Callable[[np.ndarray], np.ndarray],
     seeds: Sequence[int],
     max_steps: int,
@@ -76,7 +76,7 @@ def record(
 
     Args:
         envs: real environments under AutoresetMode.DISABLED.
-        drive: frames (E, 64, 64, 3) to actions a (E, A).
+        drive: frames (E, 64, 64, 3), and a mask of the lanes that go on, to actions a (E, A).
         to_environment: actions a to the environment's own.
         seeds: one per lane.
         max_steps: episodes longer than this are cut, and marked truncated.
@@ -87,7 +87,7 @@ def record(
     live = np.ones(envs.num_envs, bool)
     lengths = np.zeros(envs.num_envs, int)
     while live.any() and len(steps) < max_steps:
-        actions = drive(frames)
+        actions = drive(frames, live.copy())
         frames, rewards, terminated, truncated, infos = envs.step(to_environment(actions))
         pictures.append(frames)
         steps.append((actions, rewards, infos["count"], terminated, truncated))

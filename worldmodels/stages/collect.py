@@ -31,7 +31,7 @@ from worldmodels.trained import load_champion, load_mdnrnn, load_vae
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
-LANES = 4
+LANES = 8
 """Episodes of a job."""
 ATTEMPTS = 50
 """Tries for an episode of at least min_steps."""
