@@ -87,7 +87,7 @@ def record(
     live = np.ones(envs.num_envs, bool)
     lengths = np.zeros(envs.num_envs, int)
     while live.any() and len(steps) < max_steps:
-        actions = drive(frames, live.copy())
+        actions = drive(frames, live)
         frames, rewards, terminated, truncated, infos = envs.step(to_environment(actions))
         pictures.append(frames)
         steps.append((actions, rewards, infos["count"], terminated, truncated))
