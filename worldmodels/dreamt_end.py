@@ -108,7 +108,7 @@ def _dream(mdnrnn: MDNRNN, moments: Sequence[Moment], seed: int, steps: int) -> 
     """Dreams from these moments with the recorded actions, while the recorded episodes go on."""
     z, h, c, first = warm(mdnrnn, starts_of(moments, WINDOW))
     state, lanes = DreamState(z, h, c, first), len(moments)
-    noise = Noise(lanes, 1 if mdnrnn.config.mixture == "joint" else z.shape[1], z.shape[1])
+    noise = Noise(lanes, mdnrnn.uniforms, mdnrnn.latent_size)
     noise.begin(range(lanes), [(seed, lane) for lane in range(lanes)])
     engine = engine_for(mdnrnn, "auto", lanes)
     actions, left, died = _recorded(moments, steps)

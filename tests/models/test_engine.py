@@ -39,8 +39,7 @@ class Dreaming:
     """Lanes of an engine, from a random state on."""
 
     def __init__(self, mdnrnn, engine, num_envs):
-        uniforms = 1 if mdnrnn.config.mixture == "joint" else mdnrnn.latent_size
-        self.noise = Noise(num_envs, uniforms, mdnrnn.latent_size)
+        self.noise = Noise(num_envs, mdnrnn.uniforms, mdnrnn.latent_size)
         self.noise.begin(range(num_envs), [(lane, 0) for lane in range(num_envs)])
         self.state, self.engine = DreamState.empty(mdnrnn, num_envs), engine
         generator = torch.Generator().manual_seed(2)

@@ -111,9 +111,8 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._starts = warm(mdnrnn, starts)
-        uniforms = 1 if mdnrnn.config.mixture == "joint" else mdnrnn.latent_size
         sampled = mdnrnn.heads.termination and config.termination == "sampled"
-        self._noise = Noise(num_envs, uniforms, mdnrnn.latent_size, ends=sampled)
+        self._noise = Noise(num_envs, mdnrnn.uniforms, mdnrnn.latent_size, ends=sampled)
         self.engine = engine_for(mdnrnn, config.engine, num_envs)
         self.state = DreamState.empty(mdnrnn, num_envs)
         self.steps = np.zeros(num_envs, np.int64)

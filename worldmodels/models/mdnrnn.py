@@ -139,6 +139,8 @@ class MDNRNN(nn.Module):
         super().__init__()
         self.config, self.heads = config, heads
         self.latent_size, self.action_size = latent_size, action_size
+        # numbers in [0, 1) with which a dreamt z draws its components
+        self.uniforms = 1 if config.mixture == "joint" else latent_size
         inputs = latent_size + action_size + config.restart_input
         self.lstm = nn.LSTM(inputs, config.hidden_size, batch_first=True)
         # nn.LSTM has two biases that are only ever added: the second stays zero, as in the paper.
