@@ -4,8 +4,9 @@ import argparse
 import time
 from pathlib import Path
 
-from worldmodels.benchmark.report import missed
-from worldmodels.benchmark.suite import PARTS, benchmark
+from benchmark.report import missed
+from benchmark.suite import PARTS, benchmark
+
 from worldmodels.command_line import one_line_errors
 from worldmodels.files import save_json, save_text
 

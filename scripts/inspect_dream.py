@@ -1,10 +1,9 @@
 """Is the dream honest? inspect_dream.py RUN [--inspect.field value]; writes RUN/inspection."""
 
 from worldmodels.command_line import leading, one_line_errors, parse
-from worldmodels.config import Config
+from worldmodels.diagnostics.inspect_dream import InspectSections, inspect_dream
+from worldmodels.diagnostics.inspection import Made
 from worldmodels.errors import InputError
-from worldmodels.honesty.inspection import Made
-from worldmodels.stages.inspect_dream import inspect_dream
 
 ABOUT = "Compare a run's dream with its real world: inspect_dream.py RUN ..."
 
@@ -12,7 +11,7 @@ ABOUT = "Compare a run's dream with its real world: inspect_dream.py RUN ..."
 def main() -> None:
     folder, flags = leading()
     named = [] if folder is None else [f"--run={folder}"]
-    config, run = parse(Config, ABOUT, [*named, *flags], show=["inspect", "workers"])
+    config, run = parse(InspectSections, ABOUT, [*named, *flags], show=["inspect", "workers"])
     if not named:
         raise InputError("no run is named: inspect_dream.py RUN, a folder in which M was trained")
     if not any(flag.startswith("--config") for flag in flags):  # a round's is that of its run

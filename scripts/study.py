@@ -4,10 +4,10 @@ from pathlib import Path
 
 from worldmodels.command_line import leading, one_line_errors, parse, read
 from worldmodels.config import Config
+from worldmodels.diagnostics.study.rows import StudySections
+from worldmodels.diagnostics.study.study import study
 from worldmodels.errors import InputError
 from worldmodels.run import Run
-from worldmodels.study.rows import StudySections
-from worldmodels.study.study import study
 
 ABOUT = "Evolve C anew in a run's dream, in several ways: study.py RUN --config FILE ..."
 

@@ -1,6 +1,6 @@
 """Make a run of a bundle, to evolve, study or rank other controllers in its dream."""
 
-from worldmodels.bundle import unpack
+from worldmodels.artifacts import unpack
 from worldmodels.command_line import leading, one_line_errors
 from worldmodels.config import begin
 from worldmodels.errors import InputError

@@ -18,8 +18,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers of pytest on two co
 os.environ["SDL_VIDEODRIVER"] = "dummy"
 os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are compared: one kind of machine
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-sys.path.insert(0, str(ROOT))
+SCRIPTS = ROOT / "scripts"  # the benchmark is a package there
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), str(SCRIPTS), os.environ.get("PYTHONPATH", "")]
+)
+sys.path[:0] = [str(ROOT), str(SCRIPTS)]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     import torch
@@ -133,7 +136,7 @@ def make_bundle(tmp_path: Path):
     """Writes a tiny untrained bundle of a world; returns its folder."""
     import torch
 
-    from worldmodels.bundle import Bundle
+    from worldmodels.artifacts import Bundle
     from worldmodels.data.starts import Starts
     from worldmodels.models.action import Actions
     from worldmodels.models.controller import ControllerConfig, controller_for

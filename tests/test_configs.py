@@ -11,10 +11,10 @@ import yaml
 
 from worldmodels.command_line import keep, read
 from worldmodels.config import Config
+from worldmodels.diagnostics.study.rows import StudyConfig, StudyRow, StudySections
 from worldmodels.errors import InputError
 from worldmodels.run import Run
 from worldmodels.stages.play import PlayConfig
-from worldmodels.study.rows import StudyConfig, StudyRow, StudySections
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 STUDIES = sorted(FOLDER.glob("*_study.yaml"))
@@ -90,7 +90,6 @@ def test_every_field_explains_itself(kind):
         *[("mdnrnn.hidden_size", 0), ("mdnrnn.num_mixtures", 0)],
         *[("train_mdnrnn.batch_size", 0), ("train_mdnrnn.sequence_length", 0)],
         *[("train_mdnrnn.gradient_clip", 0.0), ("train_mdnrnn.final_learning_rate", -1.0)],
-        *[("train_mdnrnn.dreamt_end.steps", 0), ("train_mdnrnn.dreamt_end.learning_rate", 0.0)],
         *[("controller.hidden_size", -1), ("dream.temperature", 0.0), ("dream.horizon", 0)],
         *[("cma.population_size", 3), ("cma.sigma0", -0.1)],
         *[("evolve.generations", -1), ("evolve.rollouts_per_candidate", 0)],
@@ -107,17 +106,3 @@ def test_a_value_out_of_range(field, value):
         kind(**{name: value})
     assert section in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "sections",
-    [
-        {"mdnrnn": {"dreamt_end": True}},
-        {"mdnrnn": {"dreamt_end": True, "termination_head": "world"}},  # random networks collect
-    ],
-)
-def test_ends_of_dreams_that_nothing_could_be_learnt_from(sections, tmp_path):
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(sections))
-    with pytest.raises(InputError, match=r"mdnrnn\.dreamt_end"):
-        read(Config, file)

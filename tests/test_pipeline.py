@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import worldmodels
+from worldmodels.artifacts import load_controller
 from worldmodels.files import file_hash, load_json
-from worldmodels.trained import load_champion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ONE_ROUND = [
@@ -147,7 +147,7 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
     check_report(report, "CartPole-v1")
     frames = sum(steps_in(this) for this in rounds)
     assert report["real_frames"]["collect"] == frames
-    validated = sum(load_champion(this).real_steps["validate"] for this in rounds)
+    validated = sum(load_controller(this).real_steps["validate"] for this in rounds)
     assert report["real_frames"]["validate"] == validated + selection["steps"]
     assert selection["episodes"] == 3
     assert 2 * 3 <= selection["steps"] <= 2 * 3 * 4

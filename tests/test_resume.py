@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worldmodels.evolution import CMAES, load_state
 from worldmodels.files import load_tensors
 from worldmodels.run import Run
+from worldmodels.stages.cmaes import CMAES, load_state
 from worldmodels.stages.evolve import Progress
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"

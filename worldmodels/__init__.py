@@ -11,7 +11,7 @@ import gymnasium
 from worldmodels.errors import InputError
 
 if TYPE_CHECKING:
-    from worldmodels.agent import load
+    from worldmodels.acting.agent import load
 
 __all__ = ["InputError", "__version__", "load"]
 __version__ = "0.1.0"
@@ -22,19 +22,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 gymnasium.register(
     id="worldmodels/CarRacing-v3",
-    entry_point="worldmodels.envs.car_racing:CarRacing",
+    entry_point="worldmodels.envs.fast_car_racing.env:CarRacing",
     max_episode_steps=1000,
 )
 gymnasium.register(
     id="worldmodels/Dream-v0",
-    entry_point="worldmodels.envs.single_dream:SingleDream",
+    entry_point="worldmodels.envs.dream:SingleDream",
     vector_entry_point="worldmodels.envs.dream:make_dream",
 )
 
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        from worldmodels.agent import load
+        from worldmodels.acting.agent import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

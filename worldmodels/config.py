@@ -6,12 +6,11 @@ from collections.abc import Collection, Sequence
 from worldmodels.command_line import keep, parse
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError
-from worldmodels.evolution import CMAConfig
-from worldmodels.honesty.inspection import InspectConfig
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.mdnrnn import MDNRNNConfig
 from worldmodels.models.vae import VAEConfig
 from worldmodels.run import Run
+from worldmodels.stages.cmaes import CMAConfig
 from worldmodels.stages.collect import CollectConfig
 from worldmodels.stages.encode import EncodeConfig
 from worldmodels.stages.evaluate import EvaluateConfig
@@ -47,23 +46,17 @@ class Config:
     select: SelectConfig = dataclasses.field(default_factory=SelectConfig)
     evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
     watch: WatchConfig = dataclasses.field(default_factory=WatchConfig)
-    inspect: InspectConfig = dataclasses.field(default_factory=InspectConfig)
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise InputError(f"rounds is {self.rounds}: it must be at least 1")
-        if self.mdnrnn.dreamt_end and self.collect.explore.policy == "random_network":
-            raise InputError(
-                "mdnrnn.dreamt_end learns what became of those who don't look, and random networks "
-                "do: set it to false, or collect.explore.policy to another"
-            )
         if self.rounds > 1 and not self.evolve.validation_episodes:
             raise InputError(
                 "evolve.validation_episodes is 0, but validation chooses among rounds: set it"
             )
 
 
-FREE = ("workers", "encode", "evaluate", "watch", "inspect")
+FREE = ("workers", "encode", "evaluate", "watch")
 """Sections that may differ between commands: only their own result depends on them."""
 
 

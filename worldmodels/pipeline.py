@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worldmodels.artifacts import load_controller
 from worldmodels.config import Config
 from worldmodels.run import Metrics, Run, say
 from worldmodels.stages.collect import Evolvee, collect
@@ -17,7 +18,6 @@ from worldmodels.stages.select_round import select_round
 from worldmodels.stages.train_mdnrnn import train_mdnrnn
 from worldmodels.stages.train_vae import train_vae
 from worldmodels.stages.watch import watch
-from worldmodels.trained import load_champion
 
 KEPT = ("world.json", "vae", "mdnrnn", "latents", "controller")
 """What the best round gives to the top level of a run of several rounds."""
@@ -31,7 +31,7 @@ def pipeline(run: Run, config: Config) -> None:
     rounds = [run] if config.rounds == 1 else [run.round(i) for i in range(config.rounds)]
     for index, this in enumerate(rounds):
         one_round(this, config, _best(rounds[:index]) if index else None)
-        say(f"round {index}: {load_champion(this).validation:.1f} on real validation episodes")
+        say(f"round {index}: {load_controller(this).validation:.1f} on real validation episodes")
     if config.rounds > 1:
         first = config.evolve.validation_episodes + config.evolve.final_episodes
         limit = config.evolve.validation_max_steps
@@ -67,7 +67,7 @@ def one_round(run: Run, config: Config, best: Run | None) -> None:
 
 
 def _best(rounds: list[Run]) -> Run:
-    return rounds[int(np.argmax([load_champion(run).validation for run in rounds]))]
+    return rounds[int(np.argmax([load_controller(run).validation for run in rounds]))]
 
 
 def _copy(best: Run, run: Run) -> None:

@@ -6,7 +6,6 @@ Weights are kept, and everything between products is computed, in float32.
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import import_module
 from typing import Literal
 
 import torch
@@ -28,16 +27,6 @@ def product_dtype(precision: Precision = "auto") -> torch.dtype:
 def name_of(dtype: torch.dtype) -> str:
     """As configs name it."""
     return str(dtype).removeprefix("torch.")
-
-
-@lru_cache(maxsize=1)
-def kernels_work() -> bool:
-    """Whether the modules of compiled kernels can be imported: Numba is here, and fits NumPy."""
-    try:
-        import_module("worldmodels.fastmath")
-    except ImportError:
-        return False
-    return True
 
 
 @lru_cache(maxsize=1)

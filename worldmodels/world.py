@@ -48,9 +48,9 @@ class EnvConfig:
     reward_per_frame: float = 0.0
     """Reward of each frame in the dream (count), or the constant itself."""
     terminates: bool = True
-    """Whether M is to foretell the end of an episode."""
-    harm_redness: float | None = None
-    """A picture redder than the one before by more than this, of 255 on average, shows a harm:
+    """Whether M is to predict the end of an episode."""
+    damage_redness: float | None = None
+    """A picture redder than the one before by more than this, of 255 on average, shows a damage:
     Doom's reddens when a shot hits. none: no picture does."""
     mirrored_actions: tuple[int, ...] = ()
     """The choices in a mirror, where the world looks and behaves the same in one: [0, 2, 1] swaps
@@ -60,7 +60,7 @@ class EnvConfig:
 
     def __post_init__(self) -> None:
         check_at_least("env", self, 1, "action_repeat", "max_episode_steps")
-        check_above_zero("env", self, "count_limit", "harm_redness")
+        check_above_zero("env", self, "count_limit", "damage_redness")
         if self.crop is not None and not (
             0 <= self.crop[0] < self.crop[1] and 0 <= self.crop[2] < self.crop[3]
         ):

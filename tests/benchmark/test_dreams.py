@@ -1,10 +1,10 @@
 """What the dream's benchmark measures does the work it says."""
 
 import pytest
+from benchmark import dreams
+from benchmark.untrained import CAR_RACING, SIZES, untrained
 
-from worldmodels.benchmark import dreams
-from worldmodels.benchmark.untrained import CAR_RACING, SIZES, untrained
-from worldmodels.bundle import Bundle
+from worldmodels.artifacts import Bundle
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: size.name)

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from worldmodels.benchmark.evolution import (
+from benchmark.evolution import (
     Budget,
     Curve,
     Point,
@@ -13,6 +12,7 @@ from worldmodels.benchmark.evolution import (
     savings,
     savings_table,
 )
+
 from worldmodels.command_line import read
 from worldmodels.config import Config
 

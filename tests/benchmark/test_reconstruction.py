@@ -1,10 +1,10 @@
 """The curve of V's reconstruction on held-out episodes."""
 
 import numpy as np
+from benchmark import reconstruction
+from benchmark.reconstruction import reconstruction_curve
+from benchmark.training import write_episodes
 
-from worldmodels.benchmark import reconstruction
-from worldmodels.benchmark.reconstruction import reconstruction_curve
-from worldmodels.benchmark.training import write_episodes
 from worldmodels.data.episode import episode_files
 from worldmodels.models.vae import VAEConfig
 from worldmodels.stages.train_vae import TrainVAEConfig

@@ -2,9 +2,10 @@
 
 import json
 
-from worldmodels.benchmark.machine import machine
-from worldmodels.benchmark.report import Number, Report, missed
-from worldmodels.benchmark.timing import Row, side_by_side
+from benchmark.machine import machine
+from benchmark.report import Number, Report, missed
+from benchmark.timing import Row, side_by_side
+
 from worldmodels.files import save_json
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from benchmark import training
+from benchmark.training import memory_number, pictures, write_episodes
+from benchmark.untrained import CAR_RACING, TAKE_COVER
 
-from worldmodels.benchmark import training
-from worldmodels.benchmark.training import memory_number, pictures, write_episodes
-from worldmodels.benchmark.untrained import CAR_RACING, TAKE_COVER
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import gymnasium
 import numpy as np
+from benchmark import worlds
 
-from worldmodels.benchmark import worlds
-from worldmodels.bundle import Bundle
+from worldmodels.artifacts import Bundle
 from worldmodels.workers import WorkersConfig
 
 
@@ -31,7 +31,7 @@ def test_our_picture_and_motion_against_gymnasiums():
 
 
 def test_a_differing_bit_is_seen(monkeypatch):
-    monkeypatch.setattr("worldmodels.envs.car_motion.BRAKE_FORCE", 15.001)
+    monkeypatch.setattr("worldmodels.envs.fast_car_racing.motion.BRAKE_FORCE", 15.001)
     assert not all(worlds._equalities(7, 60))
 
 

@@ -93,8 +93,8 @@ def test_windows_are_in_step_with_their_episode(latents):
             assert torch.equal(batch.counts[row, :steps], 3 * t)
             last = 100 * number + LENGTHS[number] - 1
             assert torch.equal(batch.terminated[row, :steps], (t == last).float())
-            harmed = (torch.arange(steps) + t[0] - 100 * number) % 3 == 1
-            assert torch.equal(batch.harmed[row, :steps], harmed.float())
+            damaged = (torch.arange(steps) + t[0] - 100 * number) % 3 == 1
+            assert torch.equal(batch.damaged[row, :steps], damaged.float())
             assert torch.equal(batch.first[row, :steps], (t == 100 * number).float())
             known = (t < last) | LAST_FRAME[number]
             assert torch.equal(batch.next_known[row, :steps], known)

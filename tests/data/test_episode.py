@@ -25,7 +25,7 @@ def latent_episode(frames=STEPS + 1):
     mu = np.arange(frames, dtype=np.float16)[:, None].repeat(3, 1)
     seen = episode()
     kept = {f.name: getattr(seen, f.name) for f in fields(seen) if f.name != "frames"}
-    return LatentEpisode(mu, -mu, **kept, harmed=np.arange(STEPS) == 1)
+    return LatentEpisode(mu, -mu, **kept, damaged=np.arange(STEPS) == 1)
 
 
 @pytest.mark.parametrize("frames", [STEPS, STEPS + 1])
@@ -87,7 +87,7 @@ def test_files_come_in_the_order_of_their_names(tmp_path):
         episode_files(tmp_path / "empty")
 
 
-def test_pictures_that_redden_show_harm():
+def test_pictures_that_redden_show_damage():
     frames = np.full((5, 64, 64, 3), 50, np.uint8)
     frames[2] = (90, 50, 50)  # redder by 40
     frames[3] = (96, 50, 50)  # by 6

@@ -6,7 +6,7 @@ import torch
 
 from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.episode import LatentEpisode
-from worldmodels.data.starts import draw_replays, draw_starts
+from worldmodels.data.starts import sample_replays, sample_starts
 from worldmodels.errors import InputError
 
 
@@ -23,7 +23,7 @@ def source(folder, *lengths, terminated=True):
 
 
 def test_windows_are_consecutive_and_know_their_beginning(tmp_path):
-    starts = draw_starts(source(tmp_path, 9, 5, 30), kind="windows", count=60, window=4, seed=0)
+    starts = sample_starts(source(tmp_path, 9, 5, 30), kind="windows", count=60, window=4, seed=0)
     assert starts.mu.shape == (60, 4, 1)
     begin = starts.mu[:, 0, 0]
     assert torch.equal(starts.mu[:, :, 0], begin[:, None] + torch.arange(4))
@@ -34,7 +34,7 @@ def test_windows_are_consecutive_and_know_their_beginning(tmp_path):
 
 
 def test_one_frame_means_first_frames(tmp_path):
-    starts = draw_starts(source(tmp_path, 9, 5), kind="first_frames", count=8, window=1, seed=0)
+    starts = sample_starts(source(tmp_path, 9, 5), kind="first_frames", count=8, window=1, seed=0)
     assert set(starts.mu.flatten().tolist()) == {0, 100}
     assert starts.first.all()
 
@@ -43,14 +43,14 @@ def test_draws_follow_the_seed(tmp_path):
     data = source(tmp_path, 40)
     for kind in ("windows", "moments"):
         first, again, other = (
-            draw_starts(data, kind=kind, count=9, window=4, seed=s).mu for s in (1, 1, 2)
+            sample_starts(data, kind=kind, count=9, window=4, seed=s).mu for s in (1, 1, 2)
         )
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
 
 def test_moments_are_equally_likely(tmp_path):
-    starts = draw_starts(source(tmp_path, 9, 33), kind="moments", count=3600, window=4, seed=0)
+    starts = sample_starts(source(tmp_path, 9, 33), kind="moments", count=3600, window=4, seed=0)
     last = starts.mu[:, -1, 0]
     assert torch.equal(starts.mu[:, :, 0], last[:, None] + torch.arange(-3.0, 1.0))
     counts = np.unique(last.numpy(), return_counts=True)[1]
@@ -59,17 +59,17 @@ def test_moments_are_equally_likely(tmp_path):
 
 
 def test_short_episodes_are_left_out(tmp_path):
-    starts = draw_starts(source(tmp_path, 3, 8), kind="windows", count=10, window=4, seed=0)
+    starts = sample_starts(source(tmp_path, 3, 8), kind="windows", count=10, window=4, seed=0)
     assert len(starts) == 10
     assert (starts.mu >= 100).all()
     with pytest.raises(InputError, match=r"no window of 20 steps.*dream\.warmup"):
-        draw_starts(source(tmp_path, 3, 8), kind="windows", count=10, window=20, seed=0)
+        sample_starts(source(tmp_path, 3, 8), kind="windows", count=10, window=20, seed=0)
     with pytest.raises(InputError, match=r"no window of 20 steps"):
-        draw_starts(source(tmp_path, 3, 8), kind="moments", count=10, window=20, seed=0)
+        sample_starts(source(tmp_path, 3, 8), kind="moments", count=10, window=20, seed=0)
 
 
 def test_replays_go_on_where_their_window_ends(tmp_path):
-    replays = draw_replays(source(tmp_path, 12, 20), count=40, window=3, horizon=6, seed=0)
+    replays = sample_replays(source(tmp_path, 12, 20), count=40, window=3, horizon=6, seed=0)
     lengths = set()
     for i in range(40):
         now = float(replays.starts.mu[i, -1, 0])
@@ -86,13 +86,13 @@ def test_replays_go_on_where_their_window_ends(tmp_path):
 
 def test_an_episode_that_was_only_cut_must_last_the_horizon(tmp_path):
     data = source(tmp_path, 9, terminated=False)
-    replays = draw_replays(data, count=20, window=3, horizon=6, seed=0)
+    replays = sample_replays(data, count=20, window=3, horizon=6, seed=0)
     assert set(replays.lengths) == {6}
     assert set(replays.starts.mu[:, 0, 0].tolist()) == {0, 1}
-    assert draw_replays(data, count=20, window=3, horizon=8, seed=0) is None
+    assert sample_replays(data, count=20, window=3, horizon=8, seed=0) is None
 
 
 def test_windows_may_have_to_be_rewarded(tmp_path):
     data = source(tmp_path, 9, 5)  # the first frame of episode 0 is the only one that earns nothing
-    starts = draw_starts(data, kind="rewarded_windows", count=8, window=1, seed=0)
+    starts = sample_starts(data, kind="rewarded_windows", count=8, window=1, seed=0)
     assert set(starts.mu.flatten().tolist()) == {100}

@@ -1,8 +1,6 @@
 """The redrawn CarRacing: the same world to the last bit, its picture within a few grey levels."""
 
 import pickle
-import subprocess
-import sys
 from collections import OrderedDict
 
 import cv2
@@ -13,8 +11,8 @@ import pytest
 from gymnasium.envs.box2d.car_racing import CarRacing as Official
 
 import worldmodels  # noqa: F401  (registers the environment)
-from worldmodels.envs import car_racing
-from worldmodels.envs.car_racing import CarRacing
+from worldmodels.envs.fast_car_racing import env as car_racing
+from worldmodels.envs.fast_car_racing.env import CarRacing
 
 
 def smooth_actions(seed, steps):
@@ -68,21 +66,6 @@ def test_same_world_and_nearly_the_same_picture(seed):
     assert max(bars) < 0.5
 
 
-def test_both_painters_agree(monkeypatch):
-    """The compiled one and, where Numba can't be had, OpenCV's."""
-    env = CarRacing()
-    env.reset(seed=4)
-    env.step(np.array([0, 1, 0], np.float32))
-    for step, action in enumerate(smooth_actions(4, 100)):
-        compiled = env.step(action)[0].astype(float)
-        with monkeypatch.context() as patch:
-            patch.setattr(car_racing, "paint", None)
-            difference = np.abs(compiled - env.draw())
-        assert difference.mean() < 0.3
-        assert difference[66:78, 45:51].mean() < 3  # the car's edges
-        assert step < 30 or (difference > 8).mean() < 0.01
-
-
 def test_the_maps_edge_is_drawn():
     ours, theirs = CarRacing(), Official()
     for env in (ours, theirs):
@@ -92,17 +75,6 @@ def test_the_maps_edge_is_drawn():
     mine, official = ours.step(idle)[0], theirs.step(idle)[0]
     assert (official[:84].reshape(-1, 3) == 0).all(1).mean() > 0.05  # beyond the field
     assert difference(mine, official) < 0.7
-
-
-def test_drawn_without_numba():
-    code = (
-        "import sys; sys.modules['numba'] = None; import numpy as np; "
-        "from worldmodels.envs import car_racing, shrink; "
-        "assert car_racing.paint is None and shrink.average is None; "
-        "env = car_racing.CarRacing(); env.reset(seed=1); env.t = 2.0; "
-        "assert env.step(np.zeros(3, np.float32))[0].std() > 10"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_traces_of_skidding_are_gymnasiums():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from worldmodels.bundle import Bundle
+from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs

@@ -309,7 +309,7 @@ def test_expected_ends_weigh_rewards_with_the_chance_to_be_there(engine):
 
 
 @pytest.mark.parametrize("engine", ["reference", "float32"])
-def test_harms_of_the_choices_weigh_rewards(engine):
+def test_hits_of_the_choices_weigh_rewards(engine):
     config = MDNRNNConfig(hidden_size=6, num_mixtures=2, risk_horizons=(4, 2))
     mdnrnn = MDNRNN(config, 3, 2, Heads(choices=2)).requires_grad_(False)
     logits = torch.tensor([[9.0, 9.0], [-1.0, -3.0]])  # by horizon and choice
@@ -322,10 +322,10 @@ def test_harms_of_the_choices_weigh_rewards(engine):
     env = DreamEnv(mdnrnn, starts, Actions("discrete", counts=(2,)), world, settings, 2, **options)
     env.reset(seed=0)
     actions = np.array([[1, 0], [0, 1]], np.float32)
-    harmless = np.sqrt(1 / (1 + np.exp([-1.0, -3.0])))
+    no_damage = np.sqrt(1 / (1 + np.exp([-1.0, -3.0])))
     for t in range(6):
         rewards, terminated, truncated = env.step(actions)[1:4]
-        assert rewards == pytest.approx(2.0 * harmless ** (t + 1), rel=1e-5)
+        assert rewards == pytest.approx(2.0 * no_damage ** (t + 1), rel=1e-5)
     assert not terminated.any()
     assert truncated.all()
 

@@ -6,7 +6,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from worldmodels.bundle import Bundle
+from worldmodels.artifacts import Bundle
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.models.action import Actions
 from worldmodels.models.vae import images_of

@@ -142,7 +142,7 @@ def test_batches_are_of_like_lengths_and_see_everything():
 def test_noise_fills_the_cells_of_the_grid(scribbles):
     drawings = [np.round(4 * d) / 4 for d in scribbles(300)]
     for drawing in drawings[:100]:
-        drawing[0, :2] = 0  # the start itself, which is no number to be foretold
+        drawing[0, :2] = 0  # the start itself, which is no number to be predicted
     batch = batch_of(drawings)
     noisy = dequantised(batch, 0.25, torch.Generator().manual_seed(0))
     noise = (noisy.offsets - batch.offsets)[:, 1:]

@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal
 
 from worldmodels.gallery import arcsine, densities, spiral, walk
 from worldmodels.gallery.exhibit import drawn
-from worldmodels.mixture import Mixture
+from worldmodels.models.mixture import Mixture
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,6 @@ def test_permuted_walks_keep_their_last_moves():
 def test_a_robot_is_an_mdnrnn_without_actions():
     model = walk.robot(walk.WalkConfig(hidden_size=8, num_mixtures=2))
     walks = walk.draw(3, 6, 0.1, torch.Generator().manual_seed(0))
-    assert walk.foretold(model, walks.moves).log_prob(walks.moves[:, 1:]).shape == (3, 5)
+    assert walk.predicted(model, walks.moves).log_prob(walks.moves[:, 1:]).shape == (3, 5)
     first, again = (drawn(1, "a", make=lambda: torch.nn.Linear(2, 2)) for _ in range(2))
     np.testing.assert_array_equal(first.weight.detach(), again.weight.detach())

@@ -11,7 +11,7 @@ from torch.nn import functional
 from worldmodels.gallery.drawings import Drawings, batch_of
 from worldmodels.gallery.exhibit import drawn
 from worldmodels.gallery.pen import Pen, Statistics, ks_distance
-from worldmodels.mixture import Temperature
+from worldmodels.models.mixture import Temperature
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ def test_losses_are_those_of_single_steps(pen, scribbles):
             for t in range(len(drawing)):
                 told = torch.cat([batch.pen_inputs[row, t][None], condition[row : row + 1]], -1)
                 state = pen.mdnrnn.step(batch.offsets[row, t][None], told, None, state)
-                foretold = pen.mdnrnn.predict(state[0])
-                xy -= foretold.mixture.log_prob(batch.offsets[row, t + 1][None]).item()
+                predicted = pen.mdnrnn.predict(state[0])
+                xy -= predicted.mixture.log_prob(batch.offsets[row, t + 1][None]).item()
                 target = batch.pens[row, t + 1][None]
-                lifts += functional.cross_entropy(foretold.category, target).item()
+                lifts += functional.cross_entropy(predicted.category, target).item()
                 count += 1
         found = [part.item() for part in pen.losses(batch, condition)]
     assert found == pytest.approx([xy / count, lifts / count], rel=1e-4)

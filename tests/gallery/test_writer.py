@@ -9,7 +9,7 @@ from worldmodels.gallery.drawings import batch_of
 from worldmodels.gallery.exhibit import drawn
 from worldmodels.gallery.writer import Recogniser, Writer
 from worldmodels.gallery.written import one_hot
-from worldmodels.mixture import Temperature
+from worldmodels.models.mixture import Temperature
 
 TEXTS = ["abba", "cab"]
 

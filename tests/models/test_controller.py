@@ -67,7 +67,7 @@ def test_zeros_start_at_zero() -> None:
 
 
 def risky() -> MDNRNN:
-    """An M of Z = 2, H = 4 that foretells two risks of each of three choices."""
+    """An M of Z = 2, H = 4 that predicts two risks of each of three choices."""
     config = MDNRNNConfig(hidden_size=4, risk_horizons=(1, 3))
     return MDNRNN(config, 2, 3, Heads(termination=True, choices=3))
 

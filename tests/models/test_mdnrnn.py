@@ -180,18 +180,18 @@ def test_risks_learn_of_the_choice_that_was_made(action_size):
 @pytest.mark.parametrize(
     ("kind", "steps", "expected"),
     [
-        ("harm", [3, 5], {1: [0, 0, 1, 0, 1], 3: [1, 1, 1]}),  # from step 1 on
+        ("damage", [3, 5], {1: [0, 0, 1, 0, 1], 3: [1, 1, 1]}),  # from step 1 on
         ("end", [5], {1: [0, 0, 0, 0, 1], 3: [0, 0, 1]}),
     ],
 )
 def test_events_count_where_what_follows_is_known(kind, steps, expected):
-    """Near a window's end a harm or the end is left out, as its absence would be."""
+    """Near a window's end a damage or the end is left out, as its absence would be."""
     mdnrnn, z, h = risky(), torch.randn(1, 7, 2), torch.randn(1, 6, 6)
     actions, none = torch.eye(3)[torch.zeros(1, 6, dtype=torch.long)], torch.zeros(1, 6)
     events, valid = none.clone(), torch.ones(1, 6, dtype=torch.bool)
     events[0, steps] = 1.0
-    harmed, ends = (events, none) if kind == "harm" else (none, events)
-    loss = risk_loss(mdnrnn, z, h, actions, harmed, ends, valid)
+    damaged, ends = (events, none) if kind == "damage" else (none, events)
+    loss = risk_loss(mdnrnn, z, h, actions, damaged, ends, valid)
     total = 0.0
     for place, targets in enumerate(expected.values()):
         risks = mdnrnn.risks(z[0, 1:-1], h[0, :-1]).view(-1, 2, 3)
@@ -237,15 +237,15 @@ def test_dropout_masks_keep_the_share_they_say(dropout, kept):
     )
 
 
-def test_harmless_is_the_shortest_horizons_chance_a_step():
+def test_no_damage_is_the_shortest_horizons_chance_a_step():
     config = replace(TINY, risk_horizons=(5, 2))
     mdnrnn = MDNRNN(config, 2, 3, Heads(termination=True, choices=3))
     z, h = torch.randn(3, 2), torch.randn(3, 6)
-    found = mdnrnn.harmless(z, h, torch.eye(3)[[2, 0, 1]])
+    found = mdnrnn.no_damage(z, h, torch.eye(3)[[2, 0, 1]])
     p = torch.sigmoid(mdnrnn.risks(z, h).view(3, 2, 3)[:, 1])[torch.arange(3), [2, 0, 1]]
     torch.testing.assert_close(found, (1 - p.double()) ** 0.5, atol=1e-6, rtol=1e-5)
     with pytest.raises(InputError, match=r"mdnrnn\.risk_horizons"):
-        MDNRNN(TINY, 2, 3, Heads()).harmless(z, h, torch.eye(3))
+        MDNRNN(TINY, 2, 3, Heads()).no_damage(z, h, torch.eye(3))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
@@ -261,20 +261,20 @@ def test_risks_need_choices_and_an_end():
         replace(TINY, risk_horizons=(0,))
 
 
-def test_relatives_foretell_bits_and_a_category_without_actions():
+def test_relatives_predict_bits_and_a_category_without_actions():
     heads = Heads(binary=2, categories=3)
     mdnrnn = MDNRNN(replace(TINY, mixture="correlated"), 2, 0, heads)
     z = torch.randn(4, 5, 2)
-    foretold, last = mdnrnn(z, None, None)
-    assert foretold.mixture.log_prob(z).shape == (4, 5)
-    assert foretold.mixture.correlation.shape == (4, 5, 2, 2, 2)
-    assert (foretold.reward, foretold.termination) == (None, None)
+    predicted, last = mdnrnn(z, None, None)
+    assert predicted.mixture.log_prob(z).shape == (4, 5)
+    assert predicted.mixture.correlation.shape == (4, 5, 2, 2, 2)
+    assert (predicted.reward, predicted.termination) == (None, None)
     now = mdnrnn.initial_state(4)
     for t in range(5):
         now = mdnrnn.step(z[:, t], None, None, now)
         single = mdnrnn.predict(now[0])
-        torch.testing.assert_close(single.binary, foretold.binary[:, t])
-        torch.testing.assert_close(single.category, foretold.category[:, t])
+        torch.testing.assert_close(single.binary, predicted.binary[:, t])
+        torch.testing.assert_close(single.category, predicted.category[:, t])
     torch.testing.assert_close(now[0], last[0])
     outputs = mdnrnn.head(now[0])
     assert torch.equal(torch.cat([single.binary, single.category], -1), outputs[:, -5:])

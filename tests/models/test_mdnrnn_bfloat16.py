@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from worldmodels.data.dataset import SequenceBatch
-from worldmodels.mixture import split_mixture
+from worldmodels.kernels.mixture import MixtureNLL
+from worldmodels.kernels.rows import alive, present
 from worldmodels.models.checkpoint import adam
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mdnrnn_bfloat16 import states
-from worldmodels.models.mixture_bfloat16 import MixtureNLL
-from worldmodels.models.rows import alive, present
+from worldmodels.models.mixture import split_mixture
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 
 CONFIG = TrainMDNRNNConfig()
@@ -32,8 +32,8 @@ def batch_of(seed, B=5, T=11, Z=4):
     ends = (torch.rand(B, T, generator=generator) < 0.1).float()
     first = (torch.arange(T) == 0).float().expand(B, T)
     known = valid & (ends == 0)
-    harmed = ends.roll(3, 1)
-    flags = ends, ends, harmed, first, valid, known
+    damaged = ends.roll(3, 1)
+    flags = ends, ends, damaged, first, valid, known
     return SequenceBatch(mu, torch.full_like(mu, -4), actions, 3 * actions[..., 0], *flags)
 
 

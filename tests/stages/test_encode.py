@@ -50,7 +50,7 @@ def test_no_files_are_no_work(tmp_path):
     assert encode_episodes(VAE(VAEConfig()), [], tmp_path, EncodeConfig()) == 0
 
 
-def test_harms_and_mirror_images(tmp_path):
+def test_hits_and_mirror_images(tmp_path):
     frames = np.random.default_rng(1).integers(0, 60, (5, 64, 64, 3)).astype(np.uint8)
     frames[3, ..., 0] += 100
     steps, flags = np.zeros(4, np.float32), np.zeros(4, bool)
@@ -63,4 +63,4 @@ def test_harms_and_mirror_images(tmp_path):
     flipped = torch.from_numpy(frames[:, :, ::-1].copy())
     np.testing.assert_allclose(latents.mu, vae.encode(images_of(flipped))[0].detach(), atol=1e-3)
     assert latents.actions.argmax(1).tolist() == [0, 2, 1, 2]
-    assert latents.harmed.tolist() == [False, False, True, False]
+    assert latents.damaged.tolist() == [False, False, True, False]

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from worldmodels.bundle import Bundle
+from worldmodels.artifacts import Bundle
 from worldmodels.files import file_hash, load_json
 
 FEW = ["--evaluate.episodes=3", "--workers.processes=1"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from worldmodels.acting.evaluate import BASELINES, evaluate_open_loop
 from worldmodels.envs.real import describe, make_env
 from worldmodels.envs.take_cover import TAKE_COVER
-from worldmodels.evaluation import BASELINES, evaluate_blind
 from worldmodels.files import load_json
 from worldmodels.seeding import SPLIT_SIZE, SPLITS
 from worldmodels.stages.find_baselines import SEARCHES, find_baselines, halve
@@ -60,11 +60,11 @@ def test_a_tiny_search_and_its_file(tmp_path):
     assert entry["validation"]["seeds"] == [first + 2, 2]
     assert load_json(file) == {"Other-v0": [], "CarRacing-v3": [entry]}
     seeds = [first + 2, first + 3]
-    again, _ = evaluate_blind(describe(search.env), "constant", entry["argument"], seeds, HERE)
+    again, _ = evaluate_open_loop(describe(search.env), "constant", entry["argument"], seeds, HERE)
     assert entry["validation"]["mean"] == round(again.mean(), 2)
     # blind in the redrawn twin is blind in the official world, to the bit
     official = replace(search.env, training_id=None)
-    same, _ = evaluate_blind(describe(official), "constant", entry["argument"], seeds, HERE)
+    same, _ = evaluate_open_loop(describe(official), "constant", entry["argument"], seeds, HERE)
     assert (same == again).all()
 
 

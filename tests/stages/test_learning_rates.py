@@ -5,13 +5,13 @@ import shutil
 import pytest
 import torch
 
+from worldmodels.artifacts import load_mdnrnn, load_vae
 from worldmodels.models.mdnrnn import MDNRNNConfig
 from worldmodels.models.vae import VAEConfig
 from worldmodels.run import Run
 from worldmodels.stages.encode import EncodeConfig, encode
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, train_mdnrnn
 from worldmodels.stages.train_vae import TrainVAEConfig, train_vae
-from worldmodels.trained import load_mdnrnn, load_vae
 
 MODEL = VAEConfig(latent_size=4, width=2)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from worldmodels.bundle import Bundle
+from worldmodels.artifacts import Bundle
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.stages.play import Controls, PlayConfig, Session, action_of, play

@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 import yaml
 
-from worldmodels.arena import Limits, arena_of
-from worldmodels.bundle import Bundle
+from worldmodels.acting.arena import Limits, evaluations_of
+from worldmodels.artifacts import Bundle, load_controller
 from worldmodels.command_line import read
 from worldmodels.config import Config
 from worldmodels.files import load_json
 from worldmodels.run import Run
-from worldmodels.trained import load_champion
 
 BUDGET = {
     "evolutions": 1,
@@ -37,8 +36,8 @@ def unpacked(script, smoke_copy, tmp_path):
 def test_controllers_are_evolved_studied_and_ranked_without_the_data(script, unpacked, tmp_path):
     run, folder = unpacked
     script("evolve", "--run", run.folder)
-    bundle, champion = Bundle.load(folder), load_champion(run)
-    assert champion.parameters["best"].shape == bundle.parameters.shape
+    bundle, saved = Bundle.load(folder), load_controller(run)
+    assert saved.parameters["best"].shape == bundle.parameters.shape
     rows = tmp_path / "study.yaml"
     rows.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": [{"name": "own"}]}}))
     script("study", run.folder, "--config", rows)
@@ -51,7 +50,7 @@ def test_the_dream_is_the_bundles(unpacked):
     run, folder = unpacked
     config = read(Config, run.config_file)
     settings = config.controller, config.dream, 0.5, config.workers, Limits()
-    ours = arena_of(run, *settings, 0).make_dream(3)
+    ours = evaluations_of(run, *settings, 0).make_dream(3)
     bundles = gymnasium.make_vec("worldmodels/Dream-v0", num_envs=3, bundle=folder)
     (a, _), (b, _) = ours.reset(seed=5), bundles.reset(seed=5)
     np.testing.assert_array_equal(a, b)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.bundle import Bundle
+from worldmodels.artifacts import Bundle
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.encoder import Encoder
@@ -93,7 +93,7 @@ def test_a_dream_that_ends_is_woken(make_bundle):
 
     bundle = Bundle.load(make_bundle(cart_pole(True)))
     with torch.no_grad():
-        bundle.mdnrnn.head.bias[-1] = 50.0  # foretells the end at once
+        bundle.mdnrnn.head.bias[-1] = 50.0  # predicts the end at once
     film = moments(bundle, WatchConfig(seconds=0.12, lead=0.0, resync=0.08), seed=0)
     assert [m.woken for m in film] == [False, True, True, True, False, True]
     assert film[0].picture(3).shape == film[1].picture(3).shape

@@ -93,8 +93,8 @@ class SequenceBatch:
     rewards: Float[Tensor, "B T"]
     counts: Float[Tensor, "B T"]
     terminated: Float[Tensor, "B T"]
-    harmed: Float[Tensor, "B T"]
-    """1 where the picture after the step shows a harm."""
+    damaged: Float[Tensor, "B T"]
+    """1 where the picture after the step shows a damage."""
     first: Float[Tensor, "B T"]
     """1 where the step opens an episode (the paper's restart flag)."""
     valid: Bool[Tensor, "B T"]
@@ -249,7 +249,7 @@ def collate(windows: list[Window], length: int) -> SequenceBatch:
     size, latent, action = len(windows), windows[0][0].mu.shape[1], windows[0][0].actions.shape[1]
     mu, logvar = (np.zeros((size, length + 1, latent), np.float32) for _ in range(2))
     actions = np.zeros((size, length, action), np.float32)
-    rewards, counts, terminated, harmed, first = np.zeros((5, size, length), np.float32)
+    rewards, counts, terminated, damaged, first = np.zeros((5, size, length), np.float32)
     valid, known = (np.zeros((size, length), bool) for _ in range(2))
     for row, (episode, begin, end) in enumerate(windows):
         steps = end - begin
@@ -259,9 +259,9 @@ def collate(windows: list[Window], length: int) -> SequenceBatch:
         for target, name in ((actions, "actions"), (rewards, "rewards"), (counts, "counts")):
             target[row, :steps] = getattr(episode, name)[begin:end]
         terminated[row, :steps] = episode.terminated[begin:end]
-        harmed[row, :steps] = episode.harmed[begin:end]
+        damaged[row, :steps] = episode.damaged[begin:end]
         first[row, 0] = begin == 0
         valid[row, :steps] = True
         known[row, : frames - 1] = True
-    arrays = (mu, logvar, actions, rewards, counts, terminated, harmed, first, valid, known)
+    arrays = (mu, logvar, actions, rewards, counts, terminated, damaged, first, valid, known)
     return SequenceBatch(*(torch.from_numpy(array) for array in arrays))

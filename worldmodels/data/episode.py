@@ -94,8 +94,8 @@ class LatentEpisode(_Steps):
     counts: Float32[np.ndarray, " T"]
     terminated: Bool[np.ndarray, " T"]
     truncated: Bool[np.ndarray, " T"]
-    harmed: Bool[np.ndarray, " T"]
-    """Whether the picture after the step shows a harm, see `reddened`."""
+    damaged: Bool[np.ndarray, " T"]
+    """Whether the picture after the step shows a damage, see `reddened`."""
 
     made_by: ClassVar[str] = ENCODE
 

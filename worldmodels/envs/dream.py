@@ -7,21 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from worldmodels.bundle import Bundle
+from worldmodels.artifacts import Bundle
 from worldmodels.data.starts import StartKind, Starts
+from worldmodels.envs.lanes import lane_seeds, reset_mask
+from worldmodels.envs.noise import Noise
 from worldmodels.errors import InputError, check_above_zero, check_at_least
-from worldmodels.lanes import lane_seeds, reset_mask
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import LATENT_BOUND, feature_space, features
 from worldmodels.models.engine import DreamState, EngineName, Raw, Step, engine_for
 from worldmodels.models.mdnrnn import MDNRNN, State
-from worldmodels.models.noise import Noise
 from worldmodels.models.vae import VAE, frames_of
 from worldmodels.seeding import numpy_generator, seed_for
 from worldmodels.world import EnvConfig
@@ -43,8 +44,8 @@ class DreamConfig:
     """A dream ends where M's probability of it is above 1/2 (the paper); or with that probability,
     whatever the temperature; or `expected`: no end is drawn, but each reward counts with the
     probability that the dream has come so far, until that is below 1%. For the latter two train
-    with train_mdnrnn.positive_weight 1. `risk`: as `expected`, with the probability of no harm that
-    M's risks of the shortest horizon foretell for the choices that are made."""
+    with train_mdnrnn.positive_weight 1. `risk`: as `expected`, with the probability of no damage
+    that M's risks of the shortest horizon predict for the choices that are made."""
     starts: StartKind = "windows"
     """Where in the data, with M's state warm from the window: one window of each drawn episode;
     `moments`: windows that end at any moment of the data, all equally likely; `rewarded_windows`:
@@ -209,7 +210,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         if self.config.termination == "risk":
             index = torch.from_numpy(lanes)
             seen = self.state.z[index], self.state.h[index], torch.from_numpy(taken[lanes])
-            self.alive[lanes] *= self.mdnrnn.harmless(*seen).numpy()
+            self.alive[lanes] *= self.mdnrnn.no_damage(*seen).numpy()
         reward, end = self.engine.step(step, self.state)
         self.state.first[torch.from_numpy(lanes)] = 0.0
         self.steps[lanes] += 1
@@ -297,3 +298,74 @@ def make_dream(
     stated = {name: value for name, value in given.items() if value is not None}
     config = DreamConfig(**{**loaded.dream, **stated})
     return dream_of(loaded, num_envs, config, autoreset_mode=AutoresetMode(autoreset_mode))
+
+
+class SensedDream(DreamEnv):
+    """A dream whose observation holds the h and c of `senses`, fed with the dream's z and actions.
+
+    Where `blind`, z is 0 in the observation and in what `senses` is fed.
+    """
+
+    def __init__(
+        self,
+        mdnrnn: MDNRNN,
+        starts: Starts,
+        *args: Any,
+        senses: MDNRNN,
+        blind: bool,
+        **options: Any,
+    ) -> None:
+        super().__init__(mdnrnn, starts, *args, **options)
+        self.senses, self.blind = senses, blind
+        seen = replace(starts, mu=torch.zeros_like(starts.mu)) if blind else starts
+        self._sensed_starts = warm(senses, seen)[1:3]
+        self._h, self._c = senses.initial_state(self.num_envs)
+
+    def _start(self, lanes: np.ndarray, windows: list[int]) -> None:
+        super()._start(lanes, windows)
+        index = torch.from_numpy(lanes)
+        for mine, start in zip((self._h, self._c), self._sensed_starts, strict=True):
+            mine[index] = start[windows]
+
+    def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        index = torch.from_numpy(lanes)
+        taken = self.actions.canonical(torch.from_numpy(np.asarray(actions, np.float32)[lanes]))
+        seen, first, state = self._z()[index], self.state.first[index], (self._h, self._c)
+        before = state[0][index], state[1][index]
+        self._h[index], self._c[index] = self.senses.step(seen, taken, first, before)
+        return super()._advance(lanes, actions)
+
+    def _z(self) -> torch.Tensor:
+        return torch.zeros_like(self.state.z) if self.blind else self.state.z
+
+    @torch.inference_mode()
+    def _observation(self) -> np.ndarray:
+        return features(self.senses, self._z(), self._h, self._c, self.inputs).numpy()
+
+
+class SingleDream(gymnasium.Env[np.ndarray, np.ndarray]):
+    """`gymnasium.make("worldmodels/Dream-v0", bundle=)`: the dream with one lane."""
+
+    # gymnasium.make looks for the modes in the class
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30.0}  # noqa: RUF012
+
+    def __init__(self, bundle: str | Path, render_mode: str | None = None, **options: Any) -> None:
+        self.dream = make_dream(1, bundle=bundle, autoreset_mode=AutoresetMode.DISABLED, **options)
+        self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": self.dream.metadata["render_fps"]}
+        self.observation_space = self.dream.single_observation_space
+        self.action_space = self.dream.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        observations, infos = self.dream.reset(seed=None if seed is None else [seed])
+        return observations[0], infos
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observations, rewards, terminated, truncated, infos = self.dream.step(action[None])
+        return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), infos
+
+    def render(self) -> np.ndarray:
+        return self.dream.render()[0]

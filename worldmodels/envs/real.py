@@ -13,9 +13,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 import worldmodels  # noqa: F401  (registers the environments)
-from worldmodels.envs.shrink import shrink
+from worldmodels.envs.lanes import lane_seeds, reset_mask
+from worldmodels.envs.picture import shrink
 from worldmodels.errors import InputError
-from worldmodels.lanes import lane_seeds, reset_mask
 from worldmodels.models.action import Actions
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.world import EnvConfig, World

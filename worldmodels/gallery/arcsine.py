@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from worldmodels.errors import check_at_least
 from worldmodels.figure import new_figure
 from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
-from worldmodels.mixture import HALF_LOG_2PI, Mixture, MixtureHead
+from worldmodels.models.mixture import HALF_LOG_2PI, Mixture, MixtureHead
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 

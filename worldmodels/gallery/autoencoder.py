@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from worldmodels.errors import check_at_least, check_share
 from worldmodels.gallery.drawings import Batch, Drawing
 from worldmodels.gallery.pen import Pen
-from worldmodels.mixture import Temperature
 from worldmodels.models.mdnrnn import State
+from worldmodels.models.mixture import Temperature
 from worldmodels.seeding import torch_generator
 
 

@@ -173,16 +173,16 @@ def simplified(stroke: np.ndarray, epsilon: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Batch:
-    """Drawings side by side; step t sees point t - 1 and foretells point t."""
+    """Drawings side by side; step t sees point t - 1 and predicts point t."""
 
     offsets: Float[Tensor, "B points 2"]
     """The first is the start, where the pen is put down."""
     pens: Int64[Tensor, "B points"]
     """DRAW, LIFT or END after each point."""
     known: Bool[Tensor, "B T"]
-    """Whether there is a point to foretell."""
+    """Whether there is a point to predict."""
     moved: Bool[Tensor, "B T"]
-    """The same less first points that are the start itself: there is no offset to foretell."""
+    """The same less first points that are the start itself: there is no offset to predict."""
 
     @property
     def pen_inputs(self) -> Float[Tensor, "B T 3"]:
@@ -218,7 +218,7 @@ def training_batch(
 
 
 def dequantised(batch: Batch, width: float, generator: torch.Generator) -> Batch:
-    """Uniform noise over the cell of a grid of that width, on all offsets to be foretold.
+    """Uniform noise over the cell of a grid of that width, on all offsets to be predicted.
 
     Numbers on a grid have no density: a mixture would only learn its lines. Source: Uria et al.
     2013, "RNADE", section 3.

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from worldmodels.artifacts import fill, save_model
 from worldmodels.command_line import keep, leading, parse
 from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError, check_above_zero, check_at_least
@@ -25,7 +26,6 @@ from worldmodels.models.checkpoint import (
 )
 from worldmodels.run import Metrics, Run, cores, progress
 from worldmodels.seeding import seed_for
-from worldmodels.trained import fill, save_model
 
 NAMES = ("densities", "arcsine", "spiral", "walk", "handwriting", "kanji", "sketch_vae", "touch")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "gallery"

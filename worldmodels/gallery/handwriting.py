@@ -29,7 +29,7 @@ from worldmodels.gallery.written import (
     invented_words,
     read_words,
 )
-from worldmodels.mixture import Temperature
+from worldmodels.models.mixture import Temperature
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 

@@ -28,7 +28,7 @@ from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, tr
 from worldmodels.gallery.kanjivg import kanjivg_files, read_kanjivg
 from worldmodels.gallery.likeness import Likeness
 from worldmodels.gallery.pen import Pen, Statistics, ks_distance, paint
-from worldmodels.mixture import Temperature
+from worldmodels.models.mixture import Temperature
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, strokes_of
-from worldmodels.mixture import Temperature
 from worldmodels.models.checkpoint import training_dtype
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
 from worldmodels.models.mdnrnn_losses import masked_mean
+from worldmodels.models.mixture import Temperature
 
 
 class Pen(nn.Module):
-    """M that foretells the next offset, two correlated numbers, and what the pen does after it.
+    """M that predicts the next offset, two correlated numbers, and what the pen does after it.
 
     It sees the last offset, the pen and a condition. Sources: Ha 2015; Ha & Eck 2017, section 3.2.
     """
@@ -47,11 +47,11 @@ class Pen(nn.Module):
             spread = condition[:, None].expand(-1, seen.shape[1], -1)
             seen = torch.cat([seen, spread], -1)
         h = remembered(self.mdnrnn, batch.offsets[:, :-1], seen, state)
-        foretold = self.mdnrnn.predict(self.dropout(h))
-        log_prob = foretold.mixture.log_prob(batch.offsets[:, 1:])
-        assert foretold.category is not None
+        predicted = self.mdnrnn.predict(self.dropout(h))
+        log_prob = predicted.mixture.log_prob(batch.offsets[:, 1:])
+        assert predicted.category is not None
         pen = functional.cross_entropy(
-            foretold.category.flatten(0, 1), batch.pens[:, 1:].flatten(), reduction="none"
+            predicted.category.flatten(0, 1), batch.pens[:, 1:].flatten(), reduction="none"
         ).view_as(batch.known)
         return (
             masked_mean(-log_prob, batch.moved),
@@ -88,12 +88,12 @@ class Pen(nn.Module):
             seen = [functional.one_hot(pen, 3).float()]
             seen += [] if condition is None else [condition]
             state = self.mdnrnn.step(offset, torch.cat(seen, -1), None, state)
-            foretold = self.mdnrnn.predict(state[0])
-            offset = foretold.mixture.sample(temperature, generator)
+            predicted = self.mdnrnn.predict(state[0])
+            offset = predicted.mixture.sample(temperature, generator)
             if still and not offsets:
                 offset = torch.zeros_like(offset)
-            assert foretold.category is not None
-            weights = (foretold.category * temperature.logits).softmax(-1)
+            assert predicted.category is not None
+            weights = (predicted.category * temperature.logits).softmax(-1)
             pen = torch.multinomial(weights, 1, generator=generator)[:, 0]
             offsets.append(offset)
             pens.append(pen)

@@ -97,7 +97,7 @@ def windows(
     length: int,
     generator: np.random.Generator,
 ) -> tuple[Float[Tensor, "B T 3"], Bool[Tensor, "B T-1"]]:
-    """A stretch of each performance, and which of its next touches are there to be foretold."""
+    """A stretch of each performance, and which of its next touches are there to be predicted."""
     values = torch.zeros(len(rows), length, 3)
     known = torch.zeros(len(rows), length - 1, dtype=torch.bool)
     for place, row in enumerate(rows):

@@ -26,7 +26,7 @@ from worldmodels.gallery.drawings import (
 )
 from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
 from worldmodels.gallery.pen import Pen, paint
-from worldmodels.mixture import Temperature
+from worldmodels.models.mixture import Temperature
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 
@@ -123,7 +123,7 @@ def learnt(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float
 
 
 def learnt_alone(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
-    """The decoder without a latent vector: what a drawing's own past foretells."""
+    """The decoder without a latent vector: what a drawing's own past predicts."""
     model = config.model
     sizes = model.hidden_size, model.num_mixtures, 0, model.dropout
     pen = drawn(config.seed, "decoder_only", make=lambda: Pen(*sizes))

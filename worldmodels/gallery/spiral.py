@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from worldmodels.errors import InputError, check_at_least
 from worldmodels.figure import new_figure
 from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
-from worldmodels.mixture import Mixture, MixtureHead, MixtureKind
+from worldmodels.models.mixture import Mixture, MixtureHead, MixtureKind
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 

@@ -21,9 +21,9 @@ from worldmodels.figure import new_figure
 from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
 from worldmodels.gallery.pen import ks_distance
 from worldmodels.gallery.performances import Performance, Split, read_performances, windows
-from worldmodels.mixture import HALF_LOG_2PI, MIN_LOG_STD, Temperature
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mdnrnn_losses import masked_mean
+from worldmodels.models.mixture import HALF_LOG_2PI, MIN_LOG_STD, Temperature
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 

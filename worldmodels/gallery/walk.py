@@ -18,8 +18,8 @@ from torch import Tensor
 from worldmodels.errors import check_above_zero, check_at_least
 from worldmodels.figure import new_figure
 from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
-from worldmodels.mixture import Mixture
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mixture import Mixture
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 
@@ -114,7 +114,7 @@ def robot(config: WalkConfig) -> MDNRNN:
     return drawn(config.seed, "walk", make=lambda: MDNRNN(sizes, 2, 0, Heads()))
 
 
-def foretold(model: MDNRNN, moves: Float[Tensor, "N T 2"]) -> Mixture:
+def predicted(model: MDNRNN, moves: Float[Tensor, "N T 2"]) -> Mixture:
     """The mixture of each next move, (N, T - 1)."""
     return model(moves[:, :-1], None, None)[0].mixture
 
@@ -142,7 +142,7 @@ def show(metrics: Metrics, config: WalkConfig) -> Numbers:
         drawing = torch_generator(config.seed, "batch", step)
         rows = torch.randint(len(walks.moves), (config.train.batch_size,), generator=drawing)
         moves = walks.moves[rows]
-        return -foretold(model, moves).log_prob(moves[:, 1:]).mean()
+        return -predicted(model, moves).log_prob(moves[:, 1:]).mean()
 
     train(metrics, "walk", model, config.train, loss)
     with torch.inference_mode():
@@ -150,9 +150,9 @@ def show(metrics: Metrics, config: WalkConfig) -> Numbers:
         last = config.steps - 2
         numbers: dict[str, Any] = {
             "exact_nll": nll(exact_law(test, config.noise), test.moves, config.warm_up),
-            "nll": nll(foretold(model, test.moves), test.moves, config.warm_up),
-            "last_nll": nll(foretold(model, test.moves), test.moves, last),
-            "permuted_last_nll": nll(foretold(model, shuffled), shuffled, last),
+            "nll": nll(predicted(model, test.moves), test.moves, config.warm_up),
+            "last_nll": nll(predicted(model, test.moves), test.moves, last),
+            "permuted_last_nll": nll(predicted(model, shuffled), shuffled, last),
         }
         numbers["excess"] = numbers["nll"] - numbers["exact_nll"]
         _draw(metrics, config, model, test)
@@ -166,7 +166,7 @@ def _draw(metrics: Metrics, config: WalkConfig, model: MDNRNN, test: Walks) -> N
         moves = test.moves[row : row + 1]
         path = torch.cat([torch.zeros(1, 2), moves[0].cumsum(0)])
         axes.plot(path[:, 0], path[:, 1], ".-", color="0.8", markersize=4)
-        law = foretold(model, moves)
+        law = predicted(model, moves)
         for t in range(config.warm_up, moves.shape[1] - 1, 6):
             parts = Mixture(law.logits[0, t], law.means[0, t], law.log_stds[0, t])
             fan = torch.stack([parts.sample(generator=generator) for _ in range(40)])

@@ -16,12 +16,12 @@ from torch.nn import functional
 
 from worldmodels.gallery.drawings import DRAW, END, Batch, Drawing
 from worldmodels.gallery.pen import remembered
-from worldmodels.mixture import Temperature
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
 from worldmodels.models.mdnrnn_losses import masked_mean
+from worldmodels.models.mixture import Temperature
 
 LIFTED, LAST = 0, 1
-"""The two binary numbers that M foretells of a point."""
+"""The two binary numbers that M predicts of a point."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Reading:
 
 
 class Writer(nn.Module):
-    """Foretells the next offset, whether the pen is lifted after it, and whether it is the last.
+    """Predicts the next offset, whether the pen is lifted after it, and whether it is the last.
 
     Differs: each text has an end, on which the window comes to rest.
     """
@@ -95,11 +95,11 @@ class Writer(nn.Module):
             reading = self.read(point, text, known, reading)
             seen.append(torch.cat([reading.h, reading.window], -1))
         told = torch.cat([lifted[:, :-1], torch.stack(seen, 1)], -1)
-        foretold = self.mdnrnn.predict(remembered(self.mdnrnn, offsets[:, :-1], told))
-        log_prob = foretold.mixture.log_prob(offsets[:, 1:])
+        predicted = self.mdnrnn.predict(remembered(self.mdnrnn, offsets[:, :-1], told))
+        log_prob = predicted.mixture.log_prob(offsets[:, 1:])
         does = torch.stack([lifted[:, 1:, 0], (batch.pens[:, 1:] == END).float()], -1)
-        assert foretold.binary is not None
-        pen = functional.binary_cross_entropy_with_logits(foretold.binary, does, reduction="none")
+        assert predicted.binary is not None
+        pen = functional.binary_cross_entropy_with_logits(predicted.binary, does, reduction="none")
         return (
             masked_mean(-log_prob, batch.moved),
             masked_mean(pen.sum(-1), batch.known),
@@ -132,12 +132,12 @@ class Writer(nn.Module):
             reading = self.read(point, text, known, reading)
             told = torch.cat([point[:, 2:], reading.h, reading.window], -1)
             state = self.mdnrnn.step(point[:, :2], told, None, state)
-            foretold = self.mdnrnn.predict(state[0])
-            offset = foretold.mixture.sample(temperature, generator)
+            predicted = self.mdnrnn.predict(state[0])
+            offset = predicted.mixture.sample(temperature, generator)
             if not points:  # the start itself
                 offset = torch.zeros_like(offset)
-            assert foretold.binary is not None
-            does = torch.bernoulli(foretold.binary.sigmoid(), generator=generator)
+            assert predicted.binary is not None
+            does = torch.bernoulli(predicted.binary.sigmoid(), generator=generator)
             point = torch.cat([offset, does[:, LIFTED, None]], -1)
             points.append(point)
             windows.append(reading.weights)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_tensors
-from worldmodels.precision import Precision, kernels_work, product_dtype
+from worldmodels.precision import Precision, product_dtype
 
 
 def best_device() -> torch.device:
@@ -24,10 +24,10 @@ def training_dtype(precision: Precision, stage: str, device: torch.device) -> to
     Raises:
         InputError: bfloat16 is asked for where it can't be had.
     """
-    if device.type == "cpu" and kernels_work():
+    if device.type == "cpu":
         return product_dtype(precision)
     if precision == "bfloat16":
-        raise InputError(f"{stage}.precision: bfloat16 needs a CPU and Numba; set it to auto")
+        raise InputError(f"{stage}.precision: bfloat16 needs a CPU; set it to auto")
     return torch.float32
 
 

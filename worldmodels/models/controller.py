@@ -30,7 +30,7 @@ class ControllerConfig:
     """C's inputs and size. Defaults: the paper's CarRacing, 867 parameters."""
 
     inputs: Inputs = "zh"
-    """What C sees: z; z and h (CarRacing); z, c and h (Doom); or M's foretold risks, see
+    """What C sees: z; z and h (CarRacing); z, c and h (Doom); or M's predicted risks, see
     mdnrnn.risk_horizons: `r`, `zchr`."""
     hidden_size: int = 0
     """Hidden tanh units; 0 is linear, as in the paper (40 in its ablation without h)."""
@@ -147,11 +147,11 @@ def controller_for(config: ControllerConfig, mdnrnn: MDNRNN) -> Controller:
     """The controller that fits M.
 
     Raises:
-        InputError: it wants to see risks, and M foretells none.
+        InputError: it wants to see risks, and M predicts none.
     """
     if "r" in config.inputs and not mdnrnn.num_risks:
         raise InputError(
-            f"controller.inputs is {config.inputs}, but M foretells no risks: set "
+            f"controller.inputs is {config.inputs}, but M predicts no risks: set "
             "mdnrnn.risk_horizons and train M again"
         )
     sizes = mdnrnn.latent_size, mdnrnn.config.hidden_size

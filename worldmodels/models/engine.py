@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from worldmodels.errors import InputError
-from worldmodels.mixture import MAX_LOG_STD, MIN_LOG_STD
 from worldmodels.models.controller import LATENT_BOUND
 from worldmodels.models.mdnrnn import MDNRNN
-from worldmodels.precision import kernels_work, name_of, product_dtype
+from worldmodels.models.mixture import MAX_LOG_STD, MIN_LOG_STD
+from worldmodels.precision import name_of, product_dtype
 
 EngineName = Literal["auto", "bfloat16", "float32", "reference"]
 
@@ -66,15 +65,9 @@ class Engine(Protocol):
 
 
 def engine_for(mdnrnn: MDNRNN, name: EngineName, num_envs: int) -> Engine:
-    """The engine of that name; `auto` is the fastest that this machine has.
-
-    Raises:
-        InputError: a compiled one is asked for by name, and Numba is missing.
-    """
-    if name == "reference" or (name == "auto" and not kernels_work()):
+    """The engine of that name; `auto` is the fastest that this machine has."""
+    if name == "reference":
         return ReferenceEngine(mdnrnn)
-    if not kernels_work():
-        raise InputError(f"dream.engine {name} needs numba: pip install numba, or set it to auto")
     return CompiledEngine(mdnrnn, product_dtype(name), num_envs)
 
 
@@ -96,10 +89,10 @@ class ReferenceEngine:
         uniforms, normals = drawn.tensor_split([drawn.shape[1] - self.mdnrnn.latent_size], dim=1)
         z = prediction.mixture.sample_from_noise(uniforms, normals, step.temperature)
         state.z[index], state.h[index], state.c[index] = z.clamp_(-LATENT_BOUND, LATENT_BOUND), h, c
-        end = self.mdnrnn.dreamt_end
-        termination = prediction.termination if end is None else end(h).squeeze(-1)
-        reward, ended = (None if p is None else p.numpy() for p in (prediction.reward, termination))
-        return reward, ended
+        reward, end = (
+            None if p is None else p.numpy() for p in (prediction.reward, prediction.termination)
+        )
+        return reward, end
 
 
 class CompiledEngine:
@@ -110,7 +103,7 @@ class CompiledEngine:
     """
 
     def __init__(self, mdnrnn: MDNRNN, dtype: torch.dtype, num_envs: int) -> None:
-        from worldmodels.models import dream_kernels as kernels
+        from worldmodels.kernels import dream as kernels
 
         self.name = name_of(dtype)
         self.heads = mdnrnn.heads
@@ -153,20 +146,12 @@ def matrices(mdnrnn: MDNRNN) -> tuple[Float[Tensor, "inputs gates"], Float[Tenso
     """
     names = "weight_ih_l0", "weight_hh_l0"
     recurrent = torch.cat([mdnrnn.lstm.get_parameter(name) for name in names], 1)
-    return recurrent.detach().T, _dreamt(mdnrnn, "weight").T
+    return recurrent.detach().T, mdnrnn.head.weight.detach().T
 
 
 def _biases(mdnrnn: MDNRNN) -> tuple[Float[Tensor, " gates"], Float[Tensor, " outputs"]]:
     """What is added to their products."""
-    return mdnrnn.lstm.get_parameter("bias_ih_l0").detach(), _dreamt(mdnrnn, "bias")
-
-
-def _dreamt(mdnrnn: MDNRNN, name: str) -> Tensor:
-    """The head's weights or biases in dreams: the end, their last row, may be the dreams' own."""
-    whole: Tensor = mdnrnn.head.get_parameter(name).detach()
-    if mdnrnn.dreamt_end is None:
-        return whole
-    return torch.cat([whole[:-1], mdnrnn.dreamt_end.get_parameter(name).detach()])
+    return mdnrnn.lstm.get_parameter("bias_ih_l0").detach(), mdnrnn.head.bias.detach()
 
 
 def _numpy_of(tensor: Tensor) -> np.ndarray:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodels.errors import InputError
-from worldmodels.mixture import Mixture, MixtureKind, mixture_size, split_mixture
 from worldmodels.models.action import Actions, choices_of
 from worldmodels.models.dropout import dropout_mask
+from worldmodels.models.mixture import Mixture, MixtureKind, mixture_size, split_mixture
 from worldmodels.world import World
 
 RISK_BOUND = 20.0
@@ -39,21 +39,18 @@ class MDNRNNConfig:
     """Weights for each z_i of its own (the paper), or one set for the whole z; `correlated` (joint,
     with correlations) is for the gallery."""
     reward_head: Literal["none", "world"] = "none"
-    """Foretell the reward, of the kind that world.json says; the paper: none."""
+    """Predict the reward, of the kind that world.json says; the paper: none."""
     termination_head: Literal["none", "world"] = "none"
-    """Foretell the end, where the world has one; the paper's Doom: world."""
-    dreamt_end: bool = False
-    """Foretell the end of dreams with a head of their own that learns on dreams: in them a head
-    that knows real frames alone lets one live too long; the paper: false."""
+    """Predict the end, where the world has one; the paper's Doom: world."""
     restart_input: bool = False
     """Feed a flag that is 1 on an episode's first step; the paper's Doom: true."""
     risk_horizons: tuple[int, ...] = ()
-    """Foretell for each choice of the next action the risk of a harm (env.harm_redness) or of the
+    """Predict for each choice of the next action the risk of damage (env.damage_redness) or of the
     end within so many steps, from z and h, for controllers that see `r`; the paper: none."""
     risk_hidden: tuple[int, ...] = ()
     """Units of the layers between; none: risks are linear in z and h."""
     risk_dropout: float = 0.0
-    """Share of what the risks' layers see that is left out in training: harms are few."""
+    """Share of what the risks' layers see that is left out in training: hits are few."""
 
     def __post_init__(self) -> None:
         sizes = self.hidden_size, self.num_mixtures, *self.risk_horizons, *self.risk_hidden
@@ -62,22 +59,20 @@ class MDNRNNConfig:
                 "mdnrnn.hidden_size, mdnrnn.num_mixtures, all mdnrnn.risk_hidden and all "
                 "mdnrnn.risk_horizons must be at least 1"
             )
-        if self.dreamt_end and self.termination_head == "none":
-            raise InputError("mdnrnn.dreamt_end needs an end: set mdnrnn.termination_head to world")
         if not 0 <= self.risk_dropout < 1:
             raise InputError(f"mdnrnn.risk_dropout is {self.risk_dropout}: it must lie in [0, 1)")
 
 
 @dataclass(frozen=True)
 class Heads:
-    """What M foretells beside z, and within which limit."""
+    """What M predicts beside z, and within which limit."""
 
     reward: Literal["none", "count", "real"] = "none"
     count_limit: float = 1.0
     """Most counts a step."""
     termination: bool = False
     choices: int = 0
-    """Actions whose risks are foretold."""
+    """Actions whose risks are predicted."""
     binary: int = 0
     """Further numbers that are 0 or 1, such as a pen that is lifted; the gallery's."""
     categories: int = 0
@@ -85,7 +80,7 @@ class Heads:
 
     @classmethod
     def of(cls, config: MDNRNNConfig, world: World) -> Heads:
-        """The heads that the config asks for, as far as the world has something to foretell.
+        """The heads that the config asks for, as far as the world has something to predict.
 
         Raises:
             InputError: risks are asked for in a world that doesn't end or has no choices; or a
@@ -154,9 +149,6 @@ class MDNRNN(nn.Module):
         if self.num_risks:
             sizes = latent_size + config.hidden_size, *config.risk_hidden, self.num_risks
             self.risk_layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
-        self.dreamt_end = None
-        if config.dreamt_end and heads.termination:  # learns when all else has learnt
-            self.dreamt_end = nn.Linear(config.hidden_size, 1).requires_grad_(False)
 
     def forward(
         self,
@@ -223,7 +215,7 @@ class MDNRNN(nn.Module):
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Float[Tensor, "*batch risks"]:
-        """Log-odds of a harm or the end within the horizons, choice by choice for each of them.
+        """Log-odds of a damage or the end within the horizons, choice by choice for each of them.
 
         From the present z and the h that has seen all before it. With a generator, in training,
         some of what the layers see is left out. The products are of `dtype`.
@@ -239,18 +231,18 @@ class MDNRNN(nn.Module):
         return seen.float().clamp(-RISK_BOUND, RISK_BOUND)
 
     @torch.inference_mode()
-    def harmless(
+    def no_damage(
         self,
         z: Float[Tensor, "B Z"],
         h: Float[Tensor, "B H"],
         actions: Float[Tensor, "B A"],
     ) -> Float64[Tensor, " B"]:
-        """Probability that a step of these actions brings no harm.
+        """Probability that a step of these actions brings no damage.
 
         (1 - p)^(1/n) of the shortest horizon's risk p, the choice's, spread over its n steps.
 
         Raises:
-            InputError: M foretells no risks.
+            InputError: M predicts no risks.
         """
         horizons = self.config.risk_horizons
         if not self.num_risks:

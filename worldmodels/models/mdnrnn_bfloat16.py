@@ -6,13 +6,13 @@ from jaxtyping import BFloat16, Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from worldmodels.mixture import mixture_loss, mixture_size
-from worldmodels.models.lstm_bfloat16 import LSTM
+from worldmodels.kernels.lstm import LSTM
+from worldmodels.kernels.mixture import MixtureNLL
+from worldmodels.kernels.rows import alive, present
 from worldmodels.models.mdnrnn import MDNRNN, State
-from worldmodels.models.mixture_bfloat16 import MixtureNLL
-from worldmodels.models.rows import alive, present
+from worldmodels.models.mixture import mixture_loss, mixture_size
 
-Foretold = tuple[
+Predicted = tuple[
     Float[Tensor, ""],
     Float[Tensor, "B T"] | None,
     Float[Tensor, "B T"] | None,
@@ -41,14 +41,14 @@ def states(
     return h.transpose(0, 1)
 
 
-def foretell(
+def predict(
     mdnrnn: MDNRNN,
     z: Float[Tensor, "B T_frames Z"],
     actions: Float[Tensor, "B T A"],
     first: Float[Tensor, "B T"],
     known: Bool[Tensor, "B T"],
     valid: Bool[Tensor, "B T"],
-) -> Foretold:
+) -> Predicted:
     """What the loss needs of `mdnrnn(z, actions, first)`; the heads' products are float32."""
     h = states(mdnrnn, z[:, :-1], actions, first, valid=valid)
     plain = h.float()

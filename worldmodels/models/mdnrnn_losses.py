@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from worldmodels.kernels.rows import present
 from worldmodels.models.action import choices_of
 from worldmodels.models.mdnrnn import MDNRNN, Heads, symlog
-from worldmodels.models.rows import present
 
 
 def reward_nll(
@@ -40,7 +40,7 @@ def risk_loss(
     z: Float[Tensor, "B T_frames Z"],
     h: Float[Tensor, "B T H"],
     actions: Float[Tensor, "B T A"],
-    harmed: Float[Tensor, "B T"],
+    damaged: Float[Tensor, "B T"],
     terminated: Float[Tensor, "B T"],
     valid: Bool[Tensor, "B T"],
     generator: torch.Generator | None = None,
@@ -61,7 +61,7 @@ def risk_loss(
     losses = []
     for place, horizon in enumerate(horizons):
         over, hurt, beyond = (
-            events[:, 1:].unfold(1, horizon, 1) for events in (terminated, harmed, valid)
+            events[:, 1:].unfold(1, horizon, 1) for events in (terminated, damaged, valid)
         )
         soon = torch.maximum(over, hurt).amax(-1)
         known = beyond[..., 0] & ((over.amax(-1) > 0) | beyond[..., -1])

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
+from worldmodels.acting.policies import Driver, Evolved, ExploreConfig, Explorer, Slips, Walk
+from worldmodels.acting.rollout import record
+from worldmodels.artifacts import load_controller, load_mdnrnn, load_vae
 from worldmodels.data.episode import Episode
-from worldmodels.envs.explore import Driver, Evolved, ExploreConfig, Explorer, Slips, Walk
 from worldmodels.envs.features import Memory
 from worldmodels.envs.real import RealEnvs, describe
-from worldmodels.envs.rollout import record
 from worldmodels.errors import InputError, check_at_least, check_share
 from worldmodels.files import load_json, save_json
 from worldmodels.models.action import Actions
@@ -27,7 +28,6 @@ from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import numpy_generator, recorded_seed
-from worldmodels.trained import load_champion, load_mdnrnn, load_vae
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
@@ -188,9 +188,9 @@ def _driver(
     if job.evolvee is not None:
         run, which = job.evolvee
         vae, mdnrnn = _models(run)
-        champion = load_champion(run)
-        settings = champion.config
-        parameters = champion.parameters[which].numpy()[None].repeat(len(generators), axis=0)
+        saved = load_controller(run)
+        settings = saved.config
+        parameters = saved.parameters[which].numpy()[None].repeat(len(generators), axis=0)
         noise = np.array([g.uniform(0, explore.noise) for g in generators])
     else:
         vae, mdnrnn = _random_models(world, actions, int(generators[0].integers(2**62)))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from worldmodels.artifacts import load_vae, load_world
 from worldmodels.data.episode import MIRRORED, Episode, LatentEpisode, episode_files, reddened
 from worldmodels.errors import check_at_least
 from worldmodels.files import file_hash, files_hash, load_json, save_json
@@ -20,7 +21,6 @@ from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import VAE
 from worldmodels.precision import Precision, name_of, product_dtype
 from worldmodels.run import Metrics, Run, progress, say
-from worldmodels.trained import load_vae, load_world
 
 AHEAD = 2
 """Episodes that are read before, and written after, their turn."""
@@ -57,7 +57,7 @@ def encode(run: Run, config: EncodeConfig) -> None:
             _link_all(_reusable(run, made_by, folder), files, target)
             missing = [path for path in files if not (target / path.name).exists()]
             mirror = world.mirrored_actions if folder else ()
-            steps += encode_episodes(vae, missing, target, config, world.harm_redness, mirror)
+            steps += encode_episodes(vae, missing, target, config, world.damage_redness, mirror)
             made += [target / path.name for path in files]
         total = files_hash(made)
         save_json(
@@ -105,7 +105,7 @@ def encode_episodes(
     files: Sequence[Path],
     folder: Path,
     config: EncodeConfig,
-    harm_redness: float | None = None,
+    damage_redness: float | None = None,
     mirror: tuple[int, ...] = (),
 ) -> int:
     """Writes the latents of each file, or of its mirror image; how many frames that were.
@@ -119,7 +119,7 @@ def encode_episodes(
             steps += len(episode.frames)
             if mirror:
                 episode = episode.mirrored(mirror)
-            latents = _encode(encoder, episode, config.batch_size, harm_redness)
+            latents = _encode(encoder, episode, config.batch_size, damage_redness)
             written.append(pool.submit(latents.save, folder / path.name))
             if len(written) > AHEAD:
                 written.popleft().result()
@@ -139,11 +139,11 @@ def _ahead(pool: Executor, files: Sequence[Path]) -> Iterator[Episode]:
 
 
 def _encode(
-    encoder: Encoder, episode: Episode, batch_size: int, harm_redness: float | None
+    encoder: Encoder, episode: Episode, batch_size: int, damage_redness: float | None
 ) -> LatentEpisode:
     posteriors = [encoder(batch) for batch in torch.from_numpy(episode.frames).split(batch_size)]
     mu, logvar = (
         torch.cat(part).numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )
     rest = episode.actions, episode.rewards, episode.counts, episode.terminated, episode.truncated
-    return LatentEpisode(mu, logvar, *rest, reddened(episode.frames, harm_redness, len(episode)))
+    return LatentEpisode(mu, logvar, *rest, reddened(episode.frames, damage_redness, len(episode)))

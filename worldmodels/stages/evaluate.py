@@ -11,19 +11,31 @@ from typing import Any, Literal
 
 import numpy as np
 
-from worldmodels.bundle import Bundle, bundle_folder
+from worldmodels.acting.evaluate import (
+    BASELINES,
+    ModelFiles,
+    RealEvaluation,
+    evaluate_open_loop,
+    interval,
+)
+from worldmodels.artifacts import (
+    Bundle,
+    bundle_folder,
+    load_controller,
+    load_mdnrnn,
+    load_vae,
+    load_world,
+)
 from worldmodels.data.dataset import latent_source
-from worldmodels.data.starts import draw_starts
+from worldmodels.data.starts import sample_starts
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError, check_at_least
-from worldmodels.evaluation import BASELINES, RealEvaluation, Senses, evaluate_blind, interval
 from worldmodels.figure import new_figure
 from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.seeding import environment_seeds
-from worldmodels.trained import load_champion, load_mdnrnn, load_vae, load_world
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
@@ -121,9 +133,9 @@ def _measure(
         "seeds": [seeds[0], len(seeds)],
         "baselines": {
             name: _beside(
-                returns, evaluate_blind(bundle.world, policy, argument, seeds, workers)[0]
+                returns, evaluate_open_loop(bundle.world, policy, argument, seeds, workers)[0]
             )
-            for name, policy, argument in blind_policies(bundle.world)
+            for name, policy, argument in open_loop_policies(bundle.world)
         },
         "cores": cores(),
         "command": " ".join(sys.argv),
@@ -169,21 +181,21 @@ def _measured(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] 
 def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
     vae = load_vae(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py"))
     mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
-    champion = load_champion(run)
-    starts = draw_starts(
+    saved = load_controller(run)
+    starts = sample_starts(
         latent_source(run, 0.5),
         count=min(dream.num_starts, STARTS),
         window=dream.window,
         kind=dream.starts,
         seed=seed,
     )
-    made = {"seed": seed, "validation": champion.validation}
+    made = {"seed": seed, "validation": saved.validation}
     Bundle(
         load_world(run),
         vae,
         mdnrnn,
-        controller_for(champion.config, mdnrnn),
-        champion.parameters["best"],
+        controller_for(saved.config, mdnrnn),
+        saved.parameters["best"],
         starts,
         asdict(dream.lived),
         made,
@@ -194,7 +206,7 @@ def _play(
     run: Run, folder: Path, bundle: Bundle, seeds: list[int], workers: WorkersConfig
 ) -> np.ndarray:
     """The agent's returns, chunk by chunk; chunks already played by this bundle are kept."""
-    senses = Senses.of_bundle(folder)
+    senses = ModelFiles.of_bundle(folder)
     measure = RealEvaluation(
         bundle.world, senses, bundle.controller, workers, official=True, label="evaluate"
     )
@@ -214,7 +226,7 @@ def _play(
     return np.array(returns)
 
 
-def blind_policies(world: World) -> Iterable[tuple[str, str, Any]]:
+def open_loop_policies(world: World) -> Iterable[tuple[str, str, Any]]:
     """Name, policy and argument of the baselines: random, and the world's best ones."""
     yield "random", "random", None
     found = load_json(BASELINES) if BASELINES.exists() else {}
@@ -245,7 +257,7 @@ def _real_frames(runs: Iterable[Run], world: World) -> dict[str, int]:
             with np.load(path, allow_pickle=False) as arrays:
                 steps["collect"] += len(arrays["rewards"])
         if run.episodes.exists() and run.controller.exists():
-            for name, count in load_champion(run).real_steps.items():
+            for name, count in load_controller(run).real_steps.items():
                 steps[name] += count
         if (run.folder / "selection.json").exists():
             steps["validate"] += load_json(run.folder / "selection.json")["steps"]

@@ -10,19 +10,19 @@ from typing import Literal
 import numpy as np
 import torch
 
-from worldmodels.arena import Arena, Limits, arena_of
+from worldmodels.acting.arena import Evaluations, Limits, evaluations_of
+from worldmodels.acting.evaluate import Returns
+from worldmodels.acting.replay import check_dream
+from worldmodels.acting.selection import choose, halving, measured_means, merits
+from worldmodels.artifacts import check_dreams, check_evolved_in, load_controller
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
-from worldmodels.evaluation import Returns
-from worldmodels.evolution import CMAES, CMAConfig, load_state
 from worldmodels.files import file_hash, replacing, save_tensors
 from worldmodels.models.controller import ControllerConfig
-from worldmodels.replay import check_dream
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
-from worldmodels.selection import choose, halving, measured_means, merits
-from worldmodels.trained import check_dreams, check_evolved_in, load_champion
+from worldmodels.stages.cmaes import CMAES, CMAConfig, load_state
 from worldmodels.workers import WorkersConfig
 
 
@@ -110,7 +110,7 @@ class Setting:
     """What evolution is given."""
 
     run: Run
-    arena: Arena
+    evaluations: Evaluations
     metrics: Metrics
     config: EvolveConfig
     cma: CMAConfig
@@ -149,7 +149,7 @@ def evolve(
     """
     result = run.controller / "controller.safetensors"
     if result.exists():
-        load_champion(run)
+        load_controller(run)
         say(f"{result} is there already")
         return
     with Metrics(run, "evolve") as metrics:
@@ -161,11 +161,15 @@ def evolve(
         )
         horizon = min(dream.horizon, config.dream_max_steps or dream.horizon)
         dream = replace(dream, horizon=horizon)
-        arena = arena_of(run, controller, dream, config.starts_new_share, workers, limits, seed)
-        setting = Setting(run, arena, metrics, config, cma, seed)
+        evaluations = evaluations_of(
+            run, controller, dream, config.starts_new_share, workers, limits, seed
+        )
+        setting = Setting(run, evaluations, metrics, config, cma, seed)
         if setting.dream_generations and not run.starts.exists():
             source, tolerance = latent_source(run, config.starts_new_share), config.replay_tolerance
-            check_dream(arena.make_dream, dream, source, arena.world, metrics, tolerance, seed)
+            check_dream(
+                evaluations.make_dream, dream, source, evaluations.world, metrics, tolerance, seed
+            )
         state = _restore(setting, start)
         _run(setting, state)
         parameters, score = _choose(setting, state)
@@ -189,9 +193,9 @@ def _restore(setting: Setting, start: Run | None) -> Progress:
         state = load_state(path, Progress)
         check_evolved_in(setting.run, state.mdnrnn, path)
         return state
-    mean = np.zeros(setting.arena.num_parameters)
+    mean = np.zeros(setting.evaluations.num_parameters)
     if start is not None:
-        mean = load_champion(start).parameters["best"].double().numpy()
+        mean = load_controller(start).parameters["best"].double().numpy()
     sigma0 = setting.config.later_sigma0 if setting.run.earlier else None
     cma = replace(setting.cma, sigma0=sigma0 or setting.cma.sigma0)
     es = CMAES(cma, mean, seed_for(setting.seed, "evolve", setting.run.number))
@@ -224,9 +228,9 @@ def _run(setting: Setting, state: Progress) -> None:
 def _measure(setting: Setting, candidates: np.ndarray, generation: int) -> tuple[Returns, int]:
     """Returns of a generation, NaN for episodes that were spared; the steps it took."""
     if generation < setting.dream_generations:
-        evaluate, seeds = setting.arena.dream, _dream_seeds(setting, generation)
+        evaluate, seeds = setting.evaluations.dream, _dream_seeds(setting, generation)
     else:
-        evaluate, seeds = setting.arena.real, _train_seeds(setting, generation)
+        evaluate, seeds = setting.evaluations.real, _train_seeds(setting, generation)
     returns, lengths = halving(evaluate, setting.config.screening_rollouts)(candidates, seeds)
     return returns, int(lengths.sum())
 
@@ -276,7 +280,7 @@ def _validate(setting: Setting, state: Progress, es: CMAES, generation: int) -> 
         state.validated.append((generation, es.mean, []))
         return np.nan
     seeds = environment_seeds("validation", 0, count)
-    returns, lengths = setting.arena.validation(es.mean[None], seeds)
+    returns, lengths = setting.evaluations.validation(es.mean[None], seeds)
     state.validated.append((generation, es.mean, returns[0].tolist()))
     state.real_steps["validate"] += int(lengths.sum())
     score = float(returns.mean())
@@ -289,7 +293,7 @@ def _choose(setting: Setting, state: Progress) -> tuple[np.ndarray, float]:
     if not state.validated:
         raise InputError("evolve.generations and evolve.real_generations are both 0: nothing to do")
     seeds = environment_seeds("validation", config.validation_episodes, config.final_episodes)
-    chosen = choose(state.validated, setting.arena.validation, config.finalists, seeds)
+    chosen = choose(state.validated, setting.evaluations.validation, config.finalists, seeds)
     state.real_steps["validate"] += chosen.steps
     setting.metrics.log(chosen.generation, chosen=chosen.score)
     return chosen.parameters, chosen.score

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from worldmodels.acting.evaluate import BASELINES, evaluate_open_loop, interval
 from worldmodels.envs.real import describe
 from worldmodels.envs.take_cover import TAKE_COVER
-from worldmodels.evaluation import BASELINES, evaluate_blind, interval
 from worldmodels.files import load_json, save_json
 from worldmodels.run import progress, say
 from worldmodels.seeding import environment_seeds
@@ -27,7 +27,7 @@ class Search:
     env: EnvConfig
     name: str
     policy: str
-    """As in `evaluate_blind`: `constant` or `sweep`."""
+    """As in `evaluate_open_loop`: `constant` or `sweep`."""
     arguments: Sequence[Any]
     described: str
     rungs: Sequence[tuple[int, int]]
@@ -86,7 +86,7 @@ def find_baselines(
 
     def measure(argument: Any, first: int, count: int) -> np.ndarray:
         seeds = environment_seeds("validation", first, count)
-        return evaluate_blind(world, search.policy, argument, seeds, workers)[0]
+        return evaluate_open_loop(world, search.policy, argument, seeds, workers)[0]
 
     best = halve(search.arguments, measure, search.rungs)
     chosen_on = max(episodes for episodes, _ in search.rungs)

@@ -13,10 +13,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from jaxtyping import Float32, UInt8
 
-from worldmodels.bundle import Bundle
+from worldmodels.acting.evaluate import population_policy
+from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.errors import InputError
-from worldmodels.evaluation import population_policy
 from worldmodels.models.action import Actions
 from worldmodels.run import say
 

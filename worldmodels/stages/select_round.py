@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldmodels.acting.evaluate import ModelFiles, RealEvaluation
+from worldmodels.artifacts import load_controller, load_mdnrnn, load_world
 from worldmodels.errors import check_at_least
-from worldmodels.evaluation import RealEvaluation, Senses
 from worldmodels.files import load_json, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import environment_seeds
-from worldmodels.trained import load_champion, load_mdnrnn, load_world
 from worldmodels.workers import WorkersConfig
 
 
@@ -53,7 +53,7 @@ def select_round(
     if path.exists():
         return rounds[load_json(path)["best"]]
     with Metrics(run, "select") as metrics:
-        known = np.array([load_champion(one).validation for one in rounds])
+        known = np.array([load_controller(one).validation for one in rounds])
         finalists = np.argsort(-known, kind="stable")[: config.rounds].tolist()
         seeds = environment_seeds("validation", first, config.episodes)
         returns, steps = {}, 0
@@ -72,10 +72,10 @@ def _measure(
     run: Run, seeds: list[int], workers: WorkersConfig, max_steps: int | None
 ) -> tuple[float, int]:
     """Mean return of a round's controller, and the steps that took."""
-    champion, senses = load_champion(run), Senses.of_run(run)
+    saved, senses = load_controller(run), ModelFiles.of_run(run)
     mdnrnn = load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors")
-    controller = controller_for(champion.config, mdnrnn)
+    controller = controller_for(saved.config, mdnrnn)
     fixed = load_world(run), senses, controller, workers
     measure = RealEvaluation(*fixed, official=False, max_steps=max_steps, label="select")
-    returns, lengths = measure(champion.parameters["best"].double().numpy()[None], seeds)
+    returns, lengths = measure(saved.parameters["best"].double().numpy()[None], seeds)
     return float(returns.mean()), int(lengths.sum())

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from worldmodels.artifacts import check_latents, load_mdnrnn, load_vae, load_world, save_model
 from worldmodels.data.dataset import (
     EpisodeSource,
     SequenceBatch,
     latent_source,
     sequence_batches,
 )
-from worldmodels.dreamt_end import DreamtEndConfig, learn_dreamt_end
 from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
 from worldmodels.models.action import Actions
 from worldmodels.models.checkpoint import (
@@ -33,7 +33,6 @@ from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss,
 from worldmodels.precision import Precision, name_of
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
-from worldmodels.trained import check_latents, load_mdnrnn, load_vae, load_world, save_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +69,6 @@ class TrainMDNRNNConfig:
     """Weight of the steps that end an episode, within that loss; released code: 10."""
     risk_weight: float = 1.0
     """Weight of the risks' loss, the sum over mdnrnn.risk_horizons."""
-    dreamt_end: DreamtEndConfig = field(default_factory=DreamtEndConfig)
-    """Where M has mdnrnn.dreamt_end."""
     new_share: float = 0.5
     """Share of the newest round's episodes in a chunk, where there are older ones."""
     chunk_episodes: int = 256
@@ -116,9 +113,6 @@ def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed:
         mdnrnn = _begin(run, MDNRNN(model, latent_size, action_size, heads), config, seed)
         _train(run, mdnrnn, source, config, seed, metrics)
         _check(mdnrnn, source, config, seed, metrics)
-        if mdnrnn.dreamt_end is not None:
-            own_seed = seed_for(seed, "dreamt end", run.number)
-            learn_dreamt_end(mdnrnn, source, config.dreamt_end, own_seed, metrics)
         about = {
             "mdnrnn": asdict(model),
             "heads": asdict(heads),
@@ -203,14 +197,14 @@ def mdnrnn_loss(
     Source: Ha & Schmidhuber 2018, A.2; the reward head is ours.
 
     Args:
-        mdnrnn: foretells z' of each step.
+        mdnrnn: predicts z' of each step.
         batch: the steps.
         config: the parts' weights and z's noise.
         generator: of that noise.
         dtype: of the large products.
     """
     z = batch.drawn(config.latent_noise, generator)
-    loss, reward, termination, h = _foretell(mdnrnn, z, batch, dtype)
+    loss, reward, termination, h = _predict(mdnrnn, z, batch, dtype)
     parts = {"nll": loss}
     if reward is not None:
         target = batch.counts if mdnrnn.heads.reward == "count" else batch.rewards
@@ -222,20 +216,20 @@ def mdnrnn_loss(
         parts["termination"] = masked_mean(bce, batch.valid)
         loss = loss + config.termination_weight * parts["termination"]
     if mdnrnn.num_risks:
-        known = batch.actions, batch.harmed, batch.terminated, batch.valid
+        known = batch.actions, batch.damaged, batch.terminated, batch.valid
         parts["risk"] = risk_loss(mdnrnn, z, h, *known, generator, dtype)
         loss = loss + config.risk_weight * parts["risk"]
     return loss, parts
 
 
-def _foretell(
+def _predict(
     mdnrnn: MDNRNN, z: Tensor, batch: SequenceBatch, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
     """The nats per dimension, the raw outputs of both heads, and h."""
     if dtype == torch.bfloat16:
-        from worldmodels.models.mdnrnn_bfloat16 import foretell  # needs Numba
+        from worldmodels.models.mdnrnn_bfloat16 import predict  # needs Numba
 
-        return foretell(mdnrnn, z, batch.actions, batch.first, batch.next_known, batch.valid)
+        return predict(mdnrnn, z, batch.actions, batch.first, batch.next_known, batch.valid)
     h, _ = mdnrnn.states(z[:, :-1], batch.actions, batch.first)
     prediction = mdnrnn.predict(h)
     nll = masked_mean(prediction.mixture.nll(z[:, 1:]), batch.next_known)
@@ -248,7 +242,7 @@ def _check(
 ) -> None:
     """Sanity bands: the NLL against the posterior's entropy and against "copy z".
 
-    Nothing can foretell a drawn z better than the posterior's entropy; "copy z" is the normal about
+    Nothing can predict a drawn z better than the posterior's entropy; "copy z" is the normal about
     the present z with the data's own deviations.
     """
     batch = next(_batches(source, config, seed_for(seed, "mdnrnn check"), 0))

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodels.artifacts import load_vae, save_model
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.errors import check_above_zero, check_at_least, check_share
@@ -26,7 +27,6 @@ from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, mov
 from worldmodels.precision import Precision, name_of
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
-from worldmodels.trained import load_vae, save_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def frames_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """V's loss on a batch, with large products in `dtype`, and the parts that are reported."""
     if dtype == torch.bfloat16:
-        from worldmodels.models.vae_bfloat16 import channels_last, reconstruct  # needs Numba
+        from worldmodels.kernels.vae import channels_last, reconstruct  # needs Numba
 
         images = channels_last(batch.frames)
         reconstruction, mu, logvar = reconstruct(vae, images, noise)

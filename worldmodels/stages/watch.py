@@ -11,12 +11,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from jaxtyping import UInt8
 
-from worldmodels.bundle import Bundle
+from worldmodels.acting.evaluate import population_policy
+from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
-from worldmodels.evaluation import population_policy
 from worldmodels.files import replacing
 from worldmodels.film import beside, encode_gif, write_film
 from worldmodels.models.vae import frames_of

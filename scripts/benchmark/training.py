@@ -1,0 +1,245 @@
+"""Training V and M, and encoding, against the plain float32 loop that anyone would write."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.report import Number
+from benchmark.timing import Row, Work, side_by_side
+from benchmark.untrained import CAR_RACING, TAKE_COVER, Size
+from worldmodels.data.dataset import EpisodeSource, FrameBatch, SequenceBatch, frame_batches
+from worldmodels.data.episode import Episode, episode_files
+from worldmodels.models.action import Actions
+from worldmodels.models.checkpoint import adam, training_dtype
+from worldmodels.models.mdnrnn import MDNRNN, Heads
+from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, termination_loss
+from worldmodels.models.vae import VAE, VAEConfig, images_of, vae_loss
+from worldmodels.seeding import numpy_generator, torch_generator
+from worldmodels.stages.encode import EncodeConfig, encode_episodes
+from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
+from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
+
+BATCH = 128
+"""Frames of a batch of V."""
+WINDOWS, STEPS = 64, 128
+"""A batch of M."""
+PLAIN = "plain float32 loop"
+MEMORY_LIMIT = 3.0
+"""GiB for training V on a million frames."""
+
+
+def training_rows(folder: Path, quick: bool) -> Iterable[Row]:
+    """All ratios of this file.
+
+    Args:
+        folder: where episodes may be written.
+        quick: fewer rounds of less work each.
+    """
+    yield vae_row(quick)
+    yield encoding_row(folder, quick)
+    yield mdnrnn_row(CAR_RACING, quick)
+    yield mdnrnn_row(TAKE_COVER, quick)
+
+
+def vae_row(quick: bool) -> Row:
+    """Images a second in training V of the paper's size."""
+    config, frames = TrainVAEConfig(batch_size=BATCH), torch.from_numpy(pictures(BATCH))
+    dtype = training_dtype("auto", "train_vae", torch.device("cpu"))
+    ours, plain = VAE(VAEConfig()), VAE(VAEConfig())
+
+    def our_loss(step: int) -> Tensor:
+        noise = torch.randn(BATCH, 32, generator=torch_generator(0, "noise", step))
+        return frames_loss(ours, FrameBatch(frames), noise, config, dtype)[0]
+
+    def plain_loss(step: int) -> Tensor:
+        noise = torch.randn(BATCH, 32, generator=torch_generator(0, "noise", step))
+        images = images_of(frames)
+        reconstruction, mu, logvar = plain(images, noise)
+        return vae_loss(images, reconstruction, mu, logvar, config.free_nats)[0]
+
+    batches = 2 if quick else 6
+    return side_by_side(
+        f"training V, z 32, batches of {BATCH}",
+        PLAIN,
+        "images/s",
+        _training(our_loss, adam(ours, 1e-4), 2 * batches, BATCH),
+        _training(plain_loss, torch.optim.Adam(plain.parameters(), 1e-4), batches, BATCH),
+        rounds=3 if quick else 7,
+        target=2.0,
+    )
+
+
+def encoding_row(folder: Path, quick: bool) -> Row:
+    """Images a second of encoding files to files, against `vae.encode` of frames in memory."""
+    vae, config = VAE(VAEConfig()), EncodeConfig()
+    episodes, latents = folder / "encoding", folder / "encoded"
+    write_episodes(episodes, 4 if quick else 16, 500, distinct=4)
+    files = episode_files(episodes)
+    batches = torch.from_numpy(pictures(500)).split(config.batch_size)
+
+    def plain() -> float:
+        with torch.inference_mode():
+            return sum(len(vae.encode(images_of(batch))[0]) for batch in batches)
+
+    return side_by_side(
+        f"encoding, z 32, batches of {config.batch_size}, reading and writing files",
+        "plain float32 vae.encode, in memory",
+        "images/s",
+        lambda: encode_episodes(vae, files, latents, config),
+        plain,
+        rounds=3 if quick else 7,
+        target=2.5,
+    )
+
+
+def mdnrnn_row(size: Size, quick: bool) -> Row:
+    """Steps a second in training M of one of the paper's sizes."""
+    config = TrainMDNRNNConfig(batch_size=WINDOWS, sequence_length=STEPS)
+    dtype = training_dtype("auto", "train_mdnrnn", torch.device("cpu"))
+    ours, plain = _mdnrnn(size), _mdnrnn(size)
+    batch = sequences(size)
+
+    def our_loss(step: int) -> Tensor:
+        generator = torch_generator(0, "noise", step)
+        return mdnrnn_loss(ours, batch, config, generator, dtype)[0]
+
+    def plain_loss(step: int) -> Tensor:
+        return plain_mdnrnn_loss(plain, batch, torch_generator(0, "noise", step))
+
+    trainable = [p for p in plain.parameters() if p.requires_grad]
+    return side_by_side(
+        f"training M, {size.name}, batches of {WINDOWS} x {STEPS}",
+        PLAIN,
+        "steps/s",
+        _training(our_loss, adam(ours, 1e-3), 3 if quick else 6, WINDOWS * STEPS),
+        _training(
+            plain_loss, torch.optim.Adam(trainable, 1e-3), 1 if quick else 2, WINDOWS * STEPS
+        ),
+        rounds=3 if quick else 7,
+        target=2.0,
+    )
+
+
+def plain_mdnrnn_loss(mdnrnn: MDNRNN, batch: SequenceBatch, generator: torch.Generator) -> Tensor:
+    """nn.LSTM, the mixture's NLL and the losses of both heads, in plain PyTorch."""
+    noise = torch.randn(batch.mu.shape, generator=generator)
+    z = batch.mu + torch.exp(0.5 * batch.logvar) * noise
+    prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
+    loss = masked_mean(prediction.mixture.nll(z[:, 1:]), batch.next_known)
+    if prediction.reward is not None:
+        nll = reward_nll(mdnrnn.heads, prediction.reward, batch.counts)
+        loss = loss + masked_mean(nll, batch.valid)
+    if prediction.termination is not None:
+        bce = termination_loss(prediction.termination, batch.terminated, 10.0)
+        loss = loss + masked_mean(bce, batch.valid)
+    return loss
+
+
+def memory_number(quick: bool) -> Number:
+    """GiB at most in use while V is trained on a million frames in 1000 episodes, in a process."""
+    episodes, steps = (100, 20) if quick else (1000, 200)
+    with TemporaryDirectory() as folder:
+        write_episodes(Path(folder) / "episodes", episodes, 1000, distinct=8)
+        command = [sys.executable, "-m", __name__, folder, str(steps)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Number(
+        f"peak memory of training V on {episodes * 1000:,} frames",
+        float(done.stdout) / 2**20,
+        "GiB",
+        MEMORY_LIMIT,
+    )
+
+
+def train_briefly(folder: Path, steps: int) -> float:
+    """Trains V on a folder of episodes, five batches a chunk; returns the peak memory in KiB."""
+    from resource import RUSAGE_SELF, getrusage
+
+    config = TrainVAEConfig(batches_per_chunk=5)
+    vae = VAE(VAEConfig())
+    optimizer, dtype = adam(vae, 1e-4), training_dtype("auto", "train_vae", torch.device("cpu"))
+    batches = frame_batches(
+        EpisodeSource(episode_files(folder)),
+        seed=0,
+        start=0,
+        batch_size=config.batch_size,
+        chunk_episodes=config.chunk_episodes,
+        batches_per_chunk=config.batches_per_chunk,
+        medians=True,
+    )
+    for _, batch in zip(range(steps), batches, strict=False):
+        noise = torch.randn(len(batch.frames), 32)
+        optimizer.zero_grad()
+        frames_loss(vae, batch, noise, config, dtype)[0].backward()
+        optimizer.step()
+    return float(getrusage(RUSAGE_SELF).ru_maxrss)
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    """Frames that pack about as well as CarRacing's: blocks of colour and a little noise."""
+    generator = numpy_generator(seed, "pictures")
+    blocks = generator.integers(0, 256, (count, 8, 8, 3), np.uint8)
+    frames = blocks.repeat(8, 1).repeat(8, 2)
+    frames[:, 24:40, 24:40] ^= generator.integers(0, 32, (count, 16, 16, 3), np.uint8)
+    return frames
+
+
+def write_episodes(folder: Path, number: int, length: int, distinct: int) -> None:
+    """Episodes of so many steps; the files beyond the `distinct` first are links to those."""
+    for index in range(number):
+        path, twin = folder / f"{index:06d}.npz", folder / f"{index % distinct:06d}.npz"
+        if path != twin:
+            os.link(twin, path)
+            continue
+        zeros, flags = np.zeros(length, np.float32), np.zeros(length, bool)
+        frames = pictures(length, index)
+        Episode(frames, np.zeros((length, 3), np.float32), zeros, zeros, flags, flags).save(path)
+
+
+def sequences(size: Size) -> SequenceBatch:
+    """A batch of M's, of noise."""
+    generator = torch_generator(0, "sequences")
+    shape, latent = (WINDOWS, STEPS), size.vae.latent_size
+    mu = torch.randn(WINDOWS, STEPS + 1, latent, generator=generator)
+    actions = torch.randn(*shape, Actions.from_dict(size.world.action).size, generator=generator)
+    zeros, known = torch.zeros(shape), torch.ones(shape, dtype=torch.bool)
+    return SequenceBatch(mu, mu - 3, actions, zeros, zeros, zeros, zeros, zeros, known, known)
+
+
+def _mdnrnn(size: Size) -> MDNRNN:
+    actions, heads = Actions.from_dict(size.world.action), Heads.of(size.mdnrnn, size.world)
+    return MDNRNN(size.mdnrnn, size.vae.latent_size, actions.size, heads)
+
+
+def _training(
+    loss: Callable[[int], Tensor], optimizer: torch.optim.Optimizer, batches: int, units: int
+) -> Work:
+    """So many training steps, each with other noise."""
+    steps = count()
+
+    def work() -> float:
+        for _ in range(batches):
+            optimizer.zero_grad()
+            loss(next(steps)).backward()
+            optimizer.step()
+        return batches * units
+
+    return work
+
+
+def _main(arguments: Sequence[str]) -> None:
+    folder, steps = arguments
+    sys.stdout.write(str(train_briefly(Path(folder) / "episodes", int(steps))))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

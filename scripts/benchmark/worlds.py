@@ -1,0 +1,276 @@
+"""The redrawn CarRacing against Gymnasium's: its speed, its picture, its bits, its returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import gymnasium.envs.box2d.car_racing as official
+import numpy as np
+from jaxtyping import Float32
+
+import worldmodels  # noqa: F401  (registers the environment)
+from benchmark.timing import Row, Work, rate, side_by_side
+from benchmark.untrained import CAR_RACING, untrained
+from worldmodels.acting.evaluate import Interval, ModelFiles, RealEvaluation, interval
+from worldmodels.artifacts import Bundle, bundle_folder
+from worldmodels.envs.fast_car_racing.env import CarRacing
+from worldmodels.envs.real import preprocess
+from worldmodels.run import cores
+from worldmodels.seeding import environment_seeds, numpy_generator
+from worldmodels.workers import WorkersConfig, one_thread, run_jobs
+from worldmodels.world import World
+
+OURS, THEIRS = "worldmodels/CarRacing-v3", "CarRacing-v3"
+COMPARED = "worldmodels/ComparedCarRacing-v3"
+CANDIDATES = 16
+"""Episodes on each track: those of a generation of evolution."""
+CIRCLE = (1.5, -1.0, -1.0)
+"""Raw steering, gas and brake of a car that goes round in circles, so that episodes are whole."""
+
+_blocks = count()
+"""Tracks are remembered: each piece of work takes a block of its own."""
+
+Plan = Sequence[tuple[int, int]]
+"""Episodes: environment seed and number of the driver."""
+
+
+def world_rows(folder: Path, quick: bool) -> Iterable[Row]:
+    """All rows about the real world.
+
+    Args:
+        folder: where an untrained bundle may be written.
+        quick: shorter episodes, which is to our disadvantage: resets weigh more.
+    """
+    yield frames_row(quick, shared=True)
+    yield frames_row(quick, shared=False)
+    yield seeing_row(folder, quick)
+
+
+def frames_row(quick: bool, *, shared: bool) -> Row:
+    """Frames a second on one core, resets included; one track for 16 episodes, or for each."""
+    steps, rounds = (400, 2) if quick else (1000, 5)
+    tracks = "16 episodes a track" if shared else "a track an episode"
+    with one_thread():
+        return side_by_side(
+            f"CarRacing redrawn, {tracks}, {steps} frames an episode, one core",
+            "Gymnasium's CarRacing-v3",
+            "frames/s",
+            _driving(OURS, steps, CANDIDATES, shared=shared),
+            _driving(THEIRS, steps, 1, shared=shared),
+            rounds=rounds,
+            target=30.0 if shared else None,
+        )
+
+
+def frames_growth(quick: bool) -> dict[str, dict[str, float]]:
+    """Frames a second by the length of episodes: a reset costs hundreds of frames."""
+    lengths = (100, 300) if quick else (100, 300, 1000)
+    with one_thread():
+        return {
+            f"CarRacing frames/s by frames an episode ({name}, one core)": {
+                str(steps): rate(_driving(OURS, steps, CANDIDATES, shared=shared))
+                for steps in lengths
+            }
+            for name, shared in (("16 episodes a track", True), ("a track an episode", False))
+        }
+
+
+def _driving(id_: str, steps: int, episodes: int, *, shared: bool) -> Work:
+    """Whole episodes; tracks never seen before in each call."""
+    env = gymnasium.make(id_, disable_env_checker=True)
+
+    def work() -> float:
+        first = next(_blocks) * CANDIDATES
+        plan = [(first if shared else first + i, first + i) for i in range(episodes)]
+        return drive(env, plan, steps)
+
+    return work
+
+
+def drive(env: gymnasium.Env[Any, Any], plan: Plan, steps: int) -> int:
+    """Drives the episodes, up to `steps` frames each; returns the frames driven."""
+    frames = 0
+    for seed, driver in plan:
+        env.reset(seed=seed)
+        for action in smooth_actions(driver, steps):
+            _, _, terminated, truncated, _ = env.step(action)
+            frames += 1
+            if terminated or truncated:
+                break
+    return frames
+
+
+def smooth_actions(driver: int, steps: int) -> Float32[np.ndarray, "steps 3"]:
+    """A random walk with a bias to gas: it leaves the road, skids and comes back."""
+    generator = numpy_generator(0, "smooth actions", driver)
+    walk, actions = np.zeros(3), np.empty((steps, 3), np.float32)
+    for t, step in enumerate(generator.normal((0.0, 0.16, -0.08), size=(steps, 3))):
+        walk = 0.9 * walk + 0.25 * step
+        actions[t] = np.clip(walk, (-1, 0, 0), 1)
+    return actions
+
+
+def seeing_row(folder: Path, quick: bool) -> Row:
+    """Reality through V, M and C on all cores, against reality alone on all cores."""
+    steps, rounds = (200, 2) if quick else (1000, 5)
+    return side_by_side(
+        f"CarRacing seen by V and M, driven by C, {CANDIDATES} x 2 episodes, {cores()} cores",
+        f"Gymnasium's CarRacing-v3 alone, {cores()} cores",
+        "frames/s",
+        _seeing(folder, steps),
+        _driving_everywhere(steps),
+        rounds=rounds,
+        target=15.0,
+    )
+
+
+def _seeing(folder: Path, steps: int) -> Work:
+    bundle = Bundle.load(untrained(CAR_RACING, folder / "seeing"))
+    generator = numpy_generator(0, "seeing")
+    parameters = generator.normal(0, 0.01, (CANDIDATES, bundle.controller.num_parameters))
+    parameters[:, -3:] += CIRCLE
+    senses = ModelFiles.of_bundle(folder / "seeing")
+    workers = WorkersConfig(processes=cores())
+    evaluate = RealEvaluation(
+        bundle.world, senses, bundle.controller, workers, official=False, max_steps=steps
+    )
+    calls = count()
+
+    def work() -> float:
+        call = next(calls)
+        return float(evaluate(parameters, [2 * call, 2 * call + 1])[1].sum())
+
+    return work
+
+
+def _driving_everywhere(steps: int) -> Work:
+    calls = count()
+
+    def work() -> float:
+        call = next(calls)
+        jobs = [([(call * cores() + core, core)], steps) for core in range(cores())]
+        return float(sum(run_jobs(_official_job, jobs, WorkersConfig(processes=cores()))))
+
+    return work
+
+
+def _official_job(plan: Plan, steps: int) -> int:
+    env = gymnasium.make(THEIRS, disable_env_checker=True)
+    frames = drive(env, plan, steps)
+    env.close()
+    return frames
+
+
+@dataclass(frozen=True)
+class PictureDifference:
+    """Mean absolute difference of the two pictures as V gets them, in grey levels of 255."""
+
+    mean: float
+    worst_frame: float
+    frames: int
+    tracks: int
+
+
+def picture_difference(quick: bool) -> PictureDifference:
+    """Over 20 tracks: their whole first second, then every tenth frame."""
+    tracks, steps = 20, 80 if quick else 600
+    found = [d for track in range(tracks) for d in _differences(track, steps)]
+    return PictureDifference(float(np.mean(found)), max(found), len(found), tracks)
+
+
+def _differences(seed: int, steps: int) -> Iterator[float]:
+    ours, theirs = CarRacing(), Compared()
+    ours.reset(seed=seed)
+    theirs.reset(seed=seed)
+    for t, action in enumerate(smooth_actions(seed, steps)):
+        theirs.drawing = ours.drawing = t < official.FPS or t % 10 == 0
+        mine, other = ours.step(action), theirs.step(action)
+        if ours.drawing:
+            seen = [preprocess(CAR_RACING.world.config, step[0]) for step in (mine, other)]
+            yield float(np.abs(seen[0].astype(int) - seen[1]).mean())
+        if mine[2]:
+            break
+
+
+class Compared(official.CarRacing):
+    """Gymnasium's own, which draws only what is looked at."""
+
+    drawing = True
+
+    def draw(self) -> Any:
+        return super()._render("state_pixels")  # type: ignore[no-untyped-call]
+
+    def _render(self, mode: str) -> Any:
+        return super()._render(mode) if self.drawing else None  # type: ignore[no-untyped-call]
+
+
+gymnasium.register(id=COMPARED, entry_point=f"{__name__}:Compared", max_episode_steps=1000)
+
+
+def unequal_steps(quick: bool) -> tuple[int, int]:
+    """Steps of 50 episodes whose reward, end, info or motion differs by a bit; and all steps."""
+    steps = 200 if quick else 1000
+    equal = [same for seed in range(50) for same in _equalities(seed, steps)]
+    return equal.count(False), len(equal)
+
+
+def _equalities(seed: int, steps: int) -> Iterator[bool]:
+    ours, theirs = CarRacing(), Compared()
+    ours.drawing = theirs.drawing = False
+    ours.reset(seed=seed)
+    theirs.reset(seed=seed)
+    for action in smooth_actions(seed, steps):
+        mine, other = ours.step(action), theirs.step(action)
+        yield mine[1:] == other[1:] and _motion(ours) == _motion(theirs)
+        if other[2]:
+            break
+
+
+def _motion(env: Any) -> list[tuple[float, ...]]:
+    bodies = [env.car.hull, *env.car.wheels]
+    return [(*b.position, b.angle, *b.linearVelocity, b.angularVelocity) for b in bodies]
+
+
+@dataclass(frozen=True)
+class PairedReturns:
+    """The same agent on the same tracks, seeing our picture and seeing Gymnasium's."""
+
+    ours: Interval
+    theirs: Interval
+    difference: Interval
+    """Ours less theirs, track by track."""
+    tracks: int
+
+
+def paired_returns(
+    folder: Path, tracks: int = 100, first: int = 0, workers: WorkersConfig | None = None
+) -> PairedReturns:
+    """Plays a bundle on test tracks in our environment and in Gymnasium's.
+
+    Pictures that the agent doesn't look at, while an action is held, are not drawn.
+
+    Args:
+        folder: of the bundle, or of a run that has one.
+        tracks: how many.
+        first: number of the first in the test range.
+        workers: where they run; none: on all cores.
+    """
+    bundle, senses = Bundle.load(folder), ModelFiles.of_bundle(bundle_folder(folder))
+    seeds = environment_seeds("test", first, tracks)
+    parameters = bundle.parameters[None].double().numpy()
+    fixed = senses, bundle.controller, workers or WorkersConfig()
+    ours, theirs = (
+        RealEvaluation(_through(bundle.world, id_), *fixed, official=False)(parameters, seeds)[0][0]
+        for id_ in (OURS, f"{__name__}:{COMPARED}")
+    )
+    return PairedReturns(interval(ours), interval(theirs), interval(ours - theirs), tracks)
+
+
+def _through(world: World, id_: str) -> World:
+    """A world that is played in this environment."""
+    return replace(world, config=replace(world.config, training_id=id_))

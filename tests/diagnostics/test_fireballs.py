@@ -1,0 +1,111 @@
+"""Fireballs that are drawn by hand, and those of Doom itself."""
+
+import numpy as np
+import pytest
+
+from worldmodels.acting.policies import ExploreConfig
+from worldmodels.diagnostics.fireballs import (
+    Fireball,
+    Labelled,
+    fireballs_in,
+    has_labels,
+    label_frames,
+    recall_by_size,
+)
+from worldmodels.workers import WorkersConfig
+from worldmodels.world import EnvConfig, World
+
+WALL, FIRE = (50, 50, 200), (250, 200, 0)
+"""Brightness is that of red and green: 50 and 225."""
+HELD = ExploreConfig(policy="held", hold=(1, 30), vary_hold=True)
+
+
+def world(id_="VizdoomTakeCover-v1", **settings):
+    action = {"kind": "thirds", "low": (-1.0,), "high": (1.0,), "clip": (), "counts": ()}
+    return World(EnvConfig(id=id_, **settings), action, 35.0, {})
+
+
+def scene(*places, fire=FIRE):
+    """A frame and its mask, with a fireball in each (rows, columns)."""
+    frame, mask = np.full((64, 64, 3), WALL, np.uint8), np.zeros((64, 64), np.uint8)
+    for place in places:
+        frame[place], mask[place] = fire, 255
+    return frame, mask
+
+
+def found_in(frame, mask, reconstruction):
+    return fireballs_in(Labelled(frame[None], mask[None]), reconstruction[None])
+
+
+SMALL, LARGE = (slice(10, 12), slice(20, 22)), (slice(30, 38), slice(40, 45))
+
+
+def test_each_patch_is_a_fireball_with_its_contrast():
+    frame, mask = scene(SMALL, LARGE)
+    small, large = found_in(frame, mask, frame)
+    assert (small.pixels, large.pixels) == (4, 40)
+    assert small == Fireball(4, 175.0, 175.0)
+    assert small.recalled
+
+
+@pytest.mark.parametrize(
+    ("fire", "recalled"), [((145, 130, 0), True), ((130, 130, 0), False), (WALL, False)]
+)
+def test_half_of_the_contrast_counts_as_seen(fire, recalled):
+    frame, mask = scene(SMALL)
+    (one,) = found_in(frame, mask, scene(SMALL, fire=fire)[0])
+    assert one.reconstructed == sum(fire[:2]) / 2 - 50
+    assert one.recalled == recalled
+
+
+def test_blue_light_is_none():
+    frame, mask = scene(SMALL, fire=(50, 80, 255))  # 15 brighter than the wall
+    assert found_in(frame, mask, frame) == []
+
+
+def test_what_no_clear_wall_surrounds():
+    frame, mask = scene(SMALL)
+    mask[mask == 0] = 50  # half a fireball everywhere
+    assert found_in(frame, mask, frame) == []
+
+
+def test_recall_by_size():
+    fireballs = [Fireball(n, 100.0, 100.0 * seen) for n, seen in ((4, 0), (5, 1), (9, 0), (31, 1))]
+    report = recall_by_size(fireballs)
+    assert (report["count"], report["recall"]) == (4, 0.5)
+    assert [(size["pixels"], size["count"], size["recall"]) for size in report["sizes"]] == [
+        ("1 to 4", 1, 0.0),
+        ("5 to 9", 2, 0.5),
+        ("10 to 30", 0, None),
+        ("31 and more", 1, 1.0),
+    ]
+    assert recall_by_size([])["recall"] is None
+
+
+def test_which_worlds_have_labels():
+    assert has_labels(world())
+    assert has_labels(world("some.module:VizdoomBasic-v1"))
+    assert not has_labels(world("CarRacing-v3"))
+
+
+def test_dooms_own(tmp_path):
+    """Frames as V gets them, and the fireballs where they are: erased they are gone."""
+    pytest.importorskip("vizdoom")
+    settings = {
+        "kwargs": {"doom_skill": 4, "episode_start_time": 14, "episode_timeout": 300},
+        "screen": "screen",
+        "crop": (84, 148, 0, 320),
+        "action_repeat": 4,
+    }
+    seeds = [100_001_000, 100_001_001]
+    labelled = label_frames(world(**settings), HELD, seeds, WorkersConfig(processes=1))
+    again = label_frames(world(**settings), HELD, seeds, WorkersConfig(processes=1))
+    assert 0 < len(labelled.frames) < 2 * 300 / 4
+    np.testing.assert_array_equal(labelled.frames, again.frames)
+    seen = fireballs_in(labelled, labelled.frames)
+    assert recall_by_size(seen)["recall"] == 1
+    # of two pixels or three a faint one may be lost to the wall
+    assert len(seen) > 0.5 * len(labelled.frames)
+    walls = np.where(labelled.masks[..., None] > 0, 80, labelled.frames).astype(np.uint8)
+    assert recall_by_size(fireballs_in(labelled, walls))["recall"] < 0.1
+    assert list(tmp_path.iterdir()) == []

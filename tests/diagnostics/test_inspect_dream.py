@@ -1,0 +1,159 @@
+"""The inspection of a tiny run: its numbers, its figures, and what goes wrong with it."""
+
+import json
+import sys
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodels.artifacts import load_controller
+from worldmodels.diagnostics.inspection import Part
+from worldmodels.files import load_json, load_tensors, save_tensors
+
+M = ["episodes", "vae", "latents", "mdnrnn", "controller"]
+REWARD, TERMINATION = -2, -1
+"""Rows of M's last layer."""
+HORIZON = 12
+SMALL = {
+    "workers.processes": 1,
+    "inspect.windows": 20,
+    "inspect.samples": 4,
+    "inspect.starts": 12,
+    "inspect.dreams": 2,
+    "inspect.recorded_starts": 50,
+    "inspect.real_episodes": 3,
+    "inspect.dream_episodes": 8,
+    "inspect.fireball_episodes": 1,
+}
+FIGURES = {f"{part}.png" for part in get_args(Part)}
+
+
+@pytest.fixture
+def inspect(script):
+    """Runs the command; what inspection.json holds then."""
+
+    def run_it(run, *flags):
+        script("inspect_dream", run.folder, *(f"--{k}={v}" for k, v in SMALL.items()), *flags)
+        return load_json(run.folder / "inspection" / "inspection.json")
+
+    return run_it
+
+
+@pytest.fixture
+def run(smoke_copy):
+    """A run with three controllers to be ranked."""
+    run = smoke_copy(*M)
+    best = load_controller(run).parameters["best"]
+    means = torch.stack([best, -best, torch.zeros_like(best)])
+    tensors = {"means": means, "generations": torch.tensor([2, 4, 6])}
+    save_tensors(run.folder / "controllers" / "seed0.safetensors", tensors)
+    return run
+
+
+def dies(run, *, after_one_step):
+    """An M that pays 1 a step, as CartPole does, and ends every dream at once or none ever."""
+    path = run.mdnrnn / "mdnrnn.safetensors"
+    tensors, metadata = load_tensors(path)
+    tensors["head.weight"][[REWARD, TERMINATION]] = 0.0
+    tensors["head.bias"][REWARD] = np.log1p(1.0)  # symlog
+    tensors["head.bias"][TERMINATION] = 20.0 if after_one_step else -20.0
+    save_tensors(path, tensors, metadata)
+
+
+def test_a_whole_inspection(inspect, run, capsys):
+    report = inspect(run)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == f"{run.folder / 'inspection'} holds inspection.json and the figures"
+    assert {path.name for path in (run.folder / "inspection").iterdir()} >= FIGURES
+    assert report["reconstruction"]["latents"] == 8
+    assert 0 < report["reconstruction"]["moving_share"] < 0.2  # cart and pole
+    assert report["reconstruction"]["fireballs"] is None
+    assert any(line.startswith("V: ") and "of 8 latents active" in line for line in said)
+    rows = report["likelihood"]
+    assert [row["horizon"] for row in rows] == [1, 5, 15, 50]
+    assert all(row["windows"] + row["left_out"] == 20 for row in rows)
+    assert (rows[3]["windows"], rows[3]["nll"]) == (0, None)
+    assert report["termination"]["positive_weight"] == 10
+    assert (
+        report["termination"]["raw"]["predicted"] > report["termination"]["corrected"]["predicted"]
+    )
+    assert np.mean(report["pit"]["histogram"]) == pytest.approx(1)
+    assert set(report["survival"]["policies"]) == {"random", "explorer", "controller"}
+    assert report["survival"]["starts"] + report["survival"]["left_out"] == 12
+    assert report["survival"]["horizon"] == HORIZON
+    assert report["ranking"]["controllers"] == 3
+    assert [one["generation"] for one in report["ranking"]["candidates"]] == [2, 4, 6]
+    assert all("inspect_dream" in made["command"] for made in report["conditions"].values())
+    ends = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert any(line["stage"] == "inspect_dream" and line.get("event") == "end" for line in ends)
+
+
+@pytest.mark.parametrize("after_one_step", [True, False])
+def test_a_dream_that_ends_otherwise_than_reality(inspect, smoke_copy, capsys, after_one_step):
+    run = smoke_copy("episodes", "vae", "latents", "mdnrnn")
+    dies(run, after_one_step=after_one_step)
+    report = inspect(run, "--inspect.parts=[survival,recorded]")
+    for row in (report["recorded"], *report["survival"]["policies"].values()):
+        alive = [1.0] + [0.0 if after_one_step else 1.0] * HORIZON
+        assert [x for x in row["curves"]["dream"] if x is not None] == pytest.approx(alive)
+        assert row["returns"]["dream"] == pytest.approx(row["survival"]["dream"], rel=1e-3)
+        assert row["returns"]["real"] == pytest.approx(row["survival"]["real"])
+        assert (row["survival"]["ratio"] < 1) == after_one_step
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("looks wrong")]
+    assert "the collecting policy's survival in the dream" in line
+    assert ("below -0.15" if after_one_step else "above 0.15") in line
+    assert "controller" not in report["survival"]["policies"]
+
+
+def test_parts_are_added_and_measured_controllers_kept(inspect, run, monkeypatch):
+    first = inspect(run, "--inspect.parts=[ranking]")
+    assert "pit" not in first
+    monkeypatch.setattr("worldmodels.acting.evaluate.run_jobs", None)  # nothing is measured again
+    both = inspect(run, "--inspect.parts=[pit,ranking]")
+    assert both["ranking"] == first["ranking"]
+    assert both["pit"]["steps"] > 0
+
+
+def test_another_m_is_measured_anew(inspect, run):
+    inspect(run, "--inspect.parts=[pit]")
+    dies(run, after_one_step=False)
+    (run.controller / "controller.safetensors").unlink()
+    assert "pit" not in inspect(run, "--inspect.parts=[likelihood]")
+
+
+def test_what_is_not_there_is_left_out(inspect, smoke_copy, capsys):
+    run = smoke_copy("vae", "latents", "mdnrnn")
+    report = inspect(run, "--inspect.parts=[reconstruction,survival,ranking]")
+    assert report["reconstruction"] is None
+    assert report["survival"] is None
+    assert report["ranking"] is None
+    assert "no recorded moment could be replayed" in capsys.readouterr().out
+
+
+def test_without_matplotlib_the_numbers_are_there(inspect, smoke_copy, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    run = smoke_copy("vae", "latents", "mdnrnn")
+    assert inspect(run, "--inspect.parts=[pit]")["pit"]["steps"] > 0
+    assert "pip install worldmodels-dream[figures]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--inspect.starts=3"], "no run is named"),
+        (["nothing"], "nothing/config.yaml is missing"),
+        (["{run}", "--inspect.samples=0"], "inspect.samples is 0: it must be at least 1"),
+        (["{run}", "--inspect.sample=3"], "did you mean inspect.samples?"),
+        (["{run}", "--inspect.parts=[dreams]"], "inspect.parts"),
+        (["{run}"], "mdnrnn.safetensors is missing: run `scripts/train_mdnrnn.py` first"),
+    ],
+)
+def test_mistakes_are_one_line_and_code_2(script, smoke_copy, capsys, flags, message):
+    run = smoke_copy("vae", "latents")
+    with pytest.raises(SystemExit, match="2"):
+        script("inspect_dream", *(flag.format(run=run.folder) for flag in flags))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line

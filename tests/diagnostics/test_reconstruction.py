@@ -1,0 +1,97 @@
+"""What V keeps of frames: numbers by hand, and a picture of them."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from worldmodels.data.dataset import FrameBatch
+from worldmodels.data.episode import Episode
+from worldmodels.diagnostics.reconstruction import (
+    SCALE,
+    reconstructed,
+    save_picture,
+    see,
+    some_frames,
+)
+from worldmodels.models.vae import VAE, VAEConfig
+
+WHITE = 255
+
+
+class Grey(VAE):
+    """A V that answers everything with one grey, and whose first two latents alone are active."""
+
+    def encode(self, images):
+        mu = torch.zeros(len(images), self.config.latent_size)
+        mu[:, :2] = torch.tensor([1.0, 2.0])
+        return mu, torch.zeros_like(mu)
+
+    def decode(self, z):
+        return torch.full((len(z), 3, 64, 64), 0.5)
+
+
+@pytest.fixture
+def grey():
+    return Grey(VAEConfig(latent_size=5, width=1))
+
+
+def white(count):
+    return torch.full((count, 64, 64, 3), WHITE, dtype=torch.uint8)
+
+
+def test_numbers_by_hand(grey):
+    frames, medians = white(2), white(2)
+    frames[0, 0, 0] = torch.tensor([0, 51, WHITE], dtype=torch.uint8)
+    sight = see(grey, FrameBatch(frames, medians))
+    assert (sight.frames, sight.latents, sight.active) == (2, 5, 2)
+    assert sight.kl == pytest.approx(0.5 + 2.0)  # mu² / 2
+    assert sight.error == pytest.approx(0.25 - (0.25 - 0.09) / (2 * 64 * 64 * 3))
+    assert sight.moving_share == pytest.approx(1 / (2 * 64 * 64))
+    assert sight.moving_error == pytest.approx((0.25 + 0.09 + 0.25) / 3)
+    assert sight.median_error == pytest.approx((1.0 + 0.64) / 3)
+
+
+def test_batches_make_no_difference(grey, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    frames, medians = (
+        torch.randint(256, (7, 64, 64, 3), generator=generator).byte() for _ in range(2)
+    )
+    whole = see(grey, FrameBatch(frames, medians))
+    monkeypatch.setattr("worldmodels.diagnostics.reconstruction.BATCH", 3)
+    parts = see(grey, FrameBatch(frames, medians))
+    assert vars(parts) == pytest.approx(vars(whole))
+
+
+def test_where_nothing_moves(grey):
+    sight = see(grey, FrameBatch(white(1), white(1)))
+    assert sight.moving_share == 0
+    assert np.isnan(sight.moving_error)
+    assert np.isnan(sight.median_error)
+
+
+def test_some_frames_of_each_episode(tmp_path):
+    paths = [tmp_path / f"00_00000{i}.npz" for i in range(2)]
+    for level, path in enumerate(paths):
+        frames = np.full((45, 64, 64, 3), level, np.uint8)
+        frames[:, 0, 0, 0] = np.arange(45)
+        numbers, flags = np.zeros(44, np.float32), np.zeros(44, bool)
+        Episode(frames, numbers[:, None], numbers, numbers, flags, flags).save(path)
+    some = some_frames(paths, each=20)
+    assert some.frames.shape == some.medians.shape == (30, 64, 64, 3)
+    assert some.frames[:15, 0, 0, 0].tolist() == list(range(0, 45, 3))
+    assert (some.medians[:, 1, 1, 1] == torch.arange(2).repeat_interleave(15)).all()
+    assert len(some_frames(paths, each=1).frames) == 2
+
+
+def test_frames_above_what_is_kept(grey, tmp_path):
+    frames = np.zeros((9, 64, 64, 3), np.uint8)
+    frames[8] = (WHITE, 0, 0)
+    save_picture(tmp_path / "a" / "eyes.png", frames, reconstructed(grey, frames))
+    picture = cv2.imread(str(tmp_path / "a" / "eyes.png"))[:, :, ::-1]
+    row = picture.shape[0] // 2
+    middle = SCALE * 32
+    assert (picture[row + middle, middle] == (WHITE, 0, 0)).all()  # the ninth opens a second row
+    assert (picture[row + middle + SCALE * 64, middle] == 128).all()
+    assert (picture[row + middle + SCALE * 64, -middle] == 0).all()  # and is alone there
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["eyes.png"]

@@ -1,0 +1,99 @@
+"""CMA-ES: finds optima, resumes to the bit, and leaves numpy's global generator alone."""
+
+import numpy as np
+import pytest
+
+from worldmodels.errors import InputError
+from worldmodels.stages.cmaes import CMAES, CMAConfig
+
+TARGET = np.array([1.0, -2.0, 0.5, 3.0])
+
+
+def hill(candidates):
+    """Highest, at 7, on TARGET; steep along one diagonal."""
+    away = candidates - TARGET
+    return 7 - (away**2).sum(1) - 20 * (away[:, 0] + away[:, 1]) ** 2
+
+
+def evolve(es, generations, returns=hill):
+    for _ in range(generations):
+        es.tell(returns(es.ask()))
+    return es
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_finds_the_optimum(covariance):
+    config = CMAConfig(population_size=12, sigma0=1.0, covariance=covariance)
+    es = evolve(CMAES(config, np.zeros(4), seed=0), 250)
+    np.testing.assert_allclose(es.mean, TARGET, atol=1e-2)
+    assert es.sigma < 0.1
+
+
+@pytest.mark.parametrize(("size", "same"), [(4, "full"), (101, "diagonal")])
+def test_auto_is_full_for_few_parameters(size, same):
+    means = []
+    for covariance in ("auto", same):
+        config = CMAConfig(population_size=12, covariance=covariance)
+        es = CMAES(config, np.zeros(size), seed=0)
+        means.append(evolve(es, 4, lambda candidates: -(candidates[:, :4] ** 2).sum(1)).mean)
+    np.testing.assert_array_equal(*means)
+
+
+def test_asks_for_a_population_about_the_mean():
+    config = CMAConfig(population_size=400, sigma0=0.3)
+    candidates = CMAES(config, TARGET, seed=1).ask()
+    assert candidates.shape == (400, 4)
+    np.testing.assert_allclose(candidates.mean(0), TARGET, atol=0.08)
+    np.testing.assert_allclose(candidates.std(0), 0.3, atol=0.06)
+
+
+def test_resumes_to_the_bit():
+    config = CMAConfig(population_size=8)
+    undisturbed = evolve(CMAES(config, np.zeros(4), seed=2), 12)
+    saved = evolve(CMAES(config, np.zeros(4), seed=2), 5).to_bytes()
+    np.random.seed(99)  # noqa: NPY002  (whatever the process has drawn)
+    resumed = evolve(CMAES.from_bytes(saved), 7)
+    np.testing.assert_array_equal(resumed.mean, undisturbed.mean)
+    np.testing.assert_array_equal(resumed.ask(), undisturbed.ask())
+
+
+def test_follows_its_seed_alone():
+    first, again, other = (CMAES(CMAConfig(), np.zeros(3), seed).ask() for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
+
+
+def test_what_is_not_finite_ranks_last():
+    """Only ranks count, so it must be as if the worst had been told."""
+    bad = [np.nan, np.inf, -np.inf]
+
+    def spoilt(candidates):
+        return np.r_[bad, hill(candidates[3:])]
+
+    def poor(candidates):
+        return np.r_[[-1e9] * 3, hill(candidates[3:])]
+
+    config = CMAConfig(population_size=10)
+    ours, theirs = (evolve(CMAES(config, np.zeros(4), 0), 5, f) for f in (spoilt, poor))
+    np.testing.assert_array_equal(ours.mean, theirs.mean)
+    hopeless = evolve(CMAES(config, np.zeros(4), 0), 3, lambda c: np.full(len(c), np.nan))
+    assert np.isfinite(hopeless.mean).all()
+
+
+def test_numpys_global_generator_is_untouched():
+    np.random.seed(5)  # noqa: NPY002
+    before = np.random.get_state()  # noqa: NPY002
+    es = evolve(CMAES(CMAConfig(population_size=6), np.zeros(4), seed=0), 4)
+    evolve(CMAES.from_bytes(es.to_bytes()), 2)
+    after = np.random.get_state()  # noqa: NPY002
+    assert before[2:] == after[2:]
+    np.testing.assert_array_equal(before[1], after[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [({"population_size": 3}, "population_size"), ({"sigma0": 0.0}, "sigma0")],
+)
+def test_wrong_settings_are_named(settings, field):
+    with pytest.raises(InputError, match=rf"cma\.{field}"):
+        CMAES(CMAConfig(**settings), np.zeros(2), seed=0)

@@ -1,0 +1,179 @@
+"""Bundles and checkpoints rebuild themselves; what is broken is named in one line."""
+
+import json
+from dataclasses import asdict
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import worldmodels
+from worldmodels.artifacts import (
+    SHIPPED,
+    Bundle,
+    bundle_folder,
+    check_latents,
+    load_mdnrnn,
+    load_vae,
+    load_world,
+    save_model,
+)
+from worldmodels.envs.take_cover import make_doom
+from worldmodels.errors import InputError
+from worldmodels.files import file_hash, save_json
+
+FILES = ["bundle.json", "weights.safetensors", "starts.safetensors"]
+
+
+def weights_of(bundle):
+    models = {**bundle.vae.state_dict(), **bundle.mdnrnn.state_dict()}
+    return {**models, "c": bundle.parameters, **bundle.starts.tensors()}
+
+
+def assert_refused(call, *names):
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(name in message for name in names), message
+
+
+def test_a_saved_bundle_comes_back(tiny_bundle, tmp_path):
+    bundle = Bundle.load(tiny_bundle)
+    bundle.about["seed"] = 3
+    bundle.save(tmp_path / "copy")
+    again = Bundle.load(tmp_path / "copy")
+    assert again.world == bundle.world
+    assert again.actions == bundle.actions
+    assert again.controller.config == bundle.controller.config
+    assert again.dream == bundle.dream
+    assert again.about == {"seed": 3}
+    before, after = weights_of(bundle), weights_of(again)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert "seed: 3" in (tmp_path / "copy" / "README.md").read_text()
+
+
+def test_weights_are_halves_on_disk_and_singles_in_memory(tiny_bundle):
+    for name in FILES[1:]:
+        with safe_open(tiny_bundle / name, framework="pt") as file:
+            assert {file.get_tensor(key).dtype for key in file.keys()} == {torch.float16}  # noqa: SIM118
+    assert {tensor.dtype for tensor in weights_of(Bundle.load(tiny_bundle)).values()} == {
+        torch.float32
+    }
+
+
+def test_saving_twice_gives_equal_bytes(tiny_bundle, tmp_path):
+    bundle = Bundle.load(tiny_bundle)
+    for name in ("a", "b"):
+        bundle.save(tmp_path / name)
+    for name in (*FILES, "README.md"):
+        data = (tmp_path / "a" / name).read_bytes()
+        assert data == (tmp_path / "b" / name).read_bytes()
+        assert data == (tiny_bundle / name).read_bytes()  # read back and written again
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.98])
+def test_a_truncated_file_is_named(tiny_bundle, name, share):
+    data = (tiny_bundle / name).read_bytes()
+    (tiny_bundle / name).write_bytes(data[: int(share * len(data))])
+    assert_refused(lambda: Bundle.load(tiny_bundle), name)
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_a_missing_or_foreign_file_is_named(tiny_bundle, name):
+    other = next(file for file in FILES[1:] if file != name)
+    (tiny_bundle / name).write_bytes((tiny_bundle / other).read_bytes())
+    assert_refused(lambda: Bundle.load(tiny_bundle), str(tiny_bundle / name))
+    (tiny_bundle / name).unlink()
+    assert_refused(lambda: Bundle.load(tiny_bundle), name, "missing")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"format": 99}, "format"),
+        ({"vae": {"latent_size": 4, "depth": 3}}, "vae"),
+        ({"vae": {"latent_size": 5, "width": 2}}, "weights"),
+        ({"controller": {"inputs": "z"}}, "controller"),
+        ({"world": {}}, "config"),
+        ({"world": None}, "world"),
+        ({"dream": None}, "dream"),
+        ({"about": ...}, "about"),
+        ({"mdnrnn": ...}, "mdnrnn"),
+    ],
+)
+def test_a_foreign_description_is_named(tiny_bundle, change, named):
+    path = tiny_bundle / "bundle.json"
+    description = {**json.loads(path.read_text()), **change}
+    kept = {name: value for name, value in description.items() if value is not ...}
+    path.write_text(json.dumps(kept))
+    assert_refused(lambda: Bundle.load(tiny_bundle), str(tiny_bundle), named)
+
+
+def test_any_json_is_no_bundle(tiny_bundle):
+    (tiny_bundle / "bundle.json").write_text("[1, 2]")
+    assert_refused(lambda: Bundle.load(tiny_bundle), "bundle.json")
+
+
+def test_no_bundle_at_all(tmp_path):
+    assert_refused(lambda: bundle_folder(tmp_path / "nothing"), "nothing is no bundle")
+
+
+def test_checkpoints_rebuild_their_model(tiny_bundle, tmp_path):
+    bundle = Bundle.load(tiny_bundle)
+    vae, mdnrnn = tmp_path / "v.safetensors", tmp_path / "m.safetensors"
+    save_model(vae, bundle.vae, {"vae": asdict(bundle.vae.config)})
+    about = {
+        "mdnrnn": asdict(bundle.mdnrnn.config),
+        "heads": asdict(bundle.mdnrnn.heads),
+        "latent_size": bundle.mdnrnn.latent_size,
+        "action_size": bundle.mdnrnn.action_size,
+    }
+    save_model(mdnrnn, bundle.mdnrnn, about)
+    for read, model in ((load_vae(vae), bundle.vae), (load_mdnrnn(mdnrnn), bundle.mdnrnn)):
+        assert read.config == model.config
+        states = read.state_dict(), model.state_dict()
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+        assert not read.training
+    assert_refused(lambda: load_vae(mdnrnn), "m.safetensors", "scripts/train_vae.py")
+    assert_refused(lambda: load_mdnrnn(vae), "v.safetensors", "scripts/train_mdnrnn.py")
+    vae.write_bytes(vae.read_bytes()[:-1])
+    assert_refused(lambda: load_vae(vae), "v.safetensors")
+    assert_refused(lambda: load_vae(tmp_path / "none.safetensors"), "none.safetensors", "missing")
+
+
+def test_earlier_stages_must_have_run(tmp_run):
+    assert_refused(lambda: load_world(tmp_run), "world.json", "scripts/collect.py")
+    assert_refused(lambda: check_latents(tmp_run), "index.json", "scripts/encode.py")
+
+
+def test_latents_of_another_v_are_refused(tmp_run):
+    v = tmp_run.vae / "vae.safetensors"
+    v.parent.mkdir(parents=True)
+    v.write_bytes(b"one")
+    save_json(tmp_run.latents / "index.json", {"vae": file_hash(v), "hash": "abc"})
+    assert check_latents(tmp_run) == "abc"
+    v.write_bytes(b"another")
+    assert_refused(lambda: check_latents(tmp_run), "another V", "scripts/encode.py")
+
+
+@pytest.mark.parametrize("name", sorted(folder.name for folder in SHIPPED.glob("*")))
+def test_shipped_bundles_are_small_and_play(name):
+    size = sum(path.stat().st_size for path in (SHIPPED / name).iterdir())
+    assert size <= 16e6
+    agent = worldmodels.load(name)
+    config = Bundle.load(name).world.config
+    real = make_doom if config.id.startswith("Vizdoom") else gymnasium.make
+    env = real(config.id, **config.kwargs)
+    observation, over, seen = env.reset(seed=0)[0], False, []
+    while not over and len(seen) < 400:
+        seen.append(np.array(agent.act(observation)).tolist())
+        observation, _, terminated, truncated, _ = env.step(seen[-1])
+        over = terminated or truncated
+    env.close()
+    assert len({str(action) for action in seen}) > 1, "it does not look at what it sees"
+    card = (SHIPPED / name / "README.md").read_text()
+    assert all(word in card for word in ("seed", "command", "licence", "score"))

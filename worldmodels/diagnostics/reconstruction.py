@@ -1,0 +1,156 @@
+"""V's reconstruction: what it keeps of recorded frames, above all where something moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from worldmodels.acting.policies import ExploreConfig
+from worldmodels.data.dataset import FrameBatch, median_image
+from worldmodels.data.episode import Episode
+from worldmodels.diagnostics.fireballs import fireballs_in, has_labels, label_frames, recall_by_size
+from worldmodels.files import replacing
+from worldmodels.models.vae import VAE, frames_of, images_of, kl_divergence, moving
+from worldmodels.run import say
+from worldmodels.workers import WorkersConfig
+from worldmodels.world import World
+
+FRAMES = 4000
+"""Recorded frames that are looked at."""
+ACTIVE = 0.1
+"""Nats of KL from which on a latent counts as active."""
+BATCH = 256
+SHOWN, ACROSS, SCALE, GAP = 32, 8, 3, 2
+"""Frames of the picture, in rows of so many, enlarged; pixels between the pairs."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How well V sees some frames; z is mu. Errors are mean squares of numbers in [0, 1]."""
+
+    frames: int
+    latents: int
+    active: int
+    """Latents with a mean KL above 0.1 nats."""
+    kl: float
+    """Nats, of all latents."""
+    error: float
+    """Everywhere."""
+    moving_share: float
+    """Pixels that differ from the median image of their episode, see `models.vae.moving`."""
+    moving_error: float
+    """There; NaN: nothing moves."""
+    median_error: float
+    """There, of the median image itself: what a V without an eye for them would reach."""
+
+
+@torch.inference_mode()
+def see(vae: VAE, batch: FrameBatch) -> Sight:
+    """Measures V on frames, whose median images are given.
+
+    Args:
+        vae: V.
+        batch: frames with `medians`.
+    """
+    assert batch.medians is not None
+    kl, sums = torch.zeros(vae.config.latent_size), torch.zeros(4, dtype=torch.float64)
+    for frames, medians in zip(batch.frames.split(BATCH), batch.medians.split(BATCH), strict=True):
+        images = images_of(frames)
+        mu, logvar = vae.encode(images)
+        kl += kl_divergence(mu, logvar).sum(dim=0)
+        there = moving(frames, medians)[:, None]
+        error = (vae.decode(mu) - images).square()
+        of_median = (images_of(medians) - images).square()
+        parts = error.sum(), (error * there).sum(), (of_median * there).sum(), there.sum()
+        sums += torch.stack(parts).double()
+    count, (error_sum, there_sum, median_sum, pixels) = len(batch.frames), sums.tolist()
+    kl, numbers = kl / count, 3 * pixels if pixels else np.nan
+    return Sight(
+        frames=count,
+        latents=len(kl),
+        active=int((kl > ACTIVE).sum()),
+        kl=float(kl.sum()),
+        error=error_sum / batch.frames.numel(),
+        moving_share=3 * pixels / batch.frames.numel(),
+        moving_error=there_sum / numbers,
+        median_error=median_sum / numbers,
+    )
+
+
+def some_frames(files: Sequence[Path], each: int) -> FrameBatch:
+    """A few frames of each episode, evenly spaced, and the episodes' median images."""
+    frames, medians = [], []
+    for path in files:
+        episode = Episode.load(path).frames
+        frames.append(episode[:: -(-len(episode) // each)])
+        medians.append(median_image(episode)[None].repeat(len(frames[-1]), 0))
+    return FrameBatch(*(torch.from_numpy(np.concatenate(parts)) for parts in (frames, medians)))
+
+
+@torch.inference_mode()
+def reconstructed(
+    vae: VAE, frames: UInt8[np.ndarray, "N 64 64 3"]
+) -> UInt8[np.ndarray, "N 64 64 3"]:
+    """What V keeps of frames; z is mu."""
+    parts = torch.from_numpy(frames).split(BATCH)
+    pictures = [frames_of(vae.decode(vae.encode(images_of(part))[0])) for part in parts]
+    return torch.cat(pictures).numpy()
+
+
+def measure_reconstruction(
+    vae: VAE,
+    world: World,
+    files: Sequence[Path],
+    explore: ExploreConfig,
+    seeds: Sequence[int],
+    workers: WorkersConfig,
+    folder: Path,
+) -> dict[str, Any]:
+    """V's reconstruction as inspection.json holds it; writes reconstruction.png.
+
+    Args:
+        vae: V.
+        world: where ViZDoom labels what it draws, fireballs are counted too.
+        files: recorded episodes.
+        explore: drives the episodes that are labelled.
+        seeds: of these.
+        workers: where they are played.
+        folder: for the picture.
+    """
+    recorded = some_frames(files, max(1, FRAMES // len(files)))
+    report: dict[str, Any] = {**asdict(see(vae, recorded)), "fireballs": None}
+    shown = recorded.frames.numpy()
+    if has_labels(world):
+        labelled = label_frames(world, explore, seeds, workers)
+        if len(labelled.frames):
+            shown = labelled.frames
+            found = fireballs_in(labelled, reconstructed(vae, shown))
+            report["fireballs"] = {"episodes": len(seeds), **recall_by_size(found)}
+        else:
+            say("no fireball was seen: V's recall of them is not measured")
+    some = shown[np.linspace(0, len(shown) - 1, min(SHOWN, len(shown))).astype(int)]
+    save_picture(folder / "reconstruction.png", some, reconstructed(vae, some))
+    return report
+
+
+def save_picture(
+    path: Path,
+    above: UInt8[np.ndarray, "N 64 64 3"],
+    below: UInt8[np.ndarray, "N 64 64 3"],
+) -> None:
+    """A PNG of frames in rows, each above its counterpart."""
+    missing = -len(above) % ACROSS
+    pairs = np.concatenate([above, below], axis=1)
+    pairs = np.pad(pairs, ((0, missing), (0, GAP), (0, GAP), (0, 0)))
+    rows = [np.hstack(list(pairs[i : i + ACROSS])) for i in range(0, len(pairs), ACROSS)]
+    large = np.vstack(rows).repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+    _, data = cv2.imencode(".png", cv2.cvtColor(large, cv2.COLOR_RGB2BGR))
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())

@@ -1,0 +1,150 @@
+"""An LSTM over whole sequences with products in bfloat16; its cells stay float32.
+
+Time comes first here, (T, B, ...), so that a step is one run of memory. The operand of step t is
+[h x 1 0...]: the state before it, its input, and a 1 whose weight is zero: the bias is added in
+float32, and its gradient is a column of the weight's. The zeros fill up a multiple of 32.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, no_type_check
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from worldmodels.kernels.fastmath import kernel, narrowed, sigmoid, tanh, widened
+from worldmodels.kernels.patches import bits
+
+MULTIPLE = 32
+"""Products whose inner size is one of these are up to a quarter faster."""
+
+
+class LSTM(torch.autograd.Function):
+    """All h from a first state, or from zeros; gradients once for each pass.
+
+    i, f, g, o = W [h x] + b;  c' = σ(f) c + σ(i) tanh(g);  h' = σ(o) tanh(c').
+
+    `rows` says how many first rows are still computed at each step, never more than before; the
+    h of the others is zero.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Float[Tensor, "T B I"],
+        weight_x: Float[Tensor, "gates I"],
+        weight_h: Float[Tensor, "gates H"],
+        bias: Float[Tensor, " gates"],
+        rows: Sequence[int],
+        first_h: Float[Tensor, "B H"] | None = None,
+        first_c: Float[Tensor, "B H"] | None = None,
+    ) -> Float[Tensor, "T B H"]:
+        (steps, batch, ctx.inputs), hidden = inputs.shape, weight_h.shape[1]
+        operands, weight = _operands(inputs, hidden), _weight(weight_h, weight_x)
+        gates = torch.zeros(steps, batch, 4 * hidden, dtype=torch.bfloat16)
+        cells = torch.zeros(steps + 1, batch, hidden)
+        if first_h is not None and first_c is not None:
+            operands[0, :, :hidden], cells[0] = first_h, first_c
+        arrays = bits(gates), bits(bias), bits(cells), bits(operands)
+        step = stepping(hidden)
+        for t, n in enumerate(rows):
+            torch.mm(operands[t, :n], weight.T, out=gates[t, :n])
+            step(t, n, *arrays)
+        ctx.rows = rows
+        ctx.save_for_backward(operands, gates, cells, weight_x, weight_h, bias)
+        return operands[1:, :, :hidden]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        # `gates` is overwritten: a second pass back would need another one forwards
+        operands, gates, cells, weight_x, weight_h, bias = ctx.saved_tensors
+        hidden, weight = weight_h.shape[1], weight_h.bfloat16()
+        inner, to_cells = torch.zeros_like(slope[0]).contiguous(), torch.zeros_like(cells[0])
+        arrays = bits(gates), bits(bias), bits(cells), bits(slope.contiguous())
+        step_back, later = stepping_back(hidden), (bits(inner), bits(to_cells))
+        for t, n in reversed(list(enumerate(ctx.rows))):
+            step_back(t, n, *arrays, *later)
+            torch.mm(gates[t, :n], weight, out=inner[:n])
+        reached = torch.arange(gates.shape[1]) < torch.tensor(ctx.rows)[:, None]
+        to_weight = (gates[reached].T @ operands[:-1][reached]).float()
+        to_h, to_x, to_bias, _ = to_weight.tensor_split(
+            [hidden, hidden + ctx.inputs, hidden + ctx.inputs + 1], dim=1
+        )
+        to_inputs = (gates @ weight_x.bfloat16()).float() if ctx.needs_input_grad[0] else None
+        to_first = (inner.float(), to_cells) if any(ctx.needs_input_grad[5:]) else (None, None)
+        return to_inputs, to_x, to_h, to_bias.squeeze(1), None, *to_first
+
+
+def _operands(inputs: Tensor, hidden: int) -> Tensor:
+    """Of all steps and one more; h is zero where it isn't known yet."""
+    steps, batch, size = inputs.shape
+    width = (hidden + size) // MULTIPLE * MULTIPLE + MULTIPLE
+    operands = torch.zeros(steps + 1, batch, width, dtype=torch.bfloat16)
+    operands[:-1, :, hidden : hidden + size] = inputs
+    operands[:-1, :, hidden + size] = 1
+    return operands
+
+
+def _weight(weight_h: Tensor, weight_x: Tensor) -> Tensor:
+    """As wide as the operands."""
+    weight = torch.cat([weight_h, weight_x], 1).bfloat16()
+    return functional.pad(weight, (0, MULTIPLE - weight.shape[1] % MULTIPLE))
+
+
+Kernel = Callable[..., Any]
+
+
+@functools.lru_cache
+def stepping(H: int) -> Kernel:
+    """One step forwards, of the first rows."""
+
+    @kernel
+    @no_type_check
+    def step(t, rows, gates, bias, cells, states):
+        """c[t+1] = σ(f) c[t] + σ(i) tanh(g), h[t+1] = σ(o) tanh(c[t+1])."""
+        for row in range(rows):
+            for j in range(H):
+                i = sigmoid(widened(gates[t, row, j]) + bias[j])
+                f = sigmoid(widened(gates[t, row, H + j]) + bias[H + j])
+                g = tanh(widened(gates[t, row, 2 * H + j]) + bias[2 * H + j])
+                o = sigmoid(widened(gates[t, row, 3 * H + j]) + bias[3 * H + j])
+                cell = f * cells[t, row, j] + i * g
+                cells[t + 1, row, j] = cell
+                states[t + 1, row, j] = narrowed(o * tanh(cell), states)
+
+    return step
+
+
+@functools.lru_cache
+def stepping_back(H: int) -> Kernel:
+    """One step backwards, of the first rows."""
+
+    @kernel
+    @no_type_check
+    def step_back(t, rows, gates, bias, cells, outer, inner, to_cells):
+        """The gradient of step t's gates, in their place; and of c[t], in that of c[t+1].
+
+        h[t+1] gets `outer` from what is made of it, and `inner` from the next step.
+        """
+        for row in range(rows):
+            for j in range(H):
+                i = sigmoid(widened(gates[t, row, j]) + bias[j])
+                f = sigmoid(widened(gates[t, row, H + j]) + bias[H + j])
+                g = tanh(widened(gates[t, row, 2 * H + j]) + bias[2 * H + j])
+                o = sigmoid(widened(gates[t, row, 3 * H + j]) + bias[3 * H + j])
+                bent = tanh(cells[t + 1, row, j])
+                to_h = widened(outer[t, row, j]) + widened(inner[row, j])
+                to_c = to_cells[row, j] + to_h * o * (1 - bent * bent)
+                gates[t, row, j] = narrowed(to_c * g * i * (1 - i), gates)
+                gates[t, row, H + j] = narrowed(to_c * cells[t, row, j] * f * (1 - f), gates)
+                gates[t, row, 2 * H + j] = narrowed(to_c * i * (1 - g * g), gates)
+                gates[t, row, 3 * H + j] = narrowed(to_h * bent * o * (1 - o), gates)
+                to_cells[row, j] = to_c * f
+
+    return step_back
