@@ -146,6 +146,9 @@ def test_wrong_seeds_masks_and_modes_are_refused(make):
     env = make()
     with pytest.raises(ValueError, match="3 seeds for 2"):
         env.reset(seed=[1, 2, 3])
+    for seeds in (-1, [0, -1]):
+        with pytest.raises(InputError, match="is not a whole number from 0"):
+            env.reset(seed=seeds)
     for mask in (np.ones(3, bool), np.ones(2)):
         with pytest.raises(ValueError, match="reset_mask"):
             env.reset(options={"reset_mask": mask})

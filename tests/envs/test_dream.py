@@ -48,6 +48,53 @@ def some_starts(window=4, count=5):
     return Starts(mu, actions, torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0])[:count])
 
 
+ENGINES = ["reference", "float32", "bfloat16"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (np.zeros((1, 2), np.float32), r"\(1, 2\).*64 lanes.*\(64, 2\)"),
+        (np.zeros((80, 2), np.float32), r"\(80, 2\).*\(64, 2\)"),
+        (np.zeros((64, 3)), r"\(64, 3\).*\(64, 2\)"),
+        (np.zeros(2), r"\(2,\)"),
+        (np.zeros((64, 2), complex), "complex128.*real numbers"),
+        (np.full((64, 2), "left"), "real numbers"),
+        (np.full((64, 2), np.nan), "lane 0 is .*nan.*finite"),
+        (np.full((64, 2), 1e300), "finite"),
+    ],
+)
+def test_actions_that_do_not_fit_are_refused_before_a_lane_is_stepped(engine, actions, message):
+    env = dream(lively(), 64, engine=engine)
+    before = env.reset(seed=[0] * 64)[0]
+    with pytest.raises(InputError, match=message):
+        env.step(actions)
+    assert not env.steps.any()
+    np.testing.assert_array_equal(env._observation(), before)
+
+
+def test_any_real_numbers_are_actions():
+    steps = []
+    for dtype in (bool, np.int64, np.float64, np.dtype(">f4")):
+        env = dream(lively(), 2)
+        env.reset(seed=0)
+        steps.append(env.step(np.ones((2, 2), dtype))[0])
+    assert all((seen == steps[0]).all() for seen in steps)
+
+
+def test_lanes_and_windows_that_do_not_exist_are_refused():
+    env = dream(lively(), 3, starts=some_starts(), warmup=4)
+    for windows in ([0], [0, 1, 5], [0, 1, -1]):
+        with pytest.raises(InputError, match="one start window each, from 0 to 4"):
+            env.begin_at(windows)
+    for mask in (np.ones(2, bool), np.array([0, 1, 2])):
+        with pytest.raises(InputError, match="3 booleans"):
+            env.retire(mask)
+    with pytest.raises(InputError, match="lane is 3"):
+        env.put(3, torch.zeros(3), env.mdnrnn.initial_state(1))
+
+
 def play(env, actions):
     """Observations and rewards of a row of actions (T, E, A)."""
     steps = [env.step(action) for action in actions]

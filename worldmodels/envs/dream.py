@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worldmodels.artifacts import Bundle
 from worldmodels.data.starts import StartKind, Starts
-from worldmodels.envs.lanes import lane_seeds, reset_mask
+from worldmodels.envs.lanes import lane_actions, lane_mask, lane_seeds, reset_mask
 from worldmodels.envs.noise import Noise
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.models.action import Actions
@@ -139,6 +139,12 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Dreams one step of the lanes that have not ended.
+
+        Raises:
+            InputError: the actions are not finite real numbers, one row per lane.
+        """
+        actions = lane_actions(actions, self.num_envs, self.actions.size)
         rewards = np.zeros(self.num_envs)
         ended = self.terminated | self.truncated
         lanes = np.flatnonzero(~ended)
@@ -150,8 +156,8 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         return self._observation(), rewards, *flags, {}
 
     def retire(self, lanes: np.ndarray) -> None:
-        """These lanes (a mask) are over: frozen until reset, as if truncated."""
-        self.truncated |= lanes
+        """Freezes the lanes of a mask until they are reset, as if truncated."""
+        self.truncated |= lane_mask(lanes, self.num_envs, "lanes")
 
     @torch.inference_mode()
     def render(self) -> tuple[np.ndarray, ...]:
@@ -161,7 +167,17 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         return tuple(frames_of(self.vae.decode(self.state.z)).numpy())
 
     def begin_at(self, windows: Sequence[int]) -> np.ndarray:
-        """Begins lane i at start window `windows[i]`; the observation."""
+        """Begins lane i at start window `windows[i]`; returns the observation.
+
+        Raises:
+            InputError: there is not one window per lane, or one does not exist.
+        """
+        count = len(self._starts[0])
+        if len(windows) != self.num_envs or not all(0 <= window < count for window in windows):
+            raise InputError(
+                f"{self.num_envs} lanes need one start window each, from 0 to {count - 1}, not "
+                f"{list(windows)}"
+            )
         self.reset(seed=0)
         self._start(np.arange(self.num_envs), list(windows))
         return self._observation()
@@ -174,7 +190,12 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
             z: latent (Z,).
             state: (h, c) of (1, H) each.
             first: 1 where the moment opens an episode.
+
+        Raises:
+            InputError: there is no such lane.
         """
+        if not 0 <= lane < self.num_envs:
+            raise InputError(f"lane is {lane}: it must lie between 0 and {self.num_envs - 1}")
         mine = self.state
         mine.z[lane], mine.h[lane], mine.c[lane] = z, state[0][0], state[1][0]
         mine.first[lane], self.steps[lane], self.alive[lane] = first, 0, 1.0
@@ -203,8 +224,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
 
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Dreams one step of these lanes; their rewards."""
-        given = torch.from_numpy(np.ascontiguousarray(actions, np.float32))
-        taken = self.actions.canonical(given).numpy()
+        taken = self.actions.canonical(torch.from_numpy(actions)).numpy()
         rows, tape = self._noise.rows(lanes, self.steps[lanes]), self._noise.tape
         step = Step(lanes, taken, tape, rows, self.config.temperature)
         if self.config.termination == "risk":
@@ -329,7 +349,7 @@ class SensedDream(DreamEnv):
 
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
         index = torch.from_numpy(lanes)
-        taken = self.actions.canonical(torch.from_numpy(np.asarray(actions, np.float32)[lanes]))
+        taken = self.actions.canonical(torch.from_numpy(actions[lanes]))
         seen, first, state = self._z()[index], self.state.first[index], (self._h, self._c)
         before = state[0][index], state[1][index]
         self._h[index], self._c[index] = self.senses.step(seen, taken, first, before)
@@ -364,7 +384,9 @@ class SingleDream(gymnasium.Env[np.ndarray, np.ndarray]):
         return observations[0], infos
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        observations, rewards, terminated, truncated, infos = self.dream.step(action[None])
+        observations, rewards, terminated, truncated, infos = self.dream.step(
+            np.asarray(action)[None]
+        )
         return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), infos
 
     def render(self) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from worldmodels.envs.lanes import reset_mask
+from worldmodels.envs.lanes import lane_actions, lane_mask, reset_mask
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import LATENT_BOUND, feature_space, features
 from worldmodels.models.encoder import Encoder
@@ -103,8 +103,8 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        given = torch.from_numpy(np.ascontiguousarray(actions, np.float32))
-        taken = self.actions.canonical(given).numpy()
+        given = lane_actions(actions, self.num_envs, self.actions.size)
+        taken = self.actions.canonical(torch.from_numpy(given)).numpy()
         frames, rewards, terminated, truncated, infos = self.env.step(
             self.actions.to_environment(taken)
         )
@@ -117,6 +117,7 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
 
     def retire(self, lanes: np.ndarray) -> None:
         """These lanes (a mask) are over: frozen until reset, as if truncated."""
+        lanes = lane_mask(lanes, self.num_envs, "lanes")
         self.env.retire(lanes)  # type: ignore[attr-defined]
         self._ended |= lanes
 

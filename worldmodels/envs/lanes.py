@@ -1,4 +1,7 @@
-"""The lanes of a vector environment: their seeds and which of them are reset."""
+"""Checks what a vector environment is given for its lanes: seeds, masks and actions.
+
+They are checked once, here; the compiled code behind an environment trusts their shapes.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,71 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float32
+
+from worldmodels.errors import InputError
 
 
 def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
-    """One seed per lane; an int means seed + i, as in Gymnasium."""
+    """One seed per lane; an int means seed + i, as in Gymnasium.
+
+    Raises:
+        InputError: there is not one seed per lane, or one is not a whole number from 0.
+    """
     if seed is None:
         return [None] * num_envs
     if isinstance(seed, (int, np.integer)):
-        return [int(seed) + lane for lane in range(num_envs)]
+        seed = range(int(seed), int(seed) + num_envs)
     if len(seed) != num_envs:
-        raise ValueError(f"{len(seed)} seeds for {num_envs} environments: give one per lane")
-    return [None if s is None else int(s) for s in seed]
+        raise InputError(f"{len(seed)} seeds for {num_envs} environments: give one per lane")
+    for one in seed:
+        if one is not None and (not isinstance(one, (int, np.integer)) or one < 0):
+            raise InputError(f"seed {one!r} is not a whole number from 0")
+    return [None if one is None else int(one) for one in seed]
 
 
-def reset_mask(options: dict[str, Any] | None, num_envs: int) -> np.ndarray:
+def reset_mask(options: dict[str, Any] | None, num_envs: int) -> Bool[np.ndarray, " E"]:
     """Lanes to reset: those of `options["reset_mask"]`, else all."""
     if options is None or "reset_mask" not in options:
         return np.ones(num_envs, bool)
-    mask = np.asarray(options["reset_mask"])
+    return lane_mask(options["reset_mask"], num_envs, "reset_mask")
+
+
+def lane_mask(mask: Any, num_envs: int, name: str) -> Bool[np.ndarray, " E"]:
+    """The mask, one boolean per lane.
+
+    Raises:
+        InputError: it has another shape or dtype.
+    """
+    mask = np.asarray(mask)
     if mask.shape != (num_envs,) or mask.dtype != bool:
-        raise ValueError(f"reset_mask must be {num_envs} booleans, one per lane")
+        raise InputError(
+            f"{name} has shape {mask.shape} and dtype {mask.dtype}: it must be {num_envs} "
+            "booleans, one per lane"
+        )
     return mask
+
+
+def lane_actions(actions: Any, num_envs: int, size: int) -> Float32[np.ndarray, "E A"]:
+    """The actions of all lanes as contiguous float32 numbers.
+
+    Args:
+        actions: (num_envs, size), finite real numbers.
+        num_envs: lanes.
+        size: numbers in an action.
+
+    Raises:
+        InputError: shape or dtype differ, or a number is not finite.
+    """
+    given = np.asarray(actions)
+    if given.shape != (num_envs, size) or given.dtype.kind not in "biuf":
+        raise InputError(
+            f"actions have shape {given.shape} and dtype {given.dtype}: {num_envs} lanes need real "
+            f"numbers of shape {(num_envs, size)}, one row per lane"
+        )
+    with np.errstate(over="ignore"):  # infinite numbers are refused below
+        checked = np.ascontiguousarray(given, np.float32)
+    if not (finite := np.isfinite(checked)).all():
+        lane = int(np.flatnonzero(~finite.all(1))[0])
+        raise InputError(f"the action of lane {lane} is {given[lane]}: it must be finite")
+    return checked
