@@ -179,7 +179,7 @@ def test_a_foreign_episode_and_its_cure(fails, script, smoke_copy, hashes):
     save_arrays(run.folder / EPISODE, frames=np.zeros(3))
     assert f"{run.folder / EPISODE} has no array" in fails("train_vae", run)
     (run.folder / EPISODE).write_bytes(b"foreign")
-    assert f"{run.folder / EPISODE} is truncated or no npz" in fails("train_vae", run)
+    assert f"{run.folder / EPISODE} is truncated or not an npz" in fails("train_vae", run)
     (run.folder / EPISODE).unlink()
     script("collect", "--run", run.folder)
     assert hashes(run.episodes) == before

@@ -1,8 +1,13 @@
-"""Files: whole or not there, the same bytes again, and broken ones named."""
+"""Files are whole or absent, equal contents give equal bytes, and errors name broken files."""
 
+import itertools
 import os
+import subprocess
+import sys
+import threading
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +15,13 @@ import torch
 
 from worldmodels.errors import InputError
 from worldmodels.files import (
+    append_line,
     file_hash,
     files_hash,
     load_arrays,
     load_json,
     load_tensors,
+    remove_leftovers,
     replacing,
     save_arrays,
     save_json,
@@ -43,6 +50,92 @@ def test_replacing_leaves_the_old_file_after_a_failure(tmp_path):
         temporary.write_text("half").fails()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_file_and_its_folder_are_synced_before_it_counts(tmp_path, monkeypatch):
+    calls = []
+    sync, replace = os.fsync, os.replace
+
+    def fsync(handle):
+        calls.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
+    save_json(tmp_path / "a.json", {})
+    assert calls == [f"a.json.{os.getpid()}.tmp", "replace", tmp_path.name]
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    (tmp_path / "episodes").mkdir()
+    for name in ("a.npz.123.tmp", "episodes/b.npz.7.tmp", "notes.tmp", "a.npz"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["a.npz", "episodes", "notes.tmp"]
+    assert os.listdir(tmp_path / "episodes") == []
+
+
+FULL_DISK = """
+import resource, sys
+from worldmodels.errors import InputError
+from worldmodels.files import append_line, save_json
+resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))
+try:
+    {call}
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["append_line(sys.argv[1], 'x' * 30)", "save_json(sys.argv[1], ['x' * 30])"]
+)
+def test_a_full_disk_leaves_what_was_there(tmp_path, call):
+    """A limit on the size of files makes a real short write."""
+    path = tmp_path / "lines"
+    append_line(path, "whole")
+    code = FULL_DISK.format(call=call)
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.stdout.startswith(f"{path} cannot be written (")
+    assert done.stdout.count("\n") == 1
+    assert os.listdir(tmp_path) == ["lines"]
+    append_line(path, "more")
+    assert path.read_text() == "whole\nmore\n"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/a.json cannot be written"):
+        save_json(tmp_path / "file" / "a.json", {})
+
+
+def test_half_a_last_line_is_overwritten(tmp_path):
+    path = tmp_path / "lines"
+    for text in ("", "half", "whole\nhalf", "whole\n"):
+        path.write_text(text)
+        append_line(path, "é")
+        assert path.read_text(encoding="utf-8") == text.removesuffix("half") + "é\n"
+
+
+def test_tensors_and_metadata_come_from_one_file_beside_a_writer(tmp_path):
+    path, stop = tmp_path / "a.safetensors", threading.Event()
+
+    def write():
+        for index in itertools.count():
+            save_tensors(path, {"index": torch.tensor(index)}, {"index": str(index)})
+            if stop.is_set():
+                return
+
+    save_tensors(path, {"index": torch.tensor(0)}, {"index": "0"})
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        read = [load_tensors(path) for _ in range(2000)]
+    finally:
+        stop.set()
+        writer.join()
+    assert all(tensors["index"].item() == int(about["index"]) for tensors, about in read)
+    assert len({about["index"] for _, about in read}) > 5
 
 
 def test_json_round_trip(tmp_path):

@@ -3,16 +3,11 @@
 import json
 import os
 
-import numpy as np
 import pytest
 import torch
 
 from worldmodels.errors import InputError
 from worldmodels.run import Metrics, Run, cores, progress
-
-ARRAYS = {"frames": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "rewards": np.zeros(3)}
-TENSORS = {"weight": torch.arange(6.0).reshape(2, 3).T, "half": torch.ones(2).half()}
-METADATA = {letter: letter for letter in "zyxwvutsr"}
 
 
 def test_run_touches_no_disk_and_names_its_rounds(tmp_path):
@@ -46,6 +41,27 @@ def test_metrics_count_the_cost_of_a_failed_stage_too(tmp_run):
     with pytest.raises(RuntimeError), Metrics(tmp_run, "encode"):
         raise RuntimeError
     assert json.loads(tmp_run.metrics.read_text())["stopped_by"] == "RuntimeError"
+
+
+def test_half_a_last_line_is_skipped_and_then_overwritten(tmp_run, capsys):
+    """A kill or a full disk leaves one; later commands go on."""
+    with Metrics(tmp_run, "encode"):
+        pass
+    with open(tmp_run.metrics, "a") as file:
+        file.write('{"stage": "enc')
+    assert len(Metrics.lines(tmp_run)) == 1
+    assert "the last line is not whole" in capsys.readouterr().out
+    with Metrics(tmp_run, "encode"):
+        pass
+    assert [line["event"] for line in Metrics.lines(tmp_run)] == ["end", "end"]
+
+
+@pytest.mark.parametrize("line", ["half", "3", "[1]"])
+def test_a_broken_line_is_named(tmp_run, line):
+    tmp_run.folder.mkdir()
+    tmp_run.metrics.write_text(f"{{}}\n{line}\n{{}}\n")
+    with pytest.raises(InputError, match=r"metrics.jsonl: line 2 is not a JSON object"):
+        Metrics.lines(tmp_run)
 
 
 def test_what_was_spent_is_summed_by_stage_and_looking_is_free(tmp_path):

@@ -1,13 +1,17 @@
-"""Files that are whole or not there, and byte-stable: text, JSON, safetensors, npz."""
+"""Reads and writes text, JSON, safetensors and npz files.
+
+A file is whole or absent, also after a crash. Equal contents give equal bytes.
+"""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -18,40 +22,112 @@ if TYPE_CHECKING:
 
 Name = str | os.PathLike[str]
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-FAST = 1
-"""zlib's level: frames shrink nearly as much as at 6, four times faster."""
+ZIP_LEVEL = 1
+"""Frames shrink nearly as much as at level 6, four times faster."""
 
 
 @contextlib.contextmanager
 def replacing(path: Name) -> Iterator[Path]:
-    """Temporary file beside `path` that takes its place when the block succeeds.
+    """Yields a temporary file beside `path` that replaces it when the block succeeds.
 
-    A reader sees the old file or the whole new one, never half of it.
+    A reader sees the old file or the whole new one. File and folder are synced, so that this also
+    holds after a power failure.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _sync(temporary)
         os.replace(temporary, path)
+        with contextlib.suppress(OSError):  # Windows and some network disks cannot sync a folder
+            _sync(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that cannot be read hides the first error
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Name) -> None:
+    """Removes the temporary files that killed processes left in a folder and below.
+
+    Only for a folder in which no other process writes.
+    """
+    for path in Path(folder).rglob("*.tmp"):
+        if path.suffixes[-2:-1] and path.suffixes[-2][1:].isdigit():
+            path.unlink(missing_ok=True)
+
+
+def append_line(path: Name, line: str) -> None:
+    """Appends a whole line to a text file, or nothing; half a last line is overwritten.
+
+    Raises:
+        InputError: the disk is full, or the file cannot be written.
+    """
+    path, data = Path(path), f"{line}\n".encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab+", buffering=0) as file:
+            end = _end_of_lines(file)
+            file.truncate(end)
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except BaseException:
+                file.truncate(end)
+                raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """Position after the last newline of a file."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return 0
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return size
+    file.seek(0)
+    return file.read(size).rfind(b"\n") + 1
+
+
+def _sync(path: Path) -> None:
+    """Waits until the disk holds a file or a folder."""
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    reason = error.strerror or type(error).__name__
+    return InputError(f"{path} cannot be written ({reason}): free space or choose another folder")
 
 
 def save_text(path: Name, text: str) -> None:
-    """Write a text file (UTF-8) atomically."""
+    """Writes a text file (UTF-8) atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def save_json(path: Name, data: object) -> None:
-    """Write JSON atomically; NaN becomes null, as JSON has none."""
+    """Writes JSON atomically; NaN becomes null, as JSON has none."""
     text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False)
     save_text(path, text + "\n")
 
 
 def load_json(path: Name) -> Any:
-    """Read JSON; an InputError names a file that is missing or broken."""
+    """Reads JSON.
+
+    Raises:
+        InputError: the file is missing, truncated or of another kind.
+    """
     with _reading(path, "JSON"):
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
@@ -59,65 +135,82 @@ def load_json(path: Name) -> Any:
 def save_tensors(
     path: Name, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file atomically; equal tensors and metadata give equal bytes."""
+    """Writes a safetensors file atomically."""
     from safetensors.torch import save
 
-    # one entry: safetensors writes several in random order
+    # one entry, because safetensors writes several in random order
     packed = {"worldmodels": json.dumps(dict(metadata or {}), sort_keys=True)}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:  # safetensors' own save_file hides files from other users
+    with replacing(path) as temporary:  # safetensors' save_file denies other users to read
         temporary.write_bytes(save(contiguous, metadata=packed))
 
 
 def load_tensors(path: Name) -> "tuple[dict[str, Tensor], dict[str, str]]":
-    """Read a safetensors file and its metadata; an InputError names one missing or broken."""
-    from safetensors import safe_open
+    """Reads a safetensors file and its metadata.
 
-    with _reading(path, "safetensors"), safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads((file.metadata() or {}).get("worldmodels", "{}"))
+    Trap: safetensors opens the file again for the metadata. Beside a writer these would be another
+    file's, so tensors and metadata come from the same bytes here.
+
+    Raises:
+        InputError: the file is missing, truncated or of another kind.
+    """
+    from safetensors.torch import load
+
+    with _reading(path, "a safetensors file"):
+        data = Path(path).read_bytes()
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return tensors, json.loads(header.get("__metadata__", {}).get("worldmodels", "{}"))
 
 
 def save_arrays(path: Name, **arrays: Any) -> None:
-    """Write a compressed npz atomically; equal arrays give equal bytes.
+    """Writes a compressed npz atomically.
 
-    Differs: `np.savez_compressed` stamps the members with the time of day; these have none.
+    Differs: `np.savez_compressed` writes the time of day into the file.
     """
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy", ZIP_DATE)
             member.compress_type = zipfile.ZIP_DEFLATED
-            # the only name that all Pythons know
-            member._compresslevel = FAST  # type: ignore[attr-defined]
+            # the one name that Python 3.11 to 3.13 know
+            member._compresslevel = ZIP_LEVEL  # type: ignore[attr-defined]
             with archive.open(member, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
 def load_arrays(path: Name, command: str = "scripts/collect.py") -> dict[str, np.ndarray]:
-    """Read an npz file, without pickle; an InputError names one missing or broken."""
+    """Reads an npz file without unpickling anything.
+
+    Args:
+        path: the file.
+        command: makes the file again; the error names it.
+
+    Raises:
+        InputError: the file is missing, truncated or of another kind.
+    """
     fix = f"delete it and run `{command}` again"
-    # opened here: np.load leaves a broken file open, and advises pickle for a foreign one
-    with _reading(path, "npz", fix), open(path, "rb") as file:
+    # np.load leaves a broken file open and recommends pickle for other kinds of file
+    with _reading(path, "an npz file", fix), open(path, "rb") as file:
         with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
 
 
 def file_hash(path: Name) -> str:
-    """sha256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, in hex."""
     return files_hash([path])
 
 
 def files_hash(paths: Iterable[Name]) -> str:
-    """sha256 of the files' bytes one after the other, in the given order, in hex."""
+    """SHA-256 of the bytes of all files in the given order, in hex."""
     digest = hashlib.sha256()
     for path in paths:
-        with _reading(path, "file"):
+        with _reading(path, "readable"):
             digest.update(Path(path).read_bytes())
     return digest.hexdigest()
 
 
 def plain(data: Any) -> Any:
-    """Data with JSON's types only: arrays and paths unwrapped, NaN and infinities as None."""
+    """Converts data to JSON's types: arrays to lists, paths to text, NaN and infinity to None."""
     if isinstance(data, Mapping):
         return {str(name): plain(value) for name, value in data.items()}
     if isinstance(data, (list, tuple)):
@@ -139,9 +232,9 @@ def _reading(
         yield
     except FileNotFoundError:
         raise InputError(
-            f"{path} is missing: check the name, or run the stage that makes it first"
+            f"{path} is missing: check the name or run the stage that makes it"
         ) from None
-    # foreign bytes make the readers raise nearly anything: zlib, struct, syntax, attribute errors
+    # other bytes make the readers raise nearly anything: zlib, struct, syntax, attribute errors
     except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{path} is truncated or no {kind} ({reason}): {fix}") from error
+        raise InputError(f"{path} is truncated or not {kind} ({reason}): {fix}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from worldmodels.errors import InputError
-from worldmodels.files import Name, plain
+from worldmodels.files import Name, append_line, plain
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -86,10 +86,17 @@ class Metrics:
 
     @staticmethod
     def lines(run: Run) -> list[dict[str, Any]]:
-        """All that was recorded of a run."""
+        """All that was recorded of a run; half a last line, left by a crash, is skipped.
+
+        Raises:
+            InputError: a line is broken.
+        """
         if not run.metrics.exists():
             return []
-        return [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+        *whole, rest = run.metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+        if rest:
+            say(f"{run.metrics}: the last line is not whole and is skipped")
+        return [_parsed(run.metrics, number, line) for number, line in enumerate(whole, 1)]
 
     @staticmethod
     def ends(run: Run) -> list[dict[str, Any]]:
@@ -138,11 +145,14 @@ class Metrics:
             self.writer.close()
 
     def _append(self, line: dict[str, object]) -> None:
-        self.run.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
-        # one unbuffered write: lines of several processes don't mix
-        with open(self.run.metrics, "ab", buffering=0) as file:
-            file.write(text.encode())
+        append_line(self.run.metrics, json.dumps(line, ensure_ascii=False, allow_nan=False))
+
+
+def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: line {number} is not a JSON object: delete that line") from error
 
 
 def say(line: str) -> None:
