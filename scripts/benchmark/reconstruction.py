@@ -18,10 +18,10 @@ from benchmark.report import table
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import episode_files
 from worldmodels.diagnostics.reconstruction import see, some_frames
-from worldmodels.models.checkpoint import adam, annealed, training_dtype
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
+from worldmodels.stages.fit import adam, annealed, training_dtype
 from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
 
 DOOM = VAEConfig(latent_size=64)

@@ -20,12 +20,12 @@ from benchmark.untrained import CAR_RACING, TAKE_COVER, Size
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, SequenceBatch, frame_batches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.action import Actions
-from worldmodels.models.checkpoint import adam, training_dtype
 from worldmodels.models.mdnrnn import MDNRNN, Heads
 from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, termination_loss
 from worldmodels.models.vae import VAE, VAEConfig, images_of, vae_loss
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.encode import EncodeConfig, encode_episodes
+from worldmodels.stages.fit import adam, training_dtype
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
 

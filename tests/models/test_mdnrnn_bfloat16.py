@@ -8,10 +8,10 @@ import torch
 from worldmodels.data.dataset import SequenceBatch
 from worldmodels.kernels.mixture import MixtureNLL
 from worldmodels.kernels.rows import alive, present
-from worldmodels.models.checkpoint import adam
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mdnrnn_bfloat16 import states
 from worldmodels.models.mixture import split_mixture
+from worldmodels.stages.fit import adam
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 
 CONFIG = TrainMDNRNNConfig()

@@ -5,8 +5,8 @@ import torch
 
 from worldmodels.data.dataset import FrameBatch
 from worldmodels.kernels.vae import channels_last, reconstruct
-from worldmodels.models.checkpoint import adam
 from worldmodels.models.vae import VAE, VAEConfig, images_of
+from worldmodels.stages.fit import adam
 from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
 
 SMALL = VAEConfig(latent_size=4, width=4)

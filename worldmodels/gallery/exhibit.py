@@ -17,15 +17,15 @@ from worldmodels.command_line import keep, leading, parse
 from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.files import load_tensors, save_json
-from worldmodels.models.checkpoint import (
+from worldmodels.run import Metrics, Run, cores, progress
+from worldmodels.seeding import seed_for
+from worldmodels.stages.fit import (
     adam,
     annealed,
     load_training,
     require_finite,
     save_training,
 )
-from worldmodels.run import Metrics, Run, cores, progress
-from worldmodels.seeding import seed_for
 
 NAMES = ("densities", "arcsine", "spiral", "walk", "handwriting", "kanji", "sketch_vae", "touch")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "gallery"
@@ -178,7 +178,7 @@ def _descend(
                 config.learning_rate, config.final_learning_rate, step / config.steps
             )
         value = loss(step)
-        require_finite(value, name, "train", step, checkpoint)
+        require_finite(value, name, step, checkpoint)
         if step % config.checkpoint_every == 0 and step > start:
             save_training(checkpoint, model, optimizer, step)
             bar.set_postfix(loss=f"{value.item():.3f}")

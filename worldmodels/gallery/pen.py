@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, strokes_of
-from worldmodels.models.checkpoint import training_dtype
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
 from worldmodels.models.mdnrnn_losses import masked_mean
 from worldmodels.models.mixture import Temperature
+from worldmodels.stages.fit import training_dtype
 
 
 class Pen(nn.Module):

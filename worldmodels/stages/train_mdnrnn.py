@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import torch
@@ -19,24 +19,16 @@ from worldmodels.data.dataset import (
 )
 from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
 from worldmodels.models.action import Actions
-from worldmodels.models.checkpoint import (
-    adam,
-    annealed,
-    best_device,
-    load_training,
-    require_finite,
-    save_training,
-    training_dtype,
-)
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss, termination_loss
 from worldmodels.precision import Precision, name_of
-from worldmodels.run import Metrics, Run, progress, say
+from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
+from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite, training_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainMDNRNNConfig:
+class TrainMDNRNNConfig(FitConfig):
     """How M is trained."""
 
     steps: int = 20_000
@@ -45,17 +37,13 @@ class TrainMDNRNNConfig:
     """In later rounds: go on training the M of the round before, or begin anew."""
     later_steps: int | None = None
     """Batches in later rounds; none: as many as in the first."""
-    batch_size: int = 100
-    """Windows; the paper: 100."""
     sequence_length: int = 999
     """Steps of a window; the paper: 999 for CarRacing, 500 for Doom."""
     learning_rate: float = 1e-3
-    """Adam's; the paper: 1e-3."""
+    """Adam's learning rate; the paper: 1e-3."""
     later_learning_rate: float | None = None
     """That of later rounds; none: the same."""
-    final_learning_rate: float | None = None
-    """Reached along a half cosine; the paper's Doom: falls to 1e-5; none: constant."""
-    gradient_clip: float = 1.0
+    gradient_clip: float | None = 1.0
     """Largest absolute gradient of a weight; the paper: 1."""
     precision: Precision = "auto"
     """Of the large products; auto: bfloat16 on CPUs that multiply it."""
@@ -75,8 +63,6 @@ class TrainMDNRNNConfig:
     """Episodes of latents in memory at once."""
     batches_per_chunk: int = 100
     """Batches drawn from each chunk."""
-    checkpoint_every: int = 500
-    """Batches after which training can go on after a kill."""
 
     def __post_init__(self) -> None:
         whole = "steps", "later_steps", "batch_size", "chunk_episodes", "batches_per_chunk"
@@ -156,33 +142,25 @@ def _train(
     seed: int,
     metrics: Metrics,
 ) -> None:
-    steps = config.later_steps if run.earlier and config.later_steps else config.steps
-    first_rate = (config.later_learning_rate if run.earlier else None) or config.learning_rate
-    device = best_device()
+    config, device = _of_round(run, config), best_device()
     dtype = training_dtype(config.precision, "train_mdnrnn", device)
-    optimizer = adam(mdnrnn.to(device), config.learning_rate)
+    metrics.log(0, precision=name_of(dtype))
+
+    def losses(start: int) -> Iterator[Loss]:
+        batches = _batches(source, config, seed_for(seed, "mdnrnn batches", run.number), start)
+        for step, batch in enumerate(batches, start):
+            generator = torch_generator(seed, "mdnrnn noise", run.number, step)
+            yield mdnrnn_loss(mdnrnn, batch.to(device), config, generator, dtype)
+
     checkpoint = run.mdnrnn / "checkpoint.safetensors"
-    start = load_training(checkpoint, mdnrnn, optimizer) if checkpoint.exists() else 0
-    batches = _batches(source, config, seed_for(seed, "mdnrnn batches", run.number), start)
-    metrics.log(start, precision=name_of(dtype))
-    bar = progress(range(start, steps), "train_mdnrnn", initial=start, total=steps)
-    for step, batch in zip(bar, batches, strict=False):
-        generator = torch_generator(seed, "mdnrnn noise", run.number, step)
-        for group in optimizer.param_groups:
-            group["lr"] = annealed(first_rate, config.final_learning_rate, step / steps)
-        loss, parts = mdnrnn_loss(mdnrnn, batch.to(device), config, generator, dtype)
-        require_finite(loss, "M", "train_mdnrnn", step, checkpoint)
-        if step % config.checkpoint_every == 0 and step > start:
-            save_training(checkpoint, mdnrnn, optimizer, step)  # only now it is known to be good
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_value_(mdnrnn.parameters(), config.gradient_clip)
-        optimizer.step()
-        if step % 50 == 0:
-            numbers = {name: value.item() for name, value in parts.items()}
-            bar.set_postfix({name: f"{value:.3f}" for name, value in numbers.items()})
-            metrics.log(step, loss=loss.item(), **numbers)
-    mdnrnn.cpu()
+    fit(mdnrnn, losses, config, metrics, checkpoint, "train_mdnrnn", clip="value")
+
+
+def _of_round(run: Run, config: TrainMDNRNNConfig) -> TrainMDNRNNConfig:
+    if not run.earlier:
+        return config
+    rate = config.later_learning_rate or config.learning_rate
+    return replace(config, steps=config.later_steps or config.steps, learning_rate=rate)
 
 
 def mdnrnn_loss(
@@ -248,7 +226,7 @@ def _check(
     batch = next(_batches(source, config, seed_for(seed, "mdnrnn check"), 0))
     loss, parts = mdnrnn_loss(mdnrnn, batch, config, torch_generator(seed, "mdnrnn check"))
     checkpoint = metrics.run.mdnrnn / "checkpoint.safetensors"
-    require_finite(loss, "M", "train_mdnrnn", config.steps, checkpoint)
+    require_finite(loss, "train_mdnrnn", config.steps, checkpoint)
     known = batch.next_known
     sigma = config.latent_noise * torch.exp(0.5 * batch.logvar)
     z = batch.drawn(config.latent_noise, torch_generator(seed, "copy z"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,23 +14,15 @@ from worldmodels.artifacts import load_vae, save_model
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.errors import check_above_zero, check_at_least, check_share
-from worldmodels.models.checkpoint import (
-    adam,
-    annealed,
-    best_device,
-    load_training,
-    require_finite,
-    save_training,
-    training_dtype,
-)
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
 from worldmodels.precision import Precision, name_of
-from worldmodels.run import Metrics, Run, progress, say
+from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
+from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite, training_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainVAEConfig:
+class TrainVAEConfig(FitConfig):
     """How V is trained."""
 
     steps: int = 1_000_000
@@ -39,18 +31,10 @@ class TrainVAEConfig:
     """In later rounds: keep the V of the round before, go on training it, or begin anew."""
     later_steps: int | None = None
     """Batches in later rounds; none: as many as in the first."""
-    batch_size: int = 100
-    """Frames; the paper: 100."""
     learning_rate: float = 1e-4
-    """Adam's; the paper: 1e-4."""
+    """Adam's learning rate; the paper: 1e-4."""
     later_learning_rate: float | None = None
     """That of later rounds; none: the same. A low one keeps latents where M and C know them."""
-    final_learning_rate: float | None = None
-    """Reached along a half cosine; none: constant, as in the paper."""
-    warmup_steps: int = 0
-    """Batches over which the learning rate rises from 0; the paper: none."""
-    gradient_clip: float | None = None
-    """Largest norm of the gradient; none: any, as in the paper."""
     precision: Precision = "auto"
     """Of the large products; auto: bfloat16 on CPUs that multiply it."""
     motion_weight: float = 0.0
@@ -65,8 +49,6 @@ class TrainVAEConfig:
     """Episodes in memory at once."""
     batches_per_chunk: int = 100
     """Batches drawn from each chunk."""
-    checkpoint_every: int = 500
-    """Batches after which training can go on after a kill."""
     active_latents: int = 4
     """Sanity: at least so many latents with a KL above 0.1 nats."""
     reconstruction: float = 100.0
@@ -115,55 +97,33 @@ def _begin(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> VAE
 def _train(
     run: Run, vae: VAE, source: EpisodeSource, config: TrainVAEConfig, seed: int, metrics: Metrics
 ) -> None:
-    steps = config.later_steps if run.earlier and config.later_steps else config.steps
-    device = best_device()
+    config, device = _of_round(run, config), best_device()
     dtype = training_dtype(config.precision, "train_vae", device)
-    optimizer = adam(vae.to(device), config.learning_rate)
-    checkpoint = run.vae / "checkpoint.safetensors"
-    start = load_training(checkpoint, vae, optimizer) if checkpoint.exists() else 0
-    batches = _batches(source, config, seed_for(seed, "vae batches", run.number), start)
-    metrics.log(start, precision=name_of(dtype))
-    bar = progress(range(start, steps), "train_vae", initial=start, total=steps)
-    for step, batch in zip(bar, batches, strict=False):
-        generator = torch_generator(seed, "vae noise", run.number, step)
-        noise = torch.randn(len(batch.frames), vae.config.latent_size, generator=generator)
-        for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(run, config, step, steps)
-        loss, parts = frames_loss(vae, batch.to(device), noise.to(device), config, dtype)
-        require_finite(loss, "V", "train_vae", step, checkpoint)
-        if step % config.checkpoint_every == 0 and step > start:
-            save_training(checkpoint, vae, optimizer, step)  # only now it is known to be good
-        optimizer.zero_grad()
-        loss.backward()
-        if config.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(vae.parameters(), config.gradient_clip)
-        optimizer.step()
-        if step % 100 == 0:
-            numbers = {name: value.item() for name, value in parts.items()}
-            bar.set_postfix({name: f"{value:.1f}" for name, value in numbers.items()})
-            metrics.log(step, loss=loss.item(), **numbers)
-    vae.cpu()
+    metrics.log(0, precision=name_of(dtype))
+
+    def losses(start: int) -> Iterator[Loss]:
+        batches = frame_batches(
+            source,
+            seed=seed_for(seed, "vae batches", run.number),
+            start=start,
+            batch_size=config.batch_size,
+            chunk_episodes=config.chunk_episodes,
+            batches_per_chunk=config.batches_per_chunk,
+            medians=config.motion_weight > 0,
+        )
+        for step, batch in enumerate(batches, start):
+            generator = torch_generator(seed, "vae noise", run.number, step)
+            noise = torch.randn(len(batch.frames), vae.config.latent_size, generator=generator)
+            yield frames_loss(vae, batch.to(device), noise.to(device), config, dtype)
+
+    fit(vae, losses, config, metrics, run.vae / "checkpoint.safetensors", "train_vae")
 
 
-def _learning_rate(run: Run, config: TrainVAEConfig, step: int, steps: int) -> float:
-    later = config.later_learning_rate if run.earlier else None
-    rising = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    first = later or config.learning_rate
-    return rising * annealed(first, config.final_learning_rate, step / steps)
-
-
-def _batches(
-    source: EpisodeSource, config: TrainVAEConfig, seed: int, start: int
-) -> Iterator[FrameBatch]:
-    return frame_batches(
-        source,
-        seed=seed,
-        start=start,
-        batch_size=config.batch_size,
-        chunk_episodes=config.chunk_episodes,
-        batches_per_chunk=config.batches_per_chunk,
-        medians=config.motion_weight > 0,
-    )
+def _of_round(run: Run, config: TrainVAEConfig) -> TrainVAEConfig:
+    if not run.earlier:
+        return config
+    rate = config.later_learning_rate or config.learning_rate
+    return replace(config, steps=config.later_steps or config.steps, learning_rate=rate)
 
 
 def frames_loss(
@@ -196,7 +156,7 @@ def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Met
     mu, logvar = vae.encode(images)
     squares = (vae.decode(mu) - images).square().sum(dim=(1, 2, 3)).mean()
     checkpoint = metrics.run.vae / "checkpoint.safetensors"
-    require_finite(squares, "V", "train_vae", config.steps, checkpoint)
+    require_finite(squares, "train_vae", config.steps, checkpoint)
     kl = kl_divergence(mu, logvar).mean(dim=0)
     active = int((kl > 0.1).sum())
     metrics.log(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from worldmodels.errors import InputError
-from worldmodels.models.checkpoint import (
+from worldmodels.stages.fit import (
     adam,
     annealed,
     load_training,
