@@ -30,7 +30,7 @@ TOP = [
     "bundle/README.md",
     "evaluation.json",
     "videos/dream.webm",
-    "videos/dream.gif",
+    "videos/dream.webp",
 ]
 STAGES = ["collect", "train_vae", "encode", "train_mdnrnn", "evolve", "evaluate", "watch"]
 CAR_RACING = """

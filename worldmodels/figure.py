@@ -1,4 +1,4 @@
-"""Figures, where matplotlib is there; without a screen and without its global state."""
+"""Matplotlib figures that need no screen and change no global state."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from worldmodels.errors import InputError
 
 
 def new_figure(width: int | float = 6, height: int | float = 4) -> Any:
-    """An empty matplotlib Figure of so many inches.
+    """An empty matplotlib Figure; width and height in inches.
 
     Raises:
         InputError: matplotlib is missing.
@@ -15,6 +15,6 @@ def new_figure(width: int | float = 6, height: int | float = 4) -> Any:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise InputError(
-            "no figures: they need matplotlib (`pip install worldmodels-dream[figures]`)"
+            "figures need matplotlib: run `pip install worldmodels-dream[figures]`"
         ) from error
     return Figure(figsize=(width, height), layout="constrained")

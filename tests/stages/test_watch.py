@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageSequence
 
 from worldmodels.artifacts import Bundle
 from worldmodels.errors import InputError
@@ -25,6 +26,15 @@ def frame_count(path):
     while film.read()[0]:
         frames += 1
     return frames
+
+
+def seconds_of(path):
+    with Image.open(path) as picture:
+        milliseconds = 0
+        for frame in ImageSequence.Iterator(picture):
+            frame.load()
+            milliseconds += frame.info["duration"]
+    return milliseconds / 1000
 
 
 def test_the_dream_is_put_back_onto_reality(tiny_bundle):
@@ -53,17 +63,24 @@ def test_films_lie_in_the_run(tiny_bundle, tmp_run, capsys):
     tmp_run.folder.mkdir()
     tiny_bundle.rename(tmp_run.bundle)
     watch(tmp_run, SHORT, seed=0)
-    webm, gif = tmp_run.videos / "dream.webm", tmp_run.videos / "dream.gif"
-    assert sorted(tmp_run.videos.iterdir()) == [gif, webm]
-    assert frame_count(webm) == frame_count(gif) == 25
-    assert "dream.webm shows 2 s" in capsys.readouterr().out
+    webm, webp = tmp_run.videos / "dream.webm", tmp_run.videos / "dream.webp"
+    assert sorted(tmp_run.videos.iterdir()) == [webm, webp]
+    assert frame_count(webm) == 25
+    assert seconds_of(webp) == pytest.approx(2.0)
+    assert "dream.webm shows 2 s, dream.webp the first 2 s" in capsys.readouterr().out
     ends = [json.loads(line) for line in tmp_run.metrics.read_text().splitlines()]
     assert ends[-1]["stage"] == "watch"
 
-    whole = gif.stat().st_size
-    watch(tmp_run, replace(SHORT, gif_megabytes=whole / 2e6), seed=0)
-    assert 0.2 * whole < gif.stat().st_size <= whole / 2
-    assert frame_count(webm) == 25
+
+def test_the_webp_is_cut_and_thinned(tiny_bundle, tmp_run, monkeypatch):
+    tmp_run.folder.mkdir()
+    tiny_bundle.rename(tmp_run.bundle)
+    monkeypatch.setattr("worldmodels.stages.watch.WEBP_SECONDS", 1.0)
+    monkeypatch.setattr("worldmodels.stages.watch.WEBP_FPS", 3.0)
+    watch(tmp_run, SHORT, seed=0)
+    with Image.open(tmp_run.videos / "dream.webp") as picture:
+        assert picture.n_frames == 3  # every fourth of 12
+    assert frame_count(tmp_run.videos / "dream.webm") == 25
 
 
 def cart_pole(last_frame):
@@ -102,7 +119,7 @@ def test_a_dream_that_ends_is_woken(make_bundle):
 def test_mistakes_are_named(tmp_run):
     with pytest.raises(InputError, match=r"bundle.json is missing: run `scripts/evaluate.py`"):
         watch(tmp_run, WatchConfig(), seed=0)
-    wrong = {"seconds": 0.0, "resync": -1.0, "lead": -1.0, "gif_fps": 0.0, "scale": 0}
+    wrong = {"seconds": 0.0, "resync": -1.0, "lead": -1.0, "scale": 0}
     for field, value in wrong.items():
         with pytest.raises(InputError, match=f"watch.{field}"):
             WatchConfig(**{field: value})

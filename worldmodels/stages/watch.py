@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice, repeat
-from pathlib import Path
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -17,8 +16,7 @@ from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
-from worldmodels.files import replacing
-from worldmodels.film import beside, encode_gif, write_film
+from worldmodels.film import beside, write_webm, write_webp
 from worldmodels.models.vae import frames_of
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import environment_seeds, seed_for
@@ -27,6 +25,8 @@ ENDLESS = 10**9
 """Steps of horizon: only the film's rhythm ends a dream, or the dream itself."""
 PAUSE = 1.0
 """Seconds for which the end of an episode stands still."""
+WEBP_SECONDS, WEBP_FPS = 20.0, 12.5
+"""Limits of the animated picture, which is for a README: it stays below 2 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,9 @@ class WatchConfig:
     """Seed of the first episode, within the test range."""
     scale: int = 3
     """Size of the panels in frames of 64x64 pixels."""
-    gif_fps: float = 12.5
-    """Frames a second of the GIF, at most."""
-    gif_megabytes: float = 1.9
-    """Size at which the GIF stops; the webm is whole."""
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "resync", "gif_fps", "gif_megabytes"):
+        for name in ("seconds", "resync"):
             if getattr(self, name) <= 0:
                 raise InputError(f"watch.{name} is {getattr(self, name)}: it must be above 0")
         if self.lead < 0 or self.first < 0 or self.scale < 1:
@@ -145,7 +141,7 @@ def moments(bundle: Bundle, config: WatchConfig, seed: int) -> list[Moment]:
 
 
 def watch(run: Run, config: WatchConfig, seed: int) -> None:
-    """Writes videos/dream.webm and videos/dream.gif: the run's bundle in both of its worlds.
+    """Writes videos/dream.webm and videos/dream.webp: the run's bundle in both of its worlds.
 
     Raises:
         InputError: the run has no bundle yet.
@@ -154,23 +150,11 @@ def watch(run: Run, config: WatchConfig, seed: int) -> None:
     with Metrics(run, "watch") as metrics:
         film = moments(bundle, config, seed)
         fps = bundle.world.fps / bundle.world.config.action_repeat
-        pictures = (moment.picture(config.scale) for moment in film)
-        webm = write_film(run.videos / "dream", pictures, fps, gif=False)[0]
-        shown = write_gif(webm.with_suffix(".gif"), film, fps, config)
-        metrics.log(0, frames=len(film), gif_seconds=shown)
-    say(f"{webm} shows {len(film) / fps:.0f} s of it, {webm.stem}.gif the first {shown:.0f}")
-
-
-def write_gif(path: Path, film: list[Moment], fps: float, config: WatchConfig) -> float:
-    """Writes as much of the film's beginning as fits in `gif_megabytes`; how many seconds."""
-    every = max(1, round(fps / config.gif_fps))
-    most = round(20 * fps)  # no README wants more, and encoding takes a while
-    pictures = [moment.picture(config.scale) for moment in film[:most:every]]
-    limit = round(config.gif_megabytes * 1e6)
-    data = encode_gif(pictures, every / fps)
-    while len(data) > limit and len(pictures) > 1:
-        del pictures[max(1, int(0.95 * len(pictures) * limit / len(data))) :]
-        data = encode_gif(pictures, every / fps)
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-    return len(pictures) * every / fps
+        webm, webp = run.videos / "dream.webm", run.videos / "dream.webp"
+        write_webm(webm, (moment.picture(config.scale) for moment in film), fps)
+        every = max(1, round(fps / WEBP_FPS))
+        shown = film[: max(1, round(WEBP_SECONDS * fps)) : every]
+        write_webp(webp, (moment.picture(config.scale) for moment in shown), fps / every)
+        metrics.log(0, frames=len(film))
+    shown_seconds = len(shown) * every / fps
+    say(f"{webm} shows {len(film) / fps:.0f} s, {webp.name} the first {shown_seconds:.0f} s")
