@@ -25,7 +25,6 @@ def main() -> None:
         positive_weight=config.train_mdnrnn.positive_weight,
         controller=config.controller,
         dream=config.dream,
-        starts_new_share=config.evolve.starts_new_share,
         validation_max_steps=config.evolve.validation_max_steps,
     )
     inspect_dream(run, made, config.inspect, config.workers)

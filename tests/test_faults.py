@@ -122,7 +122,10 @@ TRUNCATED = [
         *("train_mdnrnn", "mdnrnn/checkpoint.safetensors"),
         *(["episodes", "vae", "latents", "mdnrnn"], "its stage"),
     ),
-    ("evolve", "controller/state.pkl", ["vae", "latents", "mdnrnn", "controller"], "delete it"),
+    (
+        *("evolve", "controller/history.safetensors"),
+        *(["vae", "latents", "mdnrnn", "controller"], "its stage"),
+    ),
     ("evolve", "world.json", ["vae", "latents", "mdnrnn"], "its stage"),
     (
         *("evaluate", "controller/controller.safetensors"),

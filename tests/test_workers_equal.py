@@ -46,7 +46,7 @@ def test_collect_car_racing(script, smoke_copy, hashes):
 )
 def test_evolve_in_the_real_world(script, smoke_copy, hashes, dreamt, savings):
     """Cold, and from the mean that the dream left."""
-    lengths = {"generations": dreamt, "real_generations": 2, "real_max_steps": 6}
+    lengths = {"generations": dreamt, "real_generations": 2}
     run = smoke_copy("episodes", "vae", "latents", "mdnrnn", evolve=lengths | savings)
     one, two = both(script, run, "evolve")
     result = "controller.safetensors"

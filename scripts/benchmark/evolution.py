@@ -112,8 +112,8 @@ def compare(
 
 
 def _arena(run: Run, config: Config, way: Way, seed: int) -> Evaluations:
-    share, limits = config.evolve.starts_new_share, Limits(patience=way.patience)
-    return evaluations_of(run, config.controller, config.dream, share, config.workers, limits, seed)
+    limits = Limits(patience=way.patience)
+    return evaluations_of(run, config.controller, config.dream, config.workers, limits, seed)
 
 
 def _points(

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from worldmodels.acting.selection import better_half, choose, halving, measured_means, merits
+from worldmodels.acting.selection import (
+    Validated,
+    better_half,
+    choose,
+    halving,
+    measured_means,
+    merits,
+)
 from worldmodels.stages.cmaes import CMAES, CMAConfig
 
 NAN = np.nan
@@ -87,7 +94,8 @@ def test_evolution_climbs_with_half_of_the_worse_episodes_spared():
 
 
 def test_the_second_measurement_alone_decides():
-    rows = [(g, np.full(2, float(g)), [score]) for g, score in enumerate([1.0, 9.0, 5.0, 8.0])]
+    scores = [1.0, 9.0, 5.0, 8.0]
+    rows = [Validated(g, np.full(2, float(g)), np.array([s])) for g, s in enumerate(scores)]
     asked = []
 
     def measure(parameters, seeds):
@@ -104,7 +112,7 @@ def test_the_second_measurement_alone_decides():
 
 
 def test_without_validation_the_last_is_kept():
-    rows = [(g, np.full(2, float(g)), []) for g in range(3)]
+    rows = [Validated(g, np.full(2, float(g)), np.zeros(0)) for g in range(3)]
     choice = choose(rows, lambda *_: pytest.fail("nothing is to be measured"), 3, [7])
     assert (choice.generation, choice.steps) == (2, 0)
     assert np.isnan(choice.score)

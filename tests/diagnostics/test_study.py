@@ -15,8 +15,7 @@ from worldmodels.config import Config
 from worldmodels.diagnostics.study import study as module
 from worldmodels.files import file_hash, load_json, load_tensors
 from worldmodels.run import Metrics, Run
-from worldmodels.stages.cmaes import load_state
-from worldmodels.stages.evolve import Progress
+from worldmodels.stages.evolve import History, history_file
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PARTS = ["vae", "latents", "mdnrnn"]
@@ -114,9 +113,9 @@ def check_files(run):
     files = sorted(path.name for path in (run.folder / "controllers").iterdir())
     assert files == ["cold_0.safetensors", "cold_1.safetensors"]
     tensors, _ = load_tensors(run.folder / "controllers" / "cold_1.safetensors")
-    state = load_state(own(run, "cold", 1).controller / "state.pkl", Progress)
+    validated = History.load(history_file(own(run, "cold", 1))).validated
     assert tensors["generations"].tolist() == [1, 2]
-    np.testing.assert_allclose(tensors["means"], np.stack([mean for _, mean, _ in state.validated]))
+    np.testing.assert_allclose(tensors["means"], np.stack([one.mean for one in validated]))
     for name in ("vae", "mdnrnn", "latents", "world.json"):
         link = own(run, "cold", 0).folder / name
         assert link.is_symlink()

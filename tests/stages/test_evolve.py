@@ -1,14 +1,15 @@
-"""What evolution's savings save is written down; what can't be is refused."""
+"""Evolution writes down what it was told and what it saved; what cannot be is refused."""
 
 import json
 
 import gymnasium
+import numpy as np
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 
 from worldmodels.errors import InputError
-from worldmodels.files import load_tensors
-from worldmodels.stages.evolve import EvolveConfig
+from worldmodels.files import load_tensors, save_tensors
+from worldmodels.stages.evolve import EvolveConfig, History, Validated, history_file
 
 POPULATION, ROLLOUTS, HORIZON = 6, 3, 12
 VALIDATED = 2
@@ -87,3 +88,42 @@ def test_only_training_stops_early(barren):
 def test_wrong_settings_are_named(settings, field):
     with pytest.raises(InputError, match=rf"evolve\.{field}"):
         EvolveConfig(**settings)
+
+
+def test_a_history_is_read_as_it_was_written(tmp_path):
+    generator = np.random.default_rng(0)
+    history = History("hash", generator.normal(size=5), generator.normal(size=5))
+    history.told = [np.array([1.0, np.nan, -np.inf]), np.array([0.1, 2.0, 3.0])]
+    history.validated = [Validated(2, history.mean, np.array([4.0, 5.0]))]
+    history.real_steps = {"validate": 7, "evolve": 0}
+    history.save(tmp_path / "history.safetensors")
+    again = History.load(tmp_path / "history.safetensors")
+    assert (again.mdnrnn, again.real_steps) == (history.mdnrnn, history.real_steps)
+    for name in ("start", "mean", "told"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(history, name))
+    (one,) = again.validated
+    assert one.generation == 2
+    np.testing.assert_array_equal(one.mean, history.mean)
+    np.testing.assert_array_equal(one.returns, [4.0, 5.0])
+
+
+def test_a_history_of_other_settings_is_refused(script, smoke_copy, capsys):
+    run = smoke_copy("vae", "latents", "mdnrnn", "controller")
+    (run.controller / "controller.safetensors").unlink()
+    history = History.load(history_file(run))
+    history.mean = history.mean + 1.0
+    history.save(history_file(run))
+    with pytest.raises(SystemExit, match="2"):
+        script("evolve", "--run", run.folder)
+    assert "does not lead to the mean that it holds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["told", "returns", "start"])
+def test_a_foreign_history_is_named(tmp_path, missing):
+    path = tmp_path / "history.safetensors"
+    History("", np.zeros(2), np.zeros(2)).save(path)
+    tensors, about = load_tensors(path)
+    del tensors[missing]
+    save_tensors(path, tensors, about)
+    with pytest.raises(InputError, match="is no history of an evolution"):
+        History.load(path)

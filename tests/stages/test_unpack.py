@@ -49,7 +49,7 @@ def test_controllers_are_evolved_studied_and_ranked_without_the_data(script, unp
 def test_the_dream_is_the_bundles(unpacked):
     run, folder = unpacked
     config = read(Config, run.config_file)
-    settings = config.controller, config.dream, 0.5, config.workers, Limits()
+    settings = config.controller, config.dream, config.workers, Limits()
     ours = evaluations_of(run, *settings, 0).make_dream(3)
     bundles = gymnasium.make_vec("worldmodels/Dream-v0", num_envs=3, bundle=folder)
     (a, _), (b, _) = ours.reset(seed=5), bundles.reset(seed=5)

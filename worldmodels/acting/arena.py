@@ -21,13 +21,14 @@ from worldmodels.seeding import seed_for
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
+NEW_SHARE = 0.5
+"""Share of dreams that begin in the newest round's data, where there is older data."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Steps after which episodes end early; none: they don't."""
 
-    training: int | None = None
-    """All of a training episode in reality."""
     validation: int | None = None
     """All of a validation episode."""
     patience: int | None = None
@@ -53,7 +54,6 @@ def evaluations_of(
     run: Run,
     controller: ControllerConfig,
     dream: DreamConfig,
-    new_share: float,
     workers: WorkersConfig,
     limits: Limits,
     seed: int,
@@ -64,7 +64,6 @@ def evaluations_of(
         run: has world.json, V and M, and latents or an unpacked bundle's starts.
         controller: C's inputs and size.
         dream: how M is dreamt.
-        new_share: share of the newest round's episodes among those in which dreams begin.
         workers: where real episodes run.
         limits: when episodes end early.
         seed: of the choice of start windows.
@@ -77,7 +76,7 @@ def evaluations_of(
     mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
     made = controller_for(controller, mdnrnn)
     actions = Actions.from_dict(world.action)
-    windows = _starts(run, dream, new_share, seed)
+    windows = _starts(run, dream, seed)
 
     def make_dream(
         num_envs: int, starts: Starts = windows, settings: DreamConfig = dream
@@ -99,18 +98,18 @@ def evaluations_of(
         RealEvaluation(
             world, senses, made, workers, official=False, max_steps=steps, patience=patience
         )
-        for steps, patience in ((limits.training, limits.patience), (limits.validation, None))
+        for steps, patience in ((None, limits.patience), (limits.validation, None))
     )
     dreamt = DreamEvaluation(make_dream, made, workers, limits.patience)
     return Evaluations(world, make_dream, dreamt, real, validation, made.num_parameters)
 
 
-def _starts(run: Run, dream: DreamConfig, new_share: float, seed: int) -> Starts:
+def _starts(run: Run, dream: DreamConfig, seed: int) -> Starts:
     """Where dreams begin: an unpacked bundle's windows, or windows of the latents."""
     if run.starts.exists():
         return load_starts(run.starts)
     return sample_starts(
-        latent_source(run, new_share),
+        latent_source(run, NEW_SHARE),
         count=dream.num_starts,
         window=dream.window,
         kind=dream.starts,

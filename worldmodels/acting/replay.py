@@ -18,6 +18,8 @@ REPLAYS = 256
 """Start windows that are compared."""
 HORIZON = 50
 """Most steps after each."""
+TOLERANCE = 0.5
+"""Standard deviations of the recorded returns."""
 
 
 def check_dream(
@@ -26,13 +28,12 @@ def check_dream(
     source: EpisodeSource,
     world: World,
     metrics: Metrics,
-    tolerance: float,
     seed: int,
 ) -> None:
     """The sanity band of a dream, before anything is evolved in it, at temperature 1.
 
     Recorded actions must return in the dream what they did in reality from the same moments,
-    within `tolerance` standard deviations of the recorded returns.
+    within half a standard deviation of the recorded returns.
     """
     horizon = min(dream.horizon, HORIZON)
     replays = sample_replays(source, count=REPLAYS, window=dream.window, horizon=horizon, seed=seed)
@@ -45,8 +46,8 @@ def check_dream(
     metrics.check(
         "the recorded actions' return in the dream, less that in reality, in deviations",
         float(dreamt.mean() - recorded.mean()) / _spread(recorded),
-        -tolerance,
-        tolerance,
+        -TOLERANCE,
+        TOLERANCE,
         "what is evolved in this dream won't hold: train V and M longer or collect more",
     )
 

@@ -62,6 +62,20 @@ def measured_means(returns: Returns) -> Float64[np.ndarray, " P"]:
 
 
 @dataclass(frozen=True)
+class Validated:
+    """The distribution's mean after a generation, on real validation episodes."""
+
+    generation: int
+    mean: Float64[np.ndarray, " N"]
+    returns: Float64[np.ndarray, " E"]
+    """Empty: it was not measured."""
+
+    @property
+    def score(self) -> float:
+        return float(self.returns.mean())
+
+
+@dataclass(frozen=True)
 class Choice:
     """The controller that is kept."""
 
@@ -74,25 +88,19 @@ class Choice:
 
 
 def choose(
-    validated: Sequence[tuple[int, np.ndarray, list[float]]],
-    measure: Evaluate,
-    finalists: int,
-    seeds: Sequence[int],
+    validated: Sequence[Validated], measure: Evaluate, finalists: int, seeds: Sequence[int]
 ) -> Choice:
-    """The best of (generation, parameters, returns) rows: the first few are measured again.
-
-    Without returns the last row is chosen, and its score is NaN.
+    """The best of the validated, once the first `finalists` of them are measured again.
 
     The second measurement alone decides: it is free of the luck of having passed the first.
+    Where nothing was measured the last one is chosen, and its score is NaN.
     """
-    if not validated[-1][2]:
-        generation, parameters, _ = validated[-1]
-        return Choice(generation, parameters, float("nan"), 0)
-    ranked = sorted(validated, key=lambda row: -float(np.mean(row[2])))[:finalists]
+    if not len(validated[-1].returns):
+        return Choice(validated[-1].generation, validated[-1].mean, float("nan"), 0)
+    ranked = sorted(validated, key=lambda one: -one.score)[:finalists]
     if len(ranked) == 1 or not seeds:
-        generation, parameters, returns = ranked[0]
-        return Choice(generation, parameters, float(np.mean(returns)), 0)
-    again, lengths = measure(np.stack([row[1] for row in ranked]), seeds)
+        return Choice(ranked[0].generation, ranked[0].mean, ranked[0].score, 0)
+    again, lengths = measure(np.stack([one.mean for one in ranked]), seeds)
     best = int(again.mean(axis=1).argmax())
     score = float(again[best].mean())
-    return Choice(ranked[best][0], ranked[best][1], score, int(lengths.sum()))
+    return Choice(ranked[best].generation, ranked[best].mean, score, int(lengths.sum()))

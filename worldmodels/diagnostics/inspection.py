@@ -109,8 +109,6 @@ class Made:
     """Of the steps that end an episode, in training."""
     controller: ControllerConfig
     dream: DreamConfig
-    starts_new_share: float
-    """Of dreams that start in the newest round."""
     validation_max_steps: int | None
 
 
@@ -161,7 +159,7 @@ class Inspection:
     def evaluations(self) -> Evaluations:
         """As in evolution."""
         limits = Limits(validation=self.made.validation_max_steps)
-        settings = self.made.controller, self.made.dream, self.made.starts_new_share
+        settings = self.made.controller, self.made.dream
         return evaluations_of(self.run, *settings, self.workers, limits, self.made.seed)
 
     @cached_property
@@ -271,8 +269,8 @@ class Inspection:
 
     def _dream_returns(self, candidates: list[Candidate]) -> Float64[np.ndarray, "C D"]:
         base, count = seed_for(self.seed, "dreams") % 2**40, self.config.dream_episodes
-        about = {"dream": asdict(self.made.dream), "new_share": self.made.starts_new_share}
-        ledger = self._ledger("dream", about | {"seeds": [base, count]})
+        about = {"dream": asdict(self.made.dream), "seeds": [base, count]}
+        ledger = self._ledger("dream", about)
         seeds = [base + r for r in range(count)]
         return ledger.measure(candidates, self.evaluations.dream, seeds, "dream")
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from worldmodels.acting.arena import NEW_SHARE
 from worldmodels.acting.evaluate import (
     BASELINES,
     ModelFiles,
@@ -183,7 +184,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
     mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
     saved = load_controller(run)
     starts = sample_starts(
-        latent_source(run, 0.5),
+        latent_source(run, NEW_SHARE),
         count=min(dream.num_starts, STARTS),
         window=dream.window,
         kind=dream.starts,

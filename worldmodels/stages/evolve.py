@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from worldmodels.acting.arena import Evaluations, Limits, evaluations_of
+from worldmodels.acting.arena import NEW_SHARE, Evaluations, Limits, evaluations_of
 from worldmodels.acting.evaluate import Returns
 from worldmodels.acting.replay import check_dream
-from worldmodels.acting.selection import choose, halving, measured_means, merits
+from worldmodels.acting.selection import (
+    Choice,
+    Validated,
+    choose,
+    halving,
+    measured_means,
+    merits,
+)
 from worldmodels.artifacts import check_dreams, check_evolved_in, load_controller
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
-from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
-from worldmodels.files import file_hash, replacing, save_tensors
+from worldmodels.errors import InputError, check_above_zero, check_at_least
+from worldmodels.files import file_hash, load_tensors, save_tensors
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
-from worldmodels.stages.cmaes import CMAES, CMAConfig, load_state
+from worldmodels.stages.cmaes import CMAES, CMAConfig
 from worldmodels.workers import WorkersConfig
+
+REAL_SIGMA0 = 0.05
+"""First standard deviation in the real world, where a dream came before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +52,8 @@ class EvolveConfig:
     real_generations: int = 0
     """Generations in the real world afterwards, from the dream's mean; the paper's CarRacing:
     1800 and none in the dream."""
-    real_sigma0: float = 0.05
-    """First standard deviation there, if a dream came before; else cma.sigma0."""
     dream_max_steps: int | None = None
     """Steps of a training dream; none: to dream.horizon. Long dreams stray from what C will see."""
-    real_max_steps: int | None = None
-    """Steps of a training episode in the real world; none: to its end."""
     rollouts_per_candidate: int = 16
     """Episodes per candidate and generation; the paper: 16."""
     screening_rollouts: int = 0
@@ -68,41 +74,72 @@ class EvolveConfig:
     """The best of the validated are measured again..."""
     final_episodes: int = 32
     """...on so many other validation episodes."""
-    starts_new_share: float = 0.5
-    """Share of dreams that start in the newest round's data, where there is older."""
-    checkpoint_every: int = 5
-    """Generations after which evolution can go on after a kill."""
-    replay_tolerance: float = 0.5
-    """Sanity: recorded actions replayed in the dream return what they did in reality, within so
-    many standard deviations of the recorded returns."""
 
     def __post_init__(self) -> None:
         counts = "rollouts_per_candidate", "validate_every", "validate_at", "finalists"
-        steps = "dream_max_steps", "real_max_steps", "validation_max_steps", "patience"
+        steps = "dream_max_steps", "validation_max_steps", "patience"
         zeros = "generations", "later_generations", "real_generations", "final_episodes"
-        check_at_least("evolve", self, 1, *counts, *steps, "checkpoint_every")
+        check_at_least("evolve", self, 1, *counts, *steps)
         check_at_least("evolve", self, 0, *zeros, "screening_rollouts", "validation_episodes")
         if self.screening_rollouts >= self.rollouts_per_candidate:
             raise InputError(
                 f"evolve.screening_rollouts is {self.screening_rollouts}: it must be below "
                 f"evolve.rollouts_per_candidate, {self.rollouts_per_candidate}"
             )
-        check_above_zero("evolve", self, "later_sigma0", "real_sigma0", "replay_tolerance")
-        check_share("evolve", self, "starts_new_share")
+        check_above_zero("evolve", self, "later_sigma0")
 
 
 @dataclass
-class Progress:
-    """Where evolution stands: all that the next generation depends on."""
+class History:
+    """What an evolution has been told so far: its generations and validations.
+
+    It holds no state of pycma, which has dozens of parts (paths, archives, fitness histories) and
+    says nowhere which of them matter. Instead `evolve` asks and tells all generations again: the
+    same numbers give the same bits, and a generation takes pycma milliseconds (5 of them for 867
+    parameters and 64 candidates).
+    """
 
     mdnrnn: str
     """Hash of the M that is dreamt."""
-    generation: int = 0
-    cma: bytes = b""
-    validated: list[tuple[int, np.ndarray, list[float]]] = field(default_factory=list)
-    """(generation, mean, returns) of each validation."""
+    start: np.ndarray
+    """First mean (N,)."""
+    mean: np.ndarray
+    """Mean after the last generation: to it the told generations must lead again."""
+    told: list[np.ndarray] = field(default_factory=list)
+    """What each generation was told (P,)."""
+    validated: list[Validated] = field(default_factory=list)
     real_steps: dict[str, int] = field(default_factory=lambda: {"validate": 0, "evolve": 0})
     """Steps taken in the real world."""
+
+    def save(self, path: Path) -> None:
+        arrays = {
+            "start": self.start,
+            "mean": self.mean,
+            "told": np.array(self.told),
+            "generations": np.array([one.generation for one in self.validated]),
+            "means": np.array([one.mean for one in self.validated]),
+            "returns": np.array([one.returns for one in self.validated]),
+        }
+        about = {"mdnrnn": self.mdnrnn, "real_steps": json.dumps(self.real_steps, sort_keys=True)}
+        save_tensors(path, {name: torch.tensor(a) for name, a in arrays.items()}, about)
+
+    @classmethod
+    def load(cls, path: Path) -> History:
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: the file is truncated or foreign.
+        """
+        tensors, about = load_tensors(path)
+        try:
+            arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+            rows = zip(arrays["generations"], arrays["means"], arrays["returns"], strict=True)
+            validated = [Validated(int(row[0]), *row[1:]) for row in rows]
+            steps = {name: int(n) for name, n in json.loads(about["real_steps"]).items()}
+            fixed = about["mdnrnn"], arrays["start"], arrays["mean"], list(arrays["told"])
+            return cls(*fixed, validated, steps)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path} is no history of an evolution: delete it") from error
 
 
 @dataclass(frozen=True)
@@ -120,6 +157,19 @@ class Setting:
     def dream_generations(self) -> int:
         later = self.config.later_generations
         return later if self.run.earlier and later is not None else self.config.generations
+
+    @property
+    def generations(self) -> int:
+        return self.dream_generations + self.config.real_generations
+
+    @property
+    def history_file(self) -> Path:
+        return history_file(self.run)
+
+
+def history_file(run: Run) -> Path:
+    """Where an evolution writes down what it was told."""
+    return run.controller / "history.safetensors"
 
 
 def evolve(
@@ -141,11 +191,11 @@ def evolve(
         cma: the evolution strategy.
         config: generations, episodes, validation.
         workers: where real episodes run.
-        seed: of everything drawn.
-        start: a run from whose controller evolution starts (rounds with later_rounds: warm).
+        seed: the experiment's.
+        start: a run from whose best controller evolution starts; none: from zeros.
 
     Raises:
-        InputError: V, M or latents are missing or don't belong together.
+        InputError: V, M or latents are missing or do not belong together.
     """
     result = run.controller / "controller.safetensors"
     if result.exists():
@@ -154,75 +204,97 @@ def evolve(
         return
     with Metrics(run, "evolve") as metrics:
         check_dreams(run)
-        limits = Limits(
-            training=config.real_max_steps,
-            validation=config.validation_max_steps,
-            patience=config.patience,
-        )
-        horizon = min(dream.horizon, config.dream_max_steps or dream.horizon)
-        dream = replace(dream, horizon=horizon)
-        evaluations = evaluations_of(
-            run, controller, dream, config.starts_new_share, workers, limits, seed
-        )
+        limits = Limits(validation=config.validation_max_steps, patience=config.patience)
+        dream = replace(dream, horizon=min(dream.horizon, config.dream_max_steps or dream.horizon))
+        evaluations = evaluations_of(run, controller, dream, workers, limits, seed)
         setting = Setting(run, evaluations, metrics, config, cma, seed)
-        if setting.dream_generations and not run.starts.exists():
-            source, tolerance = latent_source(run, config.starts_new_share), config.replay_tolerance
-            check_dream(
-                evaluations.make_dream, dream, source, evaluations.world, metrics, tolerance, seed
+        if not setting.generations:
+            raise InputError(
+                "evolve.generations and evolve.real_generations are both 0: set one of them"
             )
-        state = _restore(setting, start)
-        _run(setting, state)
-        parameters, score = _choose(setting, state)
+        if setting.dream_generations and not run.starts.exists():
+            source = latent_source(run, NEW_SHARE)
+            check_dream(evaluations.make_dream, dream, source, evaluations.world, metrics, seed)
+        history = _history(setting, start)
+        _run_generations(setting, history)
+        chosen = _choose(setting, history)
         about = {
             "controller": asdict(controller),
-            "mdnrnn": state.mdnrnn,
-            "validation": score,
-            "real_steps": state.real_steps,
+            "mdnrnn": history.mdnrnn,
+            "validation": chosen.score,
+            "real_steps": history.real_steps,
         }
         metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
-        last = CMAES.from_bytes(state.cma).mean
-        kept = {"best": parameters, "last": last}
+        kept = {"best": chosen.parameters, "last": history.mean}
         save_tensors(result, {k: torch.from_numpy(v).float() for k, v in kept.items()}, metadata)
+    score = chosen.score
     merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "the last mean"
     say(f"C is {result}: {merit}")
 
 
-def _restore(setting: Setting, start: Run | None) -> Progress:
-    path = setting.run.controller / "state.pkl"
+def _history(setting: Setting, start: Run | None) -> History:
+    """The history so far, or a new one."""
+    path = setting.history_file
     if path.exists():
-        state = load_state(path, Progress)
-        check_evolved_in(setting.run, state.mdnrnn, path)
-        return state
+        history = History.load(path)
+        check_evolved_in(setting.run, history.mdnrnn, path)
+        return history
     mean = np.zeros(setting.evaluations.num_parameters)
     if start is not None:
         mean = load_controller(start).parameters["best"].double().numpy()
-    sigma0 = setting.config.later_sigma0 if setting.run.earlier else None
-    cma = replace(setting.cma, sigma0=sigma0 or setting.cma.sigma0)
-    es = CMAES(cma, mean, seed_for(setting.seed, "evolve", setting.run.number))
-    return Progress(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), cma=es.to_bytes())
+    return History(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), mean, mean)
 
 
-def _run(setting: Setting, state: Progress) -> None:
+def _run_generations(setting: Setting, history: History) -> None:
     """All generations that are left, dream first."""
-    config, dreamt = setting.config, setting.dream_generations
-    total = dreamt + config.real_generations
-    es = CMAES.from_bytes(state.cma)
-    bar = progress(range(state.generation, total), "evolve", initial=state.generation, total=total)
+    config, total = setting.config, setting.generations
+    es, first = _replay(setting, history), len(history.told)
+    bar = progress(range(first, total), "evolve", initial=first, total=total)
     for generation in bar:
-        if generation == dreamt and dreamt > 0:
-            es = _awake(setting, es)
+        es = _strategy(setting, generation, es)
         returns, steps = _measure(setting, es.ask(), generation)
-        es.tell(merits(returns))
-        state.real_steps["evolve"] += steps if generation >= dreamt else 0
+        history.told.append(merits(returns))
+        es.tell(history.told[-1])
+        history.mean = es.mean
+        history.real_steps["evolve"] += steps if generation >= setting.dream_generations else 0
         _log(setting, es, generation, returns, steps)
         done = generation + 1
         if done % config.validate_every == 0 or done in (*config.validate_at, total):
-            score = _validate(setting, state, es, done)
+            score = _validate(setting, history, done)
             bar.set_postfix(dream=f"{measured_means(returns).mean():.1f}", real=f"{score:.1f}")
-        if done % config.checkpoint_every == 0 or done == total:
-            state.generation, state.cma = done, es.to_bytes()
-            with replacing(setting.run.controller / "state.pkl") as temporary:
-                temporary.write_bytes(pickle.dumps(state))
+        history.save(setting.history_file)
+
+
+def _replay(setting: Setting, history: History) -> CMAES:
+    """The strategy after the generations of the history.
+
+    Raises:
+        InputError: they lead elsewhere than they did.
+    """
+    sigma0 = setting.config.later_sigma0 if setting.run.earlier else None
+    cma = replace(setting.cma, sigma0=sigma0 or setting.cma.sigma0)
+    es = CMAES(cma, history.start, seed_for(setting.seed, "evolve", setting.run.number))
+    for generation, told in enumerate(history.told):
+        es = _strategy(setting, generation, es)
+        es.ask()
+        es.tell(told)
+    # another machine may differ in the last bits, which is harmless; of a full covariance it may
+    # choose other eigenvectors, and so sample other candidates
+    if history.told and not np.allclose(es.mean, history.mean, rtol=0, atol=0.01 * es.sigma):
+        path = setting.history_file
+        raise InputError(
+            f"{path} does not lead to the mean that it holds: it was made with other settings or "
+            "on another kind of machine; go on there, or delete it and evolve again"
+        )
+    return es
+
+
+def _strategy(setting: Setting, generation: int, es: CMAES) -> CMAES:
+    """The strategy of a generation: the first real one begins anew, at the dream's mean."""
+    if generation == 0 or generation != setting.dream_generations:
+        return es
+    config = replace(setting.cma, sigma0=REAL_SIGMA0)
+    return CMAES(config, es.mean, seed_for(setting.seed, "evolve real", setting.run.number))
 
 
 def _measure(setting: Setting, candidates: np.ndarray, generation: int) -> tuple[Returns, int]:
@@ -233,12 +305,6 @@ def _measure(setting: Setting, candidates: np.ndarray, generation: int) -> tuple
         evaluate, seeds = setting.evaluations.real, _train_seeds(setting, generation)
     returns, lengths = halving(evaluate, setting.config.screening_rollouts)(candidates, seeds)
     return returns, int(lengths.sum())
-
-
-def _awake(setting: Setting, es: CMAES) -> CMAES:
-    """A new strategy about the dream's mean, for the real world."""
-    config = replace(setting.cma, sigma0=setting.config.real_sigma0)
-    return CMAES(config, es.mean, seed_for(setting.seed, "evolve real", setting.run.number))
 
 
 def _dream_seeds(setting: Setting, generation: int) -> list[int]:
@@ -275,25 +341,25 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
         )
 
 
-def _validate(setting: Setting, state: Progress, es: CMAES, generation: int) -> float:
+def _validate(setting: Setting, history: History, generation: int) -> float:
+    """Measures the mean on real validation episodes, always the same; its score."""
     if not (count := setting.config.validation_episodes):
-        state.validated.append((generation, es.mean, []))
+        history.validated.append(Validated(generation, history.mean, np.zeros(0)))
         return np.nan
     seeds = environment_seeds("validation", 0, count)
-    returns, lengths = setting.evaluations.validation(es.mean[None], seeds)
-    state.validated.append((generation, es.mean, returns[0].tolist()))
-    state.real_steps["validate"] += int(lengths.sum())
+    returns, lengths = setting.evaluations.validation(history.mean[None], seeds)
+    history.validated.append(Validated(generation, history.mean, returns[0]))
+    history.real_steps["validate"] += int(lengths.sum())
     score = float(returns.mean())
     setting.metrics.log(generation, validation=score, validation_std=returns.std())
     return score
 
 
-def _choose(setting: Setting, state: Progress) -> tuple[np.ndarray, float]:
+def _choose(setting: Setting, history: History) -> Choice:
+    """The controller that is kept."""
     config = setting.config
-    if not state.validated:
-        raise InputError("evolve.generations and evolve.real_generations are both 0: nothing to do")
     seeds = environment_seeds("validation", config.validation_episodes, config.final_episodes)
-    chosen = choose(state.validated, setting.evaluations.validation, config.finalists, seeds)
-    state.real_steps["validate"] += chosen.steps
+    chosen = choose(history.validated, setting.evaluations.validation, config.finalists, seeds)
+    history.real_steps["validate"] += chosen.steps
     setting.metrics.log(chosen.generation, chosen=chosen.score)
-    return chosen.parameters, chosen.score
+    return chosen

@@ -18,8 +18,7 @@ from worldmodels.errors import InputError
 from worldmodels.files import save_tensors
 from worldmodels.run import Run
 from worldmodels.seeding import seed_for
-from worldmodels.stages.cmaes import load_state
-from worldmodels.stages.evolve import Progress, evolve
+from worldmodels.stages.evolve import History, evolve, history_file
 
 LINKED = ("world.json", "vae", "mdnrnn", "latents", "starts.safetensors")
 """What an evolution has from its source: links, for latents are thousands of files."""
@@ -152,10 +151,9 @@ def _link(source: Path, target: Path) -> None:
 
 def save_means(evolution: Evolution, folder: Path) -> None:
     """Writes the distribution's means at the validated generations, for `inspect_dream` to rank."""
-    state = load_state(evolution.run.controller / "state.pkl", Progress)
-    means = np.stack([mean for _, mean, _ in state.validated])
+    validated = History.load(history_file(evolution.run)).validated
     tensors = {
-        "means": torch.from_numpy(means).float(),
-        "generations": torch.tensor([generation for generation, *_ in state.validated]),
+        "means": torch.from_numpy(np.stack([one.mean for one in validated])).float(),
+        "generations": torch.tensor([one.generation for one in validated]),
     }
     save_tensors(folder / f"{evolution.name}.safetensors", tensors)

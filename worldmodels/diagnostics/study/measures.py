@@ -98,8 +98,7 @@ def _kept(
 def _in_dreams(evolution: Evolution, seeds: Sequence[int], seed: int) -> Float64[np.ndarray, " R"]:
     config, source = evolution.config, evolution.source
     # lives are counted as in reality, however C's dreams were weighed
-    dream, share = config.dream.lived, config.evolve.starts_new_share
-    settings = config.controller, dream, share, config.workers, Limits(), seed
+    settings = config.controller, config.dream.lived, config.workers, Limits(), seed
     return evaluations_of(source, *settings).dream(_parameters(evolution), seeds)[0][0]
 
 
