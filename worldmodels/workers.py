@@ -81,7 +81,9 @@ def _in_processes(
 
     left = dict(enumerate(jobs))
     for attempt in range(ATTEMPTS):
-        pool = get_reusable_executor(processes, timeout=300, initializer=_begin_worker)
+        pool = get_reusable_executor(
+            processes, timeout=300, initializer=_begin_worker, initargs=(os.getpid(),)
+        )
         try:
             futures = {pool.submit(function, *job): index for index, job in left.items()}
             for future in as_completed(futures):
@@ -92,17 +94,20 @@ def _in_processes(
         except BrokenProcessPool:  # loky's errors derive from it; its next pool is a fresh one
             if attempt == ATTEMPTS - 1:
                 raise
+        except BaseException:  # Ctrl-C or a failed job: the other jobs must not go on
+            pool.shutdown(wait=False, kill_workers=True)
+            raise
 
 
-def _begin_worker() -> None:
+def _begin_worker(parent: int) -> None:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
-    """Leaves no worker behind when the command is killed."""
+    """Ends this worker soon after its parent."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -1,14 +1,22 @@
-"""ViZDoom's TakeCover, started safely: every game in a folder of its own.
+"""ViZDoom's TakeCover with engines that start and end safely.
 
-A starting game makes `./_vizdoom`; of two that start at once in the same folder one loses the race,
-prints "File exists" and hangs for ever.
+Every game has a temporary folder. An engine makes `./_vizdoom` when it starts; of two that start at
+once in one folder, the second prints "File exists" and hangs for ever.
+
+An engine is a process of its own, and nothing in ViZDoom ends it when its parent is killed. On
+Linux a launcher asks the kernel to do so. The folder of a killed process, and the shared memory of
+its engine, are removed by the next process that starts a game.
 """
 
 import contextlib
+import os
 import shutil
+import sys
 import tempfile
 import threading
 import weakref
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -16,6 +24,20 @@ import gymnasium
 TAKE_COVER = {"doom_skill": 4, "episode_start_time": 14, "episode_timeout": 2100}
 """The paper's task, calibrated by its random baseline (210 ± 108): skill 4 and 2100 tics, the first
 14 of which nobody plays."""
+
+PREFIX = "worldmodels-doom-"
+"""Temporary folders are called PREFIX, the owner's process id, a hyphen and a random name."""
+LAUNCHER = """#!/bin/sh
+echo "$@" > "{folder}/arguments"
+exec "{python}" -I -S -c '
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+if os.getppid() == {parent}:
+    os.execv(sys.argv[1], sys.argv[1:])
+' "{engine}" "$@"
+"""
+"""Becomes the engine, which the kernel then kills when its parent dies."""
 
 _starting = threading.Lock()  # the working directory belongs to all threads
 
@@ -28,8 +50,11 @@ class OwnFolder(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
-        self.folder = tempfile.mkdtemp(prefix="worldmodels-doom-")
+        self.folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
         game = self.unwrapped.game  # type: ignore[attr-defined]
+        if sys.platform == "linux":
+            _remove_leftovers()
+            _use_launcher(game, Path(self.folder))
         self._remove = weakref.finalize(self, _leave, game, self.folder)
 
     def reset(
@@ -60,6 +85,40 @@ class OwnFolder(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Ends the game, which leaves its settings in the folder, and removes the folder."""
         super().close()
         self._remove()
+
+
+def _use_launcher(game: Any, folder: Path) -> None:
+    import vizdoom
+
+    launcher, engine = folder / "launcher", Path(vizdoom.__file__).with_name("vizdoom")
+    text = LAUNCHER.format(folder=folder, python=sys.executable, parent=os.getpid(), engine=engine)
+    launcher.write_text(text)
+    launcher.chmod(0o700)
+    if os.access(launcher, os.X_OK):  # some systems run nothing from the temporary folder
+        game.set_vizdoom_path(str(launcher))
+
+
+@cache
+def _remove_leftovers() -> None:
+    """Removes folders and shared memory of killed processes; once per process."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).split("-")[0]
+        if not owner.isdigit() or _is_alive(owner):
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):  # killed before it wrote them
+            words = (folder / "arguments").read_text().split()
+            engine = words[words.index("+viz_instance_id") + 1]
+            for name in ("SM", "MQCtr", "MQDoom"):
+                Path(f"/dev/shm/ViZDoom{name}{engine}").unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: str) -> bool:
+    """Whether a process runs; one that ended, but whose parent has not looked, does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _leave(game: Any, folder: str) -> None:

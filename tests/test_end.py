@@ -1,0 +1,89 @@
+"""Every child process ends with the command that started it, with Doom running."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from worldmodels.envs.take_cover import PREFIX
+
+ROOT = Path(__file__).resolve().parents[1]
+LONG = ["--collect.episodes=10000", "--collect.max_steps=500", "--workers.processes=2"]
+
+
+def parents():
+    """Parent of every process that is alive."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != "Z":
+            found[int(folder.name)] = int(parent)
+    return found
+
+
+def descendants(process):
+    found, parent_of = {process}, parents()
+    while new := {pid for pid, parent in parent_of.items() if parent in found} - found:
+        found |= new
+    return found - {process}
+
+
+def is_engine(pid):
+    try:
+        return "viz_instance_id" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def collecting(tmp_path):
+    """A command with two workers, each of which runs engines."""
+    (tmp_path / "temporary").mkdir()
+    flags = ["--config", ROOT / "configs/smoke_take_cover.yaml", "--run", tmp_path / "run", *LONG]
+    command = subprocess.Popen(
+        [sys.executable, ROOT / "scripts/collect.py", *flags],
+        env=os.environ | {"TMPDIR": str(tmp_path / "temporary")},
+        stderr=subprocess.PIPE,
+    )
+    wait_for(lambda: sum(map(is_engine, descendants(command.pid))) >= 4, 60)
+    yield command
+    if command.poll() is None:
+        command.kill()
+    command.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_children_end_with_the_command(collecting, tmp_path, sent):
+    children = descendants(collecting.pid)
+    collecting.send_signal(sent)
+    wait_for(lambda: not children & parents().keys(), 5)
+    collecting.wait(timeout=1)
+    if sent == signal.SIGINT:
+        assert collecting.returncode == 130
+        assert collecting.stderr.read().startswith(b"stopped: the same command continues\n")
+    left = list((tmp_path / "temporary").glob(f"{PREFIX}*"))
+    files = [path / "arguments" for path in left if (path / "arguments").exists()]
+    words = [word for file in files for word in file.read_text().split()]
+    engines = [words[i + 1] for i, word in enumerate(words) if word == "+viz_instance_id"]
+    assert len(engines) >= 4
+    code = "from worldmodels.envs.take_cover import make_take_cover as make; make().close()"
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not any(path.exists() for path in left)
+    shared = os.listdir("/dev/shm")
+    assert not any(name.endswith(engine) for name in shared for engine in engines)
