@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from worldmodels.errors import InputError
-from worldmodels.gallery.numbers_only import load_numbers
+from worldmodels.gallery.npz import load_npz
 from worldmodels.seeding import numpy_generator
 
 Drawing = Float32[np.ndarray, "_ 3"]
@@ -104,7 +104,7 @@ def read_drawings(path: Path, max_points: int, epsilon: float = 0.0) -> Drawings
     """
     if path.suffix == ".ndjson":
         return Drawings.of(_split(_ndjson(path)), max_points, epsilon)
-    found = load_numbers(path)
+    found = load_npz(path)
     if all(name in found for name in SPLITS):
         return Drawings.of({name: list(found[name]) for name in SPLITS}, max_points, epsilon)
     try:

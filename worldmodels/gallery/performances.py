@@ -15,7 +15,7 @@ from torch import Tensor
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.drawings import cut
-from worldmodels.gallery.numbers_only import load_numbers
+from worldmodels.gallery.npz import load_npz
 from worldmodels.seeding import numpy_generator
 
 Performance = Float32[np.ndarray, "_ 3"]
@@ -41,7 +41,7 @@ def read_performances(path: Path) -> list[Performance]:
 
 
 def _arrays(path: Path) -> list[np.ndarray]:
-    found = load_numbers(path)
+    found = load_npz(path)
     if "offsets" in found and "points" in found:
         return cut(found["points"], found["offsets"])
     lists = [value for value in found.values() if isinstance(value, list)]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.drawings import Drawing, cut, from_strokes, simplified
-from worldmodels.gallery.numbers_only import load_numbers
+from worldmodels.gallery.npz import load_npz
 
 FONTS = ("futural", "cursive", "timesr")
 """Hershey's Latin designs that are learnt; several other names have the same glyphs."""
@@ -178,7 +178,7 @@ def read_words(path: Path, epsilon: float, max_points: int) -> Words:
 
 
 def _cursive(path: Path, epsilon: float) -> list[Word]:
-    members = load_numbers(path)
+    members = load_npz(path)
     try:
         points = cut(members["points"], members["offsets"])
         texts = [str(text) for text in members["text"]]

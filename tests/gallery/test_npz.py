@@ -1,0 +1,113 @@
+"""Pickles from the web: their numbers are read, and nothing in them is executed."""
+
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from worldmodels.errors import InputError
+from worldmodels.gallery.npz import load_npz
+
+
+class Evil:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+def object_array(*items):
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+def test_object_arrays_become_lists(tmp_path):
+    parts = [np.arange(6, dtype=np.int16).reshape(2, 3), np.ones((1, 3), np.float32)]
+    np.savez(tmp_path / "a.npz", train=object_array(*parts), plain=np.arange(3))
+    found = load_npz(tmp_path / "a.npz")
+    assert isinstance(found["train"], list)
+    for one, part in zip(found["train"], parts, strict=True):
+        np.testing.assert_array_equal(one, part)
+        assert one.dtype == part.dtype
+    np.testing.assert_array_equal(found["plain"], np.arange(3))
+
+
+def write_pickle(path, content, protocol):
+    """An npz whose member `train` says that it is an object array of two."""
+    with zipfile.ZipFile(path, "w") as archive, archive.open("train.npy", "w") as file:
+        header = {"descr": "|O", "fortran_order": False, "shape": (2,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        pickle.dump(content, file, protocol=protocol)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_pickles_of_every_age(tmp_path, protocol):
+    first = np.asfortranarray([[1.5, -2.0], [0.0, 9.0]])
+    array = object_array(first, np.array([[3, 4]], ">i2"))
+    write_pickle(tmp_path / "old.npz", array, protocol)
+    found = load_npz(tmp_path / "old.npz")["train"]
+    np.testing.assert_array_equal(found[0], first)
+    np.testing.assert_array_equal(found[1], [[3, 4]])
+
+
+class Forged:
+    """An array with a state that NumPy itself would trust."""
+
+    def __init__(self, *state):
+        self.state = state
+
+    def __reduce__(self):
+        return np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), self.state
+
+
+class Pointers:
+    """dtype('O') whose flags deny that it holds objects: NumPy takes raw bytes for pointers."""
+
+    def __reduce__(self):
+        return np.dtype, ("O", False, True), (3, "|", None, None, None, -1, -1, 0)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        Forged(1, (2,), Pointers(), False, b"\x41" * 16),
+        Forged(1, (2,), np.dtype("f8"), False, [Forged(1, (9,), np.dtype("f8"), False, b"1")]),
+        Forged(1, (2,), np.dtype("f8"), False, b"\x41" * 16),
+        Forged(1, (2,), 3, False, [np.dtype("f8")]),
+        3,
+    ],
+)
+def test_a_forged_array_is_refused(tmp_path, forged):
+    write_pickle(tmp_path / "a.npz", forged, 2)
+    with pytest.raises(InputError, match=r"a\.npz is not an npz of numbers"):
+        load_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_nothing_in_a_pickle_is_executed(tmp_path, nested):
+    target = tmp_path / "made by a pickle"
+    evil = Evil(target)
+    np.savez(tmp_path / "evil.npz", train=object_array(object_array(evil) if nested else evil))
+    with pytest.raises(InputError, match=r"evil\.npz is not an npz of numbers.*mkdir"):
+        load_npz(tmp_path / "evil.npz")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("item", ["text", {"a": 1}, None, [1, 2]])
+def test_what_is_no_array_of_numbers_is_refused(tmp_path, item):
+    np.savez(tmp_path / "a.npz", train=object_array(np.ones(2), item))
+    with pytest.raises(InputError, match="not arrays of numbers"):
+        load_npz(tmp_path / "a.npz")
+
+
+def test_broken_foreign_and_missing_files(tmp_path):
+    for name, content in (("a.npz", b"no zip"), ("b.npz", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=name):
+            load_npz(tmp_path / name)
+    with pytest.raises(InputError, match="is missing"):
+        load_npz(tmp_path / "c.npz")

@@ -1,0 +1,119 @@
+"""Reads npz files from the web, whose object arrays are pickles, without trusting them.
+
+A pickle may call any function of any package, and even NumPy's own classes read foreign memory if
+their state is forged. So a pickle gets nothing of NumPy: classes and functions of this file stand
+for the names that an array of numbers needs. Any other name is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldmodels.errors import InputError
+
+
+class _DType:
+    """Stands for `numpy.dtype`."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.code = state[1] + self.code  # the byte order
+
+    def numbers(self) -> np.dtype:
+        found = np.dtype(self.code)
+        if found.kind not in "fiub":
+            raise ValueError(f"an array of {self.code}")
+        return found
+
+
+class _Array:
+    """Stands for `numpy.ndarray`."""
+
+    parts: list[Any] | None = None
+    """The items of an object array."""
+    numbers: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, content = state
+        if isinstance(content, list):
+            self.parts = content
+            return
+        content = content.encode("latin1") if isinstance(content, str) else content
+        flat = np.frombuffer(content, dtype.numbers())
+        self.numbers = flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def _reconstruct(*_: object) -> _Array:
+    """Stands for NumPy's function that makes an empty array, whose state follows."""
+    return _Array()
+
+
+def _latin(text: str, encoding: str) -> bytes:
+    """Stands for `_codecs.encode`, which protocols below 3 use for bytes."""
+    if encoding != "latin1":
+        raise ValueError(f"encoding {encoding}")
+    return text.encode("latin1")
+
+
+STANDINS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _DType,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("_codecs", "encode"): _latin,
+}
+
+
+class _NumbersOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in STANDINS:
+            raise ValueError(f"it names {module}.{name}")
+        return STANDINS[module, name]
+
+
+def load_npz(path: Path) -> dict[str, list[np.ndarray] | np.ndarray]:
+    """All members of an npz; an object array becomes a list of arrays of numbers.
+
+    Raises:
+        InputError: the file is missing, broken, or holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            return {name.removesuffix(".npy"): _member(archive, name) for name in names}
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: check the name") from None
+    # foreign bytes make the readers raise nearly anything
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(f"{path} is not an npz of numbers ({reason}): use another file") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> list[np.ndarray] | np.ndarray:
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        _, _, dtype = read[version](file)
+        if not dtype.hasobject:
+            with archive.open(name) as again:
+                return np.lib.format.read_array(again, allow_pickle=False)
+        found = _NumbersOnly(file, encoding="latin1").load()
+    if not isinstance(found, _Array) or found.parts is None:
+        raise ValueError(f"{name} holds no list of arrays")
+    return [_numbers(part, name) for part in found.parts]
+
+
+def _numbers(part: Any, name: str) -> np.ndarray:
+    if not isinstance(part, _Array) or part.numbers is None:
+        raise ValueError(f"{name} holds {type(part).__name__.strip('_')}, not arrays of numbers")
+    return part.numbers
