@@ -162,11 +162,11 @@ def test_without_validation_the_last_mean_is_measured(study, run):
 
 
 def test_rows_may_dream_in_other_ways(study, run):
-    ways = {"dream_max_steps": 3, "termination": "sampled", "temperature": 0.5}
+    ways = {"dream_max_steps": 3, "ends": "sampled", "weight": "none", "temperature": 0.5}
     report = study(run, [{"name": "short", **ways}], evolutions=1)
     config = read(Config, own(run, "short", 0).config_file)
     assert config.evolve.dream_max_steps == 3
-    assert config.dream.termination == "sampled"
+    assert (config.dream.ends, config.dream.weight) == ("sampled", "none")
     assert config.dream.horizon > 3  # of the dreams in which it is measured
     assert report["rows"]["short"]["row"]["dream_max_steps"] == 3
     dreamt = [line["steps"] for line in Metrics.lines(own(run, "short", 0)) if "steps" in line]

@@ -330,7 +330,7 @@ def certain_end(logit):
 @pytest.mark.parametrize("engine", ["reference", "float32"])
 def test_sampled_ends_come_as_often_as_m_says(engine):
     lanes = 4000
-    options = {"horizon": 1000, "termination": "sampled", "engine": engine}
+    options = {"horizon": 1000, "ends": "sampled", "engine": engine}
     env = dream(certain_end(-2.0), lanes, **options)  # p = 0.119
     env.reset(seed=0)
     ended = env.step(np.zeros((lanes, 2), np.float32))[2]
@@ -342,9 +342,9 @@ def test_sampled_ends_come_as_often_as_m_says(engine):
 
 
 @pytest.mark.parametrize("engine", ["reference", "float32"])
-def test_expected_ends_weigh_rewards_with_the_chance_to_be_there(engine):
+def test_termination_weighs_the_rewards_after_it(engine):
     p, reward = 1 / (1 + np.exp(2.0)), 2.0
-    env = dream(certain_end(-2.0), 3, horizon=60, termination="expected", engine=engine)
+    env = dream(certain_end(-2.0), 3, horizon=60, ends="none", weight="termination", engine=engine)
     env.reset(seed=0)
     rewards = play(env, np.zeros((60, 3, 2), np.float32))[1]
     steps = int(np.ceil(np.log(0.01) / np.log(1 - p)))  # until less than 1% is left
@@ -356,7 +356,7 @@ def test_expected_ends_weigh_rewards_with_the_chance_to_be_there(engine):
 
 
 @pytest.mark.parametrize("engine", ["reference", "float32"])
-def test_hits_of_the_choices_weigh_rewards(engine):
+def test_risks_of_the_choices_weigh_the_rewards_after_them(engine):
     config = MDNRNNConfig(hidden_size=6, num_mixtures=2, risk_horizons=(4, 2))
     mdnrnn = MDNRNN(config, 3, 2, Heads(choices=2)).requires_grad_(False)
     logits = torch.tensor([[9.0, 9.0], [-1.0, -3.0]])  # by horizon and choice
@@ -364,7 +364,7 @@ def test_hits_of_the_choices_weigh_rewards(engine):
     mdnrnn.risk_layers[0].bias.copy_(logits.flatten())
     starts = Starts(torch.randn(4, 3, 3), torch.randn(4, 3, 2), torch.zeros(4))
     world = EnvConfig(reward="constant", reward_per_frame=2.0, terminates=False)
-    settings = DreamConfig(horizon=6, termination="risk", engine=engine)
+    settings = DreamConfig(horizon=6, ends="none", weight="risk", engine=engine)
     options = {"autoreset_mode": AutoresetMode.DISABLED}
     env = DreamEnv(mdnrnn, starts, Actions("discrete", counts=(2,)), world, settings, 2, **options)
     env.reset(seed=0)
@@ -372,13 +372,13 @@ def test_hits_of_the_choices_weigh_rewards(engine):
     no_damage = np.sqrt(1 / (1 + np.exp([-1.0, -3.0])))
     for t in range(6):
         rewards, terminated, truncated = env.step(actions)[1:4]
-        assert rewards == pytest.approx(2.0 * no_damage ** (t + 1), rel=1e-5)
+        assert rewards == pytest.approx(2.0 * no_damage**t, rel=1e-5)
     assert not terminated.any()
     assert truncated.all()
 
 
 def test_equal_seeds_end_together_and_the_threshold_never_below_a_half():
-    env = dream(certain_end(-2.0), 16, horizon=1000, termination="sampled")
+    env = dream(certain_end(-2.0), 16, horizon=1000, ends="sampled")
     env.reset(seed=[*range(8), *range(8)])
     lives = np.zeros(16)
     while not env.terminated.all():

@@ -39,7 +39,7 @@ def check_dream(
     replays = sample_replays(source, count=REPLAYS, window=dream.window, horizon=horizon, seed=seed)
     if replays is None:
         return
-    calm = replace(dream.lived, horizon=horizon, temperature=1.0)
+    calm = replace(dream.unweighted, horizon=horizon, temperature=1.0)
     env = make_dream(len(replays.lengths), replays.starts, calm)
     dreamt, recorded = replay(env, replays), recorded_returns(world, replays)
     metrics.log(0, replay_dream=dreamt.mean(), replay_real=recorded.mean(), engine=env.engine.name)

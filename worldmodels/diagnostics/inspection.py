@@ -165,7 +165,7 @@ class Inspection:
     @cached_property
     def worlds(self) -> Worlds:
         dream = replace(
-            self.made.dream.lived,
+            self.made.dream.unweighted,
             temperature=self.config.temperature,
             horizon=self.config.horizon or self.made.dream.horizon,
         )

@@ -27,9 +27,10 @@ from worldmodels.models.vae import VAE, frames_of
 from worldmodels.seeding import numpy_generator, seed_for
 from worldmodels.world import EnvConfig
 
-Termination = Literal["threshold", "sampled", "expected", "risk"]
-LEAST_ALIVE = 0.01
-"""Dreams whose ends are not drawn end when they have hardly a chance to have come so far."""
+Ends = Literal["threshold", "sampled", "none"]
+Weight = Literal["none", "termination", "risk"]
+LEAST_WEIGHT = 0.01
+"""A dream whose rewards weigh less than this ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,14 @@ class DreamConfig:
     """τ: weights to the power 1/τ, noise times √τ. The paper's Doom: 1.15."""
     horizon: int = 1000
     """Steps after which a dream is truncated."""
-    termination: Termination = "threshold"
-    """A dream ends where M's probability of it is above 1/2 (the paper); or with that probability,
-    whatever the temperature; or `expected`: no end is drawn, but each reward counts with the
-    probability that the dream has come so far, until that is below 1%. For the latter two train
-    with train_mdnrnn.positive_weight 1. `risk`: as `expected`, with the probability of no damage
-    that M's risks of the shortest horizon predict for the choices that are made."""
+    ends: Ends = "threshold"
+    """When M's termination head ends a dream: `threshold`, where its probability is above 1/2 (the
+    paper); `sampled`, with that probability, at any temperature (needs
+    train_mdnrnn.positive_weight 1); `none`, never."""
+    weight: Weight = "none"
+    """The probability that weighs a step's reward: that no step before has ended the dream, by M's
+    termination head (`termination`) or by its risks (`risk`: no damage, at the shortest of
+    mdnrnn.risk_horizons). A dream ends where it falls below 1%. Set dream.ends to none with it."""
     starts: StartKind = "windows"
     """Where in the data, with M's state warm from the window: one window of each drawn episode;
     `moments`: windows that end at any moment of the data, all equally likely; `rewarded_windows`:
@@ -63,10 +66,9 @@ class DreamConfig:
         check_at_least("dream", self, 1, "horizon", "num_starts", "warmup")
 
     @property
-    def lived(self) -> DreamConfig:
-        """The same dream with ends that are drawn, for looking at and for counting lives."""
-        drawn = self.termination not in ("expected", "risk")
-        return self if drawn else replace(self, termination="sampled")
+    def unweighted(self) -> DreamConfig:
+        """The same dream with sampled ends in place of weights: for playing and for statistics."""
+        return self if self.weight == "none" else replace(self, ends="sampled", weight="none")
 
     @property
     def window(self) -> int:
@@ -79,8 +81,12 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     Lanes with equal seeds share start and noise. Under AutoresetMode.DISABLED finished lanes are
     frozen and cost nothing. `render` decodes z through V.
 
+    A step pays if the dream has come to it, and so does the step that ends it, as in Gymnasium.
+    With `config.weight` a reward is therefore multiplied by the probability that none of the steps
+    before ended the dream; the risk of the step's own action weighs the rewards after it.
+
     Attributes:
-        alive: where no ends are drawn, the probability that each lane has come so far.
+        weights: (E,), what each lane's next reward is multiplied by.
     """
 
     def __init__(
@@ -112,12 +118,12 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._starts = warm(mdnrnn, starts)
-        sampled = mdnrnn.heads.termination and config.termination == "sampled"
+        sampled = mdnrnn.heads.termination and config.ends == "sampled"
         self._noise = Noise(num_envs, mdnrnn.uniforms, mdnrnn.latent_size, ends=sampled)
         self.engine = engine_for(mdnrnn, config.engine, num_envs)
         self.state = DreamState.empty(mdnrnn, num_envs)
         self.steps = np.zeros(num_envs, np.int64)
-        self.alive = np.ones(num_envs)
+        self.weights = np.ones(num_envs)
         self.keys = [(seed_for(0, "unseeded dream", lane), -1) for lane in range(num_envs)]
         self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))
 
@@ -198,7 +204,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
             raise InputError(f"lane is {lane}: it must lie between 0 and {self.num_envs - 1}")
         mine = self.state
         mine.z[lane], mine.h[lane], mine.c[lane] = z, state[0][0], state[1][0]
-        mine.first[lane], self.steps[lane], self.alive[lane] = first, 0, 1.0
+        mine.first[lane], self.steps[lane], self.weights[lane] = first, 0, 1.0
         self._noise.begin([lane], [self.keys[lane]])
         self.terminated[lane] = self.truncated[lane] = False
 
@@ -210,7 +216,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         windows = {key: self._start_of(key) for key in dict.fromkeys(keys)}
         self._noise.begin(lanes.tolist(), keys)
         self._start(lanes, [windows[key] for key in keys])
-        self.steps[lanes], self.alive[lanes] = 0, 1.0
+        self.steps[lanes], self.weights[lanes] = 0, 1.0
         self.terminated[lanes] = self.truncated[lanes] = False
 
     def _start(self, lanes: np.ndarray, windows: list[int]) -> None:
@@ -227,26 +233,30 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         taken = self.actions.canonical(torch.from_numpy(actions)).numpy()
         rows, tape = self._noise.rows(lanes, self.steps[lanes]), self._noise.tape
         step = Step(lanes, taken, tape, rows, self.config.temperature)
-        if self.config.termination == "risk":
-            index = torch.from_numpy(lanes)
-            seen = self.state.z[index], self.state.h[index], torch.from_numpy(taken[lanes])
-            self.alive[lanes] *= self.mdnrnn.no_damage(*seen).numpy()
+        weights = self.weights[lanes]
+        if self.config.weight == "risk":
+            self.weights[lanes] *= self._no_damage(lanes, taken)
         reward, end = self.engine.step(step, self.state)
         self.state.first[torch.from_numpy(lanes)] = 0.0
         self.steps[lanes] += 1
         self.truncated[lanes] = self.steps[lanes] >= self.config.horizon
-        rewards = self._rewards(reward, len(lanes))
-        if self.config.termination == "risk":
-            rewards *= self.alive[lanes]
-            self.terminated[lanes] = self.alive[lanes] < LEAST_ALIVE
-        elif end is not None and self.config.termination == "expected":
-            rewards *= self.alive[lanes]
-            self.alive[lanes] /= 1.0 + np.exp(end.astype(np.float64))
-            self.terminated[lanes] = self.alive[lanes] < LEAST_ALIVE
-        elif end is not None:
-            limits = self._noise.ends
-            self.terminated[lanes] = end > (limits[rows] if len(limits) else 0.0)
-        return rewards
+        self.terminated[lanes] = self._ends(end, lanes, rows)
+        return self._rewards(reward, len(lanes)) * weights
+
+    def _no_damage(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """The probability that these actions (E, A) bring the lanes no damage."""
+        index = torch.from_numpy(lanes)
+        z, h = self.state.z[index], self.state.h[index]
+        return self.mdnrnn.no_damage(z, h, torch.from_numpy(actions[lanes])).numpy()
+
+    def _ends(self, logits: Raw, lanes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Which of the lanes this step ends, from M's logits of it."""
+        if logits is not None and self.config.weight == "termination":
+            self.weights[lanes] /= 1.0 + np.exp(logits.astype(np.float64))
+        faded = self.weights[lanes] < LEAST_WEIGHT
+        if logits is None or self.config.ends == "none":
+            return faded
+        return faded | (logits > (self._noise.ends[rows] if len(self._noise.ends) else 0.0))
 
     def _rewards(self, raw: Raw, lanes: int) -> np.ndarray:
         world = self.world

@@ -246,7 +246,7 @@ class MDNRNN(nn.Module):
         """
         horizons = self.config.risk_horizons
         if not self.num_risks:
-            raise InputError("dream.termination risk needs mdnrnn.risk_horizons: train M with them")
+            raise InputError("dream.weight risk needs mdnrnn.risk_horizons: train M with them")
         risks = self.risks(z, h).unflatten(-1, (len(horizons), -1))
         n = min(horizons)
         chosen = choices_of(actions, self.heads.choices)

@@ -198,7 +198,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
         controller_for(saved.config, mdnrnn),
         saved.parameters["best"],
         starts,
-        asdict(dream.lived),
+        asdict(dream.unweighted),
         made,
     ).save(run.bundle)
 

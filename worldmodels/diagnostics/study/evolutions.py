@@ -106,7 +106,8 @@ def _config(config: Config, study: StudyConfig, row: StudyRow, seed: int) -> Con
     dream = replace(
         config.dream,
         temperature=row.temperature or config.dream.temperature,
-        termination=row.termination or config.dream.termination,
+        ends=row.ends or config.dream.ends,
+        weight=row.weight or config.dream.weight,
     )
     return replace(
         config,

@@ -49,7 +49,11 @@ def measured(evolution: Evolution, study: StudyConfig, seed: int, known: Measure
     base = seed_for(seed, "study dreams") % 2**40
     dreams = [base + i for i in range(study.dream_episodes)]
     real = {"controller": made, "seeds": [tests[0], len(tests)]}
-    dream = {"controller": made, "seeds": [base, len(dreams)], "dream": asdict(config.dream.lived)}
+    dream = {
+        "controller": made,
+        "seeds": [base, len(dreams)],
+        "dream": asdict(config.dream.unweighted),
+    }
     if known.get("real", {}).get("about") == real and known.get("dream", {}).get("about") == dream:
         return known
     with Metrics(evolution.run, "measure"):
@@ -98,7 +102,7 @@ def _kept(
 def _in_dreams(evolution: Evolution, seeds: Sequence[int], seed: int) -> Float64[np.ndarray, " R"]:
     config, source = evolution.config, evolution.source
     # lives are counted as in reality, however C's dreams were weighed
-    settings = config.controller, config.dream.lived, config.workers, Limits(), seed
+    settings = config.controller, config.dream.unweighted, config.workers, Limits(), seed
     return evaluations_of(source, *settings).dream(_parameters(evolution), seeds)[0][0]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from worldmodels.command_line import Parser
-from worldmodels.envs.dream import Termination
+from worldmodels.envs.dream import Ends, Weight
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.models.controller import Inputs
 
@@ -27,8 +27,10 @@ class StudyRow:
     """What C sees; none: as in the run."""
     senses: Literal["own", "untrained", "blind"] = "own"
     """What C sees through, see `controller.senses`."""
-    termination: Termination | None = None
-    """How its dreams end, see `dream.termination`; none: as the run's."""
+    ends: Ends | None = None
+    """When its dreams end, see `dream.ends`; null: the run's."""
+    weight: Weight | None = None
+    """What weighs its rewards, see `dream.weight`; null: the run's."""
     dream_max_steps: int | None = None
     """Longest of the dreams in which C is evolved; none: the run's."""
     round: int | None = None
