@@ -9,7 +9,7 @@ import docstring_parser
 import pytest
 import yaml
 
-from worldmodels.command_line import keep, read
+from worldmodels.command_line import keep, read, validated
 from worldmodels.config import Config
 from worldmodels.diagnostics.study.rows import StudyConfig, StudyRow, StudySections
 from worldmodels.errors import InputError
@@ -72,7 +72,9 @@ def test_the_configs_of_the_issue_are_there():
 )
 def test_every_field_explains_itself(kind):
     """The docstring under a field is its --help."""
-    texts = {p.arg_name: p.description for p in docstring_parser.parse_from_object(kind).params}
+    bases = [base for base in kind.__mro__ if dataclasses.is_dataclass(base)]
+    found = [p for base in bases for p in docstring_parser.parse_from_object(base).params]
+    texts = {p.arg_name: p.description for p in found}
     assert [f.name for f in dataclasses.fields(kind) if not texts.get(f.name)] == []
     assert docstring_parser.parse_from_object(kind).short_description
 
@@ -99,10 +101,43 @@ def test_every_field_explains_itself(kind):
 )
 def test_a_value_out_of_range(field, value):
     section, name = field.rsplit(".", 1)
-    kind: Any = Config
-    for part in section.split("."):
-        kind = get_type_hints(kind)[part]
+    values: Any = {name: list(value) if isinstance(value, tuple) else value}
+    for part in reversed(section.split(".")):
+        values = {part: values}
     with pytest.raises(InputError, match=name) as caught:
-        kind(**{name: value})
+        validated(Config, values)
     assert section in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_later_rounds_change_what_later_says():
+    values = {
+        "rounds": 3,
+        "collect": {"explore": {"noise": 0.3, "memory": 5.0}},
+        "train_vae": {"steps": 9, "batch_size": 7},
+        "later": {"train_vae": {"steps": 4}, "collect": {"explore": {"noise": 0.1}}},
+    }
+    config = validated(Config, values)
+    assert config.of_round(0) is config
+    for index in (1, 2):
+        resolved = config.of_round(index)
+        assert (resolved.train_vae.steps, resolved.train_vae.batch_size) == (4, 7)
+        assert (resolved.collect.explore.noise, resolved.collect.explore.memory) == (0.1, 5.0)
+        assert resolved == dataclasses.replace(
+            config, later={}, train_vae=resolved.train_vae, collect=resolved.collect
+        )
+
+
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        ({"train_vae": {"steps": 0}}, "^later.train_vae.steps is 0: it must be at least 1$"),
+        ({"train_vae": {"stepz": 1}}, "^later.train_vae.stepz is unknown: did you mean train_vae"),
+        ({"train_vae": {"steps": "x"}}, "^later.train_vae.steps: .*x"),
+        ({"vae": {"latent_size": 3}}, "^later.vae cannot change: change one of collect, train_vae"),
+    ],
+)
+def test_mistakes_in_later(later, message):
+    with pytest.raises(InputError, match=message) as caught:
+        validated(Config, {"later": later})
     assert "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "worldmodels"
 
 FLOORS = [
     {"errors"},
-    {"files", "seeding"},
+    {"files", "ranges", "seeding"},
     {"precision", "run", "world", "film", "figure"},
     {"kernels", "workers", "command_line"},
     {"models"},

@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
@@ -17,6 +17,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsin
 
 from worldmodels.errors import InputError
 from worldmodels.files import save_text
+from worldmodels.ranges import check_ranges
 from worldmodels.run import Run
 
 C = TypeVar("C")
@@ -29,6 +30,7 @@ WORDINGS = (
     (r"<class '(\w+)'>", r"\1"),
     (r"typing\.", ""),
     (r"\bNoneType\b", "null"),
+    (r"Annotated\[(\w+), [^\]]*\]", r"\1"),
     (
         r"Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors: .*"
         r"Given value: (.*)",
@@ -66,6 +68,10 @@ class Parser(ArgumentParser):
                     f"--{field.name}", type=hints[field.name], default=default, **options
                 )
         return parser
+
+    def format_help(self, *arguments: Any) -> str:
+        """The help, without the ranges inside of types."""
+        return re.sub(r"Annotated\[(\w+),\s+[^\]]*\]", r"\1", super().format_help(*arguments))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises, where argparse would print the usage and exit."""
@@ -105,8 +111,23 @@ def parse(
     return _build(kind, parser, values), run
 
 
+def validated(kind: type[C], values: Mapping[str, Any]) -> C:
+    """The dataclass of a mapping, as of a JSON file; absent fields have their defaults.
+
+    Raises:
+        InputError: names an unknown field, or one of a wrong type or out of its range.
+    """
+    parser = Parser.of(kind, "", _names(kind))
+    return _build(kind, parser, parser.parse_object(dict(values)))
+
+
+def mapping_of(config: Any) -> dict[str, Any]:
+    """A config as YAML and JSON state it; `validated` makes the same config of it."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
 def read(kind: type[C], file: Path) -> C:
-    """Config of a YAML file, what it doesn't state being default.
+    """Config of a YAML file; absent fields have their defaults.
 
     Raises:
         InputError: naming the file and the field.
@@ -132,7 +153,7 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
     Raises:
         InputError: naming the first field that contradicts the run.
     """
-    text = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
+    text = yaml.safe_dump(mapping_of(config), sort_keys=False)
     if run.config_file.exists():
         old, new = _flat(read(type(config), run.config_file)), _flat(config)
         for name in sorted(new):
@@ -208,7 +229,9 @@ def _build(kind: type[C], parser: Parser, values: Namespace) -> C:
         if dataclasses.is_dataclass(hints.get(name)) and not isinstance(value, Namespace):
             raise InputError(f"{name} is a section: give it fields, not {value!r}")
     built = parser.instantiate(values)
-    return kind(**{name: built[name] for name in _names(kind)})
+    config = kind(**{name: built[name] for name in _names(kind)})
+    check_ranges(config)
+    return config
 
 
 def _flat(config: Any) -> dict[str, Any]:

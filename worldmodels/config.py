@@ -1,14 +1,16 @@
 """The experiment: all sections of its config, each from the module that it configures."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from worldmodels.command_line import keep, parse
+from worldmodels.command_line import keep, mapping_of, parse, validated
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.mdnrnn import MDNRNNConfig
 from worldmodels.models.vae import VAEConfig
+from worldmodels.ranges import PositiveInt
 from worldmodels.run import Run
 from worldmodels.stages.cmaes import CMAConfig
 from worldmodels.stages.collect import CollectConfig
@@ -29,8 +31,10 @@ class Config:
 
     seed: int = 0
     """The one seed: every random draw comes from it by name."""
-    rounds: int = 1
+    rounds: PositiveInt = 1
     """Rounds of collect, train, dream; the paper's iterative procedure. The best one is kept."""
+    later: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """What changes after the first round, by section: {train_vae: {steps: 200}}."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
     workers: WorkersConfig = dataclasses.field(default_factory=WorkersConfig)
     collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
@@ -48,12 +52,42 @@ class Config:
     watch: WatchConfig = dataclasses.field(default_factory=WatchConfig)
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise InputError(f"rounds is {self.rounds}: it must be at least 1")
         if self.rounds > 1 and not self.evolve.validation_episodes:
             raise InputError(
                 "evolve.validation_episodes is 0, but validation chooses among rounds: set it"
             )
+        self.of_round(1)  # a mistake in `later` is found before the first round
+
+    def of_round(self, index: int) -> "Config":
+        """The config of a round, counted from 0: from the second on `later` is applied.
+
+        Raises:
+            InputError: names the field of `later` that is wrong.
+        """
+        if index == 0 or not self.later:
+            return self
+        if fixed := sorted(set(self.later) - set(LATER)):
+            raise InputError(f"later.{fixed[0]} cannot change: change one of {', '.join(LATER)}")
+        values = mapping_of(dataclasses.replace(self, later={}))
+        try:
+            return validated(Config, _merged(values, self.later))
+        except InputError as error:
+            raise InputError(f"later.{error}") from error
+
+
+LATER = ("collect", "train_vae", "train_mdnrnn", "dream", "cma", "evolve")
+"""Sections that later rounds may change: worlds, networks and seeds stay."""
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the changes, which may be nested as deep."""
+    merged = dict(values)
+    for name, change in changes.items():
+        inner = merged.get(name)
+        if isinstance(inner, Mapping) and isinstance(change, Mapping):
+            change = _merged(inner, change)
+        merged[name] = change
+    return merged
 
 
 FREE = ("workers", "encode", "evaluate", "watch")
@@ -82,4 +116,4 @@ def begin(
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):
         run.config_file.unlink(missing_ok=True)  # of a command that failed before it made anything
     keep(config, run, FREE)
-    return config, run
+    return config.of_round(run.number), run

@@ -30,7 +30,7 @@ def pipeline(run: Run, config: Config) -> None:
     """
     rounds = [run] if config.rounds == 1 else [run.round(i) for i in range(config.rounds)]
     for index, this in enumerate(rounds):
-        one_round(this, config, _best(rounds[:index]) if index else None)
+        one_round(this, config.of_round(index), _best(rounds[:index]) if index else None)
         say(f"round {index}: {load_controller(this).validation:.1f} on real validation episodes")
     if config.rounds > 1:
         first = config.evolve.validation_episodes + config.evolve.final_episodes
@@ -53,7 +53,7 @@ def one_round(run: Run, config: Config, best: Run | None) -> None:
     train_vae(run, config.vae, config.train_vae, config.seed)
     encode(run, config.encode)
     train_mdnrnn(run, config.mdnrnn, config.train_mdnrnn, config.seed)
-    start = best if config.evolve.later_rounds == "warm" else None
+    start = best if config.evolve.start == "best" else None
     evolve(
         run,
         config.controller,

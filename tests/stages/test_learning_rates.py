@@ -61,8 +61,7 @@ def test_later_rounds_have_a_rate_of_their_own(rounds):
     first, second = rounds
     before = trained(first)
     moves = [
-        (trained(second, later_learning_rate=rate) - before).abs().max().item()
-        for rate in (None, 1e-5)
+        (trained(second, learning_rate=rate) - before).abs().max().item() for rate in (0.01, 1e-5)
     ]
     assert moves[0] > 5e-3
     assert moves[1] < 1e-4
@@ -72,13 +71,13 @@ def test_ms_later_rounds_too(rounds):
     for run in rounds:
         trained(run)
         encode(run, EncodeConfig())
-    settings = {"steps": 3, "batch_size": 4, "sequence_length": 8, "learning_rate": 0.01}
+    settings = {"steps": 3, "batch_size": 4, "sequence_length": 8}
     model = MDNRNNConfig(hidden_size=8, reward_head="world")
     moves = []
-    for rate in (None, 1e-5):
-        for run in rounds:
+    for rate in (0.01, 1e-5):
+        for run, its_rate in zip(rounds, (0.01, rate), strict=True):
             shutil.rmtree(run.mdnrnn, ignore_errors=True)
-            train_mdnrnn(run, model, TrainMDNRNNConfig(**settings, later_learning_rate=rate), 0)
+            train_mdnrnn(run, model, TrainMDNRNNConfig(**settings, learning_rate=its_rate), 0)
         before, after = (load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors") for run in rounds)
         moves.append((weights(after) - weights(before)).abs().max().item())
     assert moves[0] > 5e-3

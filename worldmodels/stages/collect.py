@@ -42,9 +42,7 @@ class CollectConfig:
     """What is recorded."""
 
     episodes: int = 10_000
-    """Episodes of the first round; the paper: 10,000."""
-    later_episodes: int | None = None
-    """Episodes of each later round; none: as many as in the first."""
+    """Episodes of a round; the paper: 10,000."""
     max_steps: int = 1000
     """Steps after which an episode is cut; the paper: 1000."""
     min_steps: int = 0
@@ -55,7 +53,7 @@ class CollectConfig:
     """How the others are driven."""
 
     def __post_init__(self) -> None:
-        check_at_least("collect", self, 1, "episodes", "later_episodes", "max_steps")
+        check_at_least("collect", self, 1, "episodes", "max_steps")
         check_at_least("collect", self, 0, "min_steps")
         check_share("collect", self, "evolved_share")
         if self.min_steps > self.max_steps:
@@ -122,16 +120,13 @@ def _jobs(
     run: Run, world: World, config: CollectConfig, seed: int, evolvees: Sequence[Evolvee]
 ) -> list[Job]:
     text = json.dumps(world.to_dict(), sort_keys=True)
-    later = run.earlier and config.later_episodes is not None
-    episodes = config.later_episodes if later else config.episodes
-    assert episodes is not None
     jobs, driven = [], 0
-    for index, first in enumerate(range(0, episodes, LANES)):
+    for index, first in enumerate(range(0, config.episodes, LANES)):
         # spread evenly: a job is driven whenever the share passes a whole number
         turn = int((index + 1) * config.evolved_share) > int(index * config.evolved_share)
         evolvee = evolvees[driven % len(evolvees)] if evolvees and turn else None
         driven += evolvee is not None
-        numbers = tuple(range(first, min(first + LANES, episodes)))
+        numbers = tuple(range(first, min(first + LANES, config.episodes)))
         jobs.append(Job(text, config, evolvee, seed, run.number, numbers, run.episodes))
     return jobs
 

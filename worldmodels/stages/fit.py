@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_tensors
 from worldmodels.precision import Precision, product_dtype
+from worldmodels.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, progress
 
 LOG_EVERY = 50
@@ -27,19 +28,19 @@ Loss = tuple[Tensor, Mapping[str, Tensor]]
 class FitConfig:
     """How a network is trained with Adam."""
 
-    steps: int = 2000
+    steps: PositiveInt = 2000
     """Batches."""
-    batch_size: int = 100
+    batch_size: PositiveInt = 100
     """Samples in a batch."""
-    learning_rate: float = 1e-3
+    learning_rate: PositiveFloat = 1e-3
     """Adam's learning rate."""
-    final_learning_rate: float | None = None
+    final_learning_rate: PositiveFloat | None = None
     """The learning rate falls to this along a half cosine; none: it stays constant."""
-    warmup_steps: int = 0
+    warmup_steps: NonNegativeInt = 0
     """Batches over which the learning rate rises from 0."""
-    gradient_clip: float | None = None
+    gradient_clip: PositiveFloat | None = None
     """Largest norm of the gradient; none: no limit."""
-    checkpoint_every: int = 500
+    checkpoint_every: PositiveInt = 500
     """Batches between two checkpoints, from which an interrupted training continues."""
 
     def rate(self, step: int) -> float:

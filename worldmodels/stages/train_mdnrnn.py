@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
@@ -17,11 +17,12 @@ from worldmodels.data.dataset import (
     latent_source,
     sequence_batches,
 )
-from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
+from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss, termination_loss
 from worldmodels.precision import Precision, name_of
+from worldmodels.ranges import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite, training_dtype
@@ -31,47 +32,35 @@ from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_fi
 class TrainMDNRNNConfig(FitConfig):
     """How M is trained."""
 
-    steps: int = 20_000
+    steps: PositiveInt = 20_000
     """Batches."""
-    later_rounds: Literal["warm", "fresh"] = "warm"
-    """In later rounds: go on training the M of the round before, or begin anew."""
-    later_steps: int | None = None
-    """Batches in later rounds; none: as many as in the first."""
-    sequence_length: int = 999
-    """Steps of a window; the paper: 999 for CarRacing, 500 for Doom."""
-    learning_rate: float = 1e-3
+    learning_rate: PositiveFloat = 1e-3
     """Adam's learning rate; the paper: 1e-3."""
-    later_learning_rate: float | None = None
-    """That of later rounds; none: the same."""
-    gradient_clip: float | None = 1.0
+    gradient_clip: PositiveFloat | None = 1.0
     """Largest absolute gradient of a weight; the paper: 1."""
+    start: Literal["previous", "fresh"] = "previous"
+    """In later rounds: `previous` goes on training the M of the round before, `fresh` begins with
+    random weights."""
+    sequence_length: PositiveInt = 999
+    """Steps of a window; the paper: 999 for CarRacing, 500 for Doom."""
     precision: Precision = "auto"
     """Of the large products; auto: bfloat16 on CPUs that multiply it."""
-    latent_noise: float = 1.0
-    """z = mu + this x sigma x noise, drawn anew at every use; the paper: 1."""
-    reward_weight: float = 1.0
+    latent_noise: NonNegativeFloat = 1.0
+    """z = mu + this x sigma x noise, sampled anew at every use; the paper: 1."""
+    reward_weight: NonNegativeFloat = 1.0
     """Weight of the reward's loss beside the nats per dimension of z."""
-    termination_weight: float = 1.0
+    termination_weight: NonNegativeFloat = 1.0
     """Weight of the end's loss."""
-    positive_weight: float = 10.0
+    positive_weight: NonNegativeFloat = 10.0
     """Weight of the steps that end an episode, within that loss; released code: 10."""
-    risk_weight: float = 1.0
+    risk_weight: NonNegativeFloat = 1.0
     """Weight of the risks' loss, the sum over mdnrnn.risk_horizons."""
-    new_share: float = 0.5
+    new_share: ClosedUnitInterval = 0.5
     """Share of the newest round's episodes in a chunk, where there are older ones."""
-    chunk_episodes: int = 256
+    chunk_episodes: PositiveInt = 256
     """Episodes of latents in memory at once."""
-    batches_per_chunk: int = 100
-    """Batches drawn from each chunk."""
-
-    def __post_init__(self) -> None:
-        whole = "steps", "later_steps", "batch_size", "chunk_episodes", "batches_per_chunk"
-        check_at_least("train_mdnrnn", self, 1, *whole, "sequence_length", "checkpoint_every")
-        weights = "reward_weight", "termination_weight", "positive_weight", "risk_weight"
-        check_at_least("train_mdnrnn", self, 0, *weights, "latent_noise")
-        rates = "learning_rate", "later_learning_rate", "final_learning_rate"
-        check_above_zero("train_mdnrnn", self, *rates, "gradient_clip")
-        check_share("train_mdnrnn", self, "new_share")
+    batches_per_chunk: PositiveInt = 100
+    """Batches from each chunk."""
 
 
 def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed: int) -> None:
@@ -111,7 +100,7 @@ def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed:
 
 
 def _begin(run: Run, mdnrnn: MDNRNN, config: TrainMDNRNNConfig, seed: int) -> MDNRNN:
-    if run.earlier and config.later_rounds == "warm":
+    if run.earlier and config.start == "previous":
         before = load_mdnrnn(run.earlier[-1].mdnrnn / "mdnrnn.safetensors")
         mdnrnn.load_state_dict(before.state_dict())
         return mdnrnn
@@ -142,7 +131,7 @@ def _train(
     seed: int,
     metrics: Metrics,
 ) -> None:
-    config, device = _of_round(run, config), best_device()
+    device = best_device()
     dtype = training_dtype(config.precision, "train_mdnrnn", device)
     metrics.log(0, precision=name_of(dtype))
 
@@ -154,13 +143,6 @@ def _train(
 
     checkpoint = run.mdnrnn / "checkpoint.safetensors"
     fit(mdnrnn, losses, config, metrics, checkpoint, "train_mdnrnn", clip="value")
-
-
-def _of_round(run: Run, config: TrainMDNRNNConfig) -> TrainMDNRNNConfig:
-    if not run.earlier:
-        return config
-    rate = config.later_learning_rate or config.learning_rate
-    return replace(config, steps=config.later_steps or config.steps, learning_rate=rate)
 
 
 def mdnrnn_loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
@@ -13,9 +13,15 @@ from torch import Tensor
 from worldmodels.artifacts import load_vae, save_model
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import Episode, episode_files
-from worldmodels.errors import check_above_zero, check_at_least, check_share
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
 from worldmodels.precision import Precision, name_of
+from worldmodels.ranges import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite, training_dtype
@@ -25,43 +31,31 @@ from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_fi
 class TrainVAEConfig(FitConfig):
     """How V is trained."""
 
-    steps: int = 1_000_000
+    steps: PositiveInt = 1_000_000
     """Batches; the paper: 10 passes over 10 million frames."""
-    later_rounds: Literal["keep", "warm", "fresh"] = "warm"
-    """In later rounds: keep the V of the round before, go on training it, or begin anew."""
-    later_steps: int | None = None
-    """Batches in later rounds; none: as many as in the first."""
-    learning_rate: float = 1e-4
+    learning_rate: PositiveFloat = 1e-4
     """Adam's learning rate; the paper: 1e-4."""
-    later_learning_rate: float | None = None
-    """That of later rounds; none: the same. A low one keeps latents where M and C know them."""
+    start: Literal["previous", "fresh", "keep"] = "previous"
+    """In later rounds: `previous` goes on training the V of the round before, `fresh` begins with
+    random weights, `keep` takes that V as it is."""
     precision: Precision = "auto"
     """Of the large products; auto: bfloat16 on CPUs that multiply it."""
-    motion_weight: float = 0.0
+    motion_weight: NonNegativeFloat = 0.0
     """Extra weight of the squares at pixels that differ by more than 0.12 from their episode's
-    median image; the paper: 0. Small things that move, Doom's fireballs, are learnt much sooner.
-    Source: measured, `benchmark/reconstruction.py`."""
-    free_nats: float = 0.5
+    median image; the paper: 0. Small things that move, such as Doom's fireballs, are learnt much
+    sooner. Source: measured, `scripts/benchmark/reconstruction.py`."""
+    free_nats: NonNegativeFloat = 0.5
     """KL below this per latent costs nothing; released code: 0.5."""
-    new_share: float = 0.5
+    new_share: ClosedUnitInterval = 0.5
     """Share of the newest round's episodes in a chunk, where there are older ones."""
-    chunk_episodes: int = 32
+    chunk_episodes: PositiveInt = 32
     """Episodes in memory at once."""
-    batches_per_chunk: int = 100
-    """Batches drawn from each chunk."""
-    active_latents: int = 4
+    batches_per_chunk: PositiveInt = 100
+    """Batches from each chunk."""
+    active_latents: NonNegativeInt = 4
     """Sanity: at least so many latents with a KL above 0.1 nats."""
-    reconstruction: float = 100.0
+    reconstruction: NonNegativeFloat = 100.0
     """Sanity: at most this sum of squares per held-out image."""
-
-    def __post_init__(self) -> None:
-        whole = "steps", "later_steps", "batch_size", "chunk_episodes", "batches_per_chunk"
-        check_at_least("train_vae", self, 1, *whole, "checkpoint_every")
-        check_at_least("train_vae", self, 0, "free_nats", "active_latents", "reconstruction")
-        check_at_least("train_vae", self, 0, "motion_weight", "warmup_steps")
-        rates = "learning_rate", "later_learning_rate", "final_learning_rate"
-        check_above_zero("train_vae", self, *rates, "gradient_clip")
-        check_share("train_vae", self, "new_share")
 
 
 def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> None:
@@ -79,7 +73,7 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
     source = EpisodeSource(new, episode_files(*folders) if folders else (), config.new_share)
     with Metrics(run, "train_vae") as metrics:
         vae = _begin(run, model, config, seed)
-        if not (run.earlier and config.later_rounds == "keep"):
+        if not (run.earlier and config.start == "keep"):
             _train(run, vae, source, config, seed, metrics)
         _check(vae, source, config, metrics)
         save_model(result, vae, {"vae": asdict(model)})
@@ -87,7 +81,7 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
 
 
 def _begin(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> VAE:
-    if run.earlier and config.later_rounds != "fresh":
+    if run.earlier and config.start != "fresh":
         return load_vae(run.earlier[-1].vae / "vae.safetensors").train().requires_grad_(True)
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "vae", run.number))
@@ -97,7 +91,7 @@ def _begin(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> VAE
 def _train(
     run: Run, vae: VAE, source: EpisodeSource, config: TrainVAEConfig, seed: int, metrics: Metrics
 ) -> None:
-    config, device = _of_round(run, config), best_device()
+    device = best_device()
     dtype = training_dtype(config.precision, "train_vae", device)
     metrics.log(0, precision=name_of(dtype))
 
@@ -117,13 +111,6 @@ def _train(
             yield frames_loss(vae, batch.to(device), noise.to(device), config, dtype)
 
     fit(vae, losses, config, metrics, run.vae / "checkpoint.safetensors", "train_vae")
-
-
-def _of_round(run: Run, config: TrainVAEConfig) -> TrainVAEConfig:
-    if not run.earlier:
-        return config
-    rate = config.later_learning_rate or config.learning_rate
-    return replace(config, steps=config.later_steps or config.steps, learning_rate=rate)
 
 
 def frames_loss(

@@ -93,7 +93,6 @@ def _config(config: Config, study: StudyConfig, row: StudyRow, seed: int) -> Con
     evolve = replace(
         config.evolve,
         generations=study.generations,
-        later_generations=None,
         real_generations=0,
         validate_every=study.validate_every,
         validate_at=study.validate_at,
