@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from worldmodels.command_line import validated
 from worldmodels.data.starts import Starts
 from worldmodels.errors import InputError
 from worldmodels.files import file_hash, load_json, load_tensors, save_json, save_tensors, save_text
@@ -179,15 +180,15 @@ def part(data: Mapping[str, Any], name: str, source: Path) -> dict[str, Any]:
 
 
 def section(kind: type[Section], data: Mapping[str, Any], name: str, source: Path) -> Section:
-    """The dataclass that a section describes.
+    """The dataclass that a section of a file's JSON describes.
 
     Raises:
-        InputError: it is missing, or has other fields.
+        InputError: it is missing, or a field is unknown, of a wrong type or out of range.
     """
+    given = part(data, name, source)
     try:
-        given = part(data, name, source)
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-    except TypeError as error:
+        return validated(kind, given)
+    except InputError as error:
         raise InputError(f"{source}: section {name} is wrong ({error})") from error
 
 
