@@ -24,7 +24,7 @@ from worldmodels.acting.selection import (
 from worldmodels.artifacts import check_dreams, check_evolved_in, load_controller
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
-from worldmodels.errors import InputError, check_above_zero, check_at_least
+from worldmodels.errors import InputError, check_at_least
 from worldmodels.files import file_hash, load_tensors, save_tensors
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.run import Metrics, Run, progress, say
@@ -180,3 +180,173 @@ def evolve(
         cma: the evolution strategy.
         config: generations, episodes, validation.
         workers: where real episodes run.
+        seed: the experiment's.
+        start: a run from whose best controller evolution starts; none: from zeros.
+
+    Raises:
+        InputError: V, M or latents are missing or do not belong together.
+    """
+    result = run.controller / "controller.safetensors"
+    if result.exists():
+        load_controller(run)
+        say(f"{result} is there already")
+        return
+    with Metrics(run, "evolve") as metrics:
+        check_dreams(run)
+        limits = Limits(validation=config.validation_max_steps, patience=config.patience)
+        dream = replace(dream, horizon=min(dream.horizon, config.dream_max_steps or dream.horizon))
+        evaluations = evaluations_of(run, controller, dream, workers, limits, seed)
+        setting = Setting(run, evaluations, metrics, config, cma, seed)
+        if not setting.generations:
+            raise InputError(
+                "evolve.generations and evolve.real_generations are both 0: set one of them"
+            )
+        if setting.config.generations and not run.starts.exists():
+            source = latent_source(run, NEW_SHARE)
+            check_dream(evaluations.make_dream, dream, source, evaluations.world, metrics, seed)
+        history = _history(setting, start)
+        _run_generations(setting, history)
+        chosen = _choose(setting, history)
+        about = {
+            "controller": asdict(controller),
+            "mdnrnn": history.mdnrnn,
+            "validation": chosen.score,
+            "real_steps": history.real_steps,
+        }
+        metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
+        kept = {"best": chosen.parameters, "last": history.mean}
+        save_tensors(result, {k: torch.from_numpy(v).float() for k, v in kept.items()}, metadata)
+    score = chosen.score
+    merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "the last mean"
+    say(f"C is {result}: {merit}")
+
+
+def _history(setting: Setting, start: Run | None) -> History:
+    """The history so far, or a new one."""
+    path = setting.history_file
+    if path.exists():
+        history = History.load(path)
+        check_evolved_in(setting.run, history.mdnrnn, path)
+        return history
+    mean = np.zeros(setting.evaluations.num_parameters)
+    if start is not None:
+        mean = load_controller(start).parameters["best"].double().numpy()
+    return History(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), mean, mean)
+
+
+def _run_generations(setting: Setting, history: History) -> None:
+    """All generations that are left, dream first."""
+    config, total = setting.config, setting.generations
+    es, first = _replay(setting, history), len(history.told)
+    bar = progress(range(first, total), "evolve", initial=first, total=total)
+    for generation in bar:
+        es = _strategy(setting, generation, es)
+        returns, steps = _measure(setting, es.ask(), generation)
+        history.told.append(merits(returns))
+        es.tell(history.told[-1])
+        history.mean = es.mean
+        history.real_steps["evolve"] += steps if generation >= setting.config.generations else 0
+        _log(setting, es, generation, returns, steps)
+        done = generation + 1
+        if done % config.validate_every == 0 or done in (*config.validate_at, total):
+            score = _validate(setting, history, done)
+            bar.set_postfix(dream=f"{measured_means(returns).mean():.1f}", real=f"{score:.1f}")
+        history.save(setting.history_file)
+
+
+def _replay(setting: Setting, history: History) -> CMAES:
+    """The strategy after the generations of the history.
+
+    Raises:
+        InputError: they lead elsewhere than they did.
+    """
+    es = CMAES(setting.cma, history.start, seed_for(setting.seed, "evolve", setting.run.number))
+    for generation, told in enumerate(history.told):
+        es = _strategy(setting, generation, es)
+        es.ask()
+        es.tell(told)
+    # another machine may differ in the last bits, which is harmless; of a full covariance it may
+    # choose other eigenvectors, and so sample other candidates
+    if history.told and not np.allclose(es.mean, history.mean, rtol=0, atol=0.01 * es.sigma):
+        path = setting.history_file
+        raise InputError(
+            f"{path} does not lead to the mean that it holds: it was made with other settings or "
+            "on another kind of machine; go on there, or delete it and evolve again"
+        )
+    return es
+
+
+def _strategy(setting: Setting, generation: int, es: CMAES) -> CMAES:
+    """The strategy of a generation: the first real one begins anew, at the dream's mean."""
+    if generation == 0 or generation != setting.config.generations:
+        return es
+    config = replace(setting.cma, sigma0=REAL_SIGMA0)
+    return CMAES(config, es.mean, seed_for(setting.seed, "evolve real", setting.run.number))
+
+
+def _measure(setting: Setting, candidates: np.ndarray, generation: int) -> tuple[Returns, int]:
+    """Returns of a generation, NaN for episodes that were spared; the steps it took."""
+    if generation < setting.config.generations:
+        evaluate, seeds = setting.evaluations.dream, _dream_seeds(setting, generation)
+    else:
+        evaluate, seeds = setting.evaluations.real, _train_seeds(setting, generation)
+    returns, lengths = halving(evaluate, setting.config.screening_rollouts)(candidates, seeds)
+    return returns, int(lengths.sum())
+
+
+def _dream_seeds(setting: Setting, generation: int) -> list[int]:
+    """New ones each generation, the same for all candidates."""
+    base = seed_for(setting.seed, "dreams", setting.run.number, generation) % 2**40
+    return [base + r for r in range(setting.config.rollouts_per_candidate)]
+
+
+def _train_seeds(setting: Setting, generation: int) -> list[int]:
+    generator = numpy_generator(setting.seed, "real training", setting.run.number, generation)
+    return generator.integers(SPLIT_SIZE, size=setting.config.rollouts_per_candidate).tolist()
+
+
+def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: int) -> None:
+    means = measured_means(returns)
+    dead = 1.0 - len(np.unique(means[np.isfinite(means)])) / len(means)
+    setting.metrics.log(
+        generation,
+        mean=means.mean(),
+        best=merits(returns).max(),
+        std=means.std(),
+        sigma=es.sigma,
+        dead=dead,
+        steps=steps,
+    )
+    if generation == 0:
+        setting.metrics.check(
+            "share of dead candidates",
+            dead,
+            0.0,
+            0.5,
+            "many candidates return exactly the same: the dream doesn't react to actions, or ends "
+            "at once; raise cma.sigma0 or look at M with scripts/watch.py",
+        )
+
+
+def _validate(setting: Setting, history: History, generation: int) -> float:
+    """Measures the mean on real validation episodes, always the same; its score."""
+    if not (count := setting.config.validation_episodes):
+        history.validated.append(Validated(generation, history.mean, np.zeros(0)))
+        return np.nan
+    seeds = environment_seeds("validation", 0, count)
+    returns, lengths = setting.evaluations.validation(history.mean[None], seeds)
+    history.validated.append(Validated(generation, history.mean, returns[0]))
+    history.real_steps["validate"] += int(lengths.sum())
+    score = float(returns.mean())
+    setting.metrics.log(generation, validation=score, validation_std=returns.std())
+    return score
+
+
+def _choose(setting: Setting, history: History) -> Choice:
+    """The controller that is kept."""
+    config = setting.config
+    seeds = environment_seeds("validation", config.validation_episodes, config.final_episodes)
+    chosen = choose(history.validated, setting.evaluations.validation, config.finalists, seeds)
+    history.real_steps["validate"] += chosen.steps
+    setting.metrics.log(chosen.generation, chosen=chosen.score)
+    return chosen
