@@ -7,6 +7,7 @@ from worldmodels.config import Config
 from worldmodels.diagnostics.study.rows import StudySections
 from worldmodels.diagnostics.study.study import study
 from worldmodels.errors import InputError
+from worldmodels.precision import set_precision
 from worldmodels.run import Run
 
 ABOUT = "Evolve C anew in a run's dream, in several ways: study.py RUN --config FILE ..."
@@ -20,6 +21,7 @@ def main() -> None:
         raise InputError("no run is named: study.py RUN, a folder in which M was trained")
     run = Run(folder)
     config = read(Config, run.need(run.config_file, "scripts/pipeline.py"))
+    set_precision(config.precision)
     study(run, config, sections.study)
     print(f"{run.folder / 'study'} holds study.md and study.json")
 

@@ -30,10 +30,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `bfloat16` are skipped where the processor would emulate it."""
+    from worldmodels.precision import multiplies_bfloat16
+
+    if multiplies_bfloat16():
+        return
+    skip = pytest.mark.skip(reason="this processor does not multiply bfloat16 natively")
+    for item in items:
+        if item.get_closest_marker("bfloat16"):
+            item.add_marker(skip)
+
+
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ViZDoom writes to the working directory, and two games that start in one race."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLDMODELS_PRECISION", "auto")  # commands change it for the process
+
+
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products are float32, as in plain PyTorch."""
+    monkeypatch.setenv("WORLDMODELS_PRECISION", "float32")
 
 
 @pytest.fixture

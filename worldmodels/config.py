@@ -10,6 +10,7 @@ from worldmodels.errors import InputError
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.mdnrnn import MDNRNNConfig
 from worldmodels.models.vae import VAEConfig
+from worldmodels.precision import Precision, set_precision
 from worldmodels.ranges import PositiveInt
 from worldmodels.run import Run
 from worldmodels.stages.cmaes import CMAConfig
@@ -35,6 +36,9 @@ class Config:
     """Rounds of collect, train, dream; the paper's iterative procedure. The best one is kept."""
     later: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """What changes after the first round, by section: {train_vae: {steps: 200}}."""
+    precision: Precision = "auto"
+    """Number type of the operands of large products on the CPU; a GPU computes in float32. auto:
+    bfloat16 where the processor multiplies it natively, else float32."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
     workers: WorkersConfig = dataclasses.field(default_factory=WorkersConfig)
     collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
@@ -90,8 +94,8 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-FREE = ("workers", "encode", "evaluate", "watch")
-"""Sections that may differ between commands: only their own result depends on them."""
+FREE = ("precision", "workers", "encode", "evaluate", "watch")
+"""What may differ between commands: only their own result depends on them."""
 
 
 def begin(
@@ -108,9 +112,11 @@ def begin(
         first: whether the script may begin a run.
 
     Raises:
-        InputError: for a mistake in the file or on the command line, another config's run, or none.
+        InputError: for a mistake in the file or on the command line, another config's run, or none;
+            or a precision that this processor does not have.
     """
     config, run = parse(Config, description, argv, show)
+    set_precision(config.precision)
     if not first:
         run.need(run.config_file, "scripts/collect.py")
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):

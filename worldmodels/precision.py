@@ -1,41 +1,96 @@
-"""Which number type large products are computed in: bfloat16 where the hardware multiplies it.
+"""The number type of the operands of large products: one setting for the whole process.
 
-Weights are kept, and everything between products is computed, in float32.
+Weights are kept in float32, and everything between the products is computed in float32.
 """
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
+from worldmodels.errors import InputError
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
+VARIABLE = "WORLDMODELS_PRECISION"
+"""The environment variable that holds the setting, so that child processes inherit it."""
 
-def product_dtype(precision: Precision = "auto") -> torch.dtype:
-    """The type of the operands of large products.
+CPU = torch.device("cpu")
+
+
+def set_precision(precision: Precision) -> None:
+    """Sets the precision of this process and of the processes that it starts.
 
     Args:
-        precision: `auto` is bfloat16 where this machine multiplies it natively, else float32.
+        precision: `float32`; `bfloat16`; or `auto`, bfloat16 where the processor multiplies it
+            natively and float32 elsewhere.
+
+    Raises:
+        InputError: the processor has no native bfloat16, or the name is unknown.
     """
-    if precision == "auto":
-        return torch.bfloat16 if _multiplies_bfloat16() else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    _check(precision)
+    os.environ[VARIABLE] = precision
+
+
+def get_precision() -> Precision:
+    """The setting of this process; `auto` where nothing was set.
+
+    Raises:
+        InputError: as `set_precision`, where the environment variable was set by hand.
+    """
+    return _check(os.environ.get(VARIABLE, "auto"))
+
+
+def product_dtype(device: torch.device = CPU) -> torch.dtype:
+    """The type of the operands of large products on a device.
+
+    A GPU computes in float32, whatever the setting: the bfloat16 kernels are written for CPUs.
+    """
+    precision = get_precision()
+    if device.type != "cpu" or precision == "float32":
+        return torch.float32
+    return torch.bfloat16 if multiplies_bfloat16() else torch.float32
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """As configs name it."""
+    """The dtype as configs name it."""
     return str(dtype).removeprefix("torch.")
 
 
 @lru_cache(maxsize=1)
-def _multiplies_bfloat16() -> bool:
-    """AVX512-BF16 or AMX (x86), bf16 (ARM), or a CUDA device with bfloat16; emulation is slower."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+def multiplies_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 natively and oneDNN may use that.
+
+    AVX512-BF16 or AMX on x86, BF16 on ARM. Emulation is slower than float32.
+    """
+    return _processor_has_bfloat16() and _onednn_has_bfloat16()
+
+
+def _processor_has_bfloat16() -> bool:
     if hasattr(torch.cpu, "get_capabilities"):
         known = torch.cpu.get_capabilities()
         return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     older = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch before 2.10, x86 only
     return any(hasattr(torch.cpu, name) and getattr(torch.cpu, name)() for name in older)
+
+
+def _onednn_has_bfloat16() -> bool:
+    """False too where ONEDNN_MAX_CPU_ISA forbids the instructions; true if oneDNN emulates."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _check(precision: str) -> Precision:
+    if precision not in get_args(Precision):
+        names = ", ".join(get_args(Precision))
+        raise InputError(f"precision is {precision!r}: it must be one of {names}")
+    if precision == "bfloat16" and not multiplies_bfloat16():
+        raise InputError(
+            "precision is bfloat16, but this processor does not multiply bfloat16 natively "
+            "(it needs AVX512-BF16, AMX or ARM's BF16): set precision to auto"
+        )
+    return precision  # type: ignore[return-value]

@@ -16,6 +16,7 @@ import cv2
 import torch
 
 from worldmodels.errors import InputError
+from worldmodels.precision import Precision, get_precision, set_precision
 from worldmodels.run import cores, progress
 
 if TYPE_CHECKING:
@@ -81,8 +82,10 @@ def _in_processes(
 
     left = dict(enumerate(jobs))
     for attempt in range(ATTEMPTS):
+        # a pool that began with another precision is replaced: its arguments differ
+        begun = os.getpid(), get_precision()
         pool = get_reusable_executor(
-            processes, timeout=300, initializer=_begin_worker, initargs=(os.getpid(),)
+            processes, timeout=300, initializer=_begin_worker, initargs=begun
         )
         try:
             futures = {pool.submit(function, *job): index for index, job in left.items()}
@@ -99,7 +102,8 @@ def _in_processes(
             raise
 
 
-def _begin_worker(parent: int) -> None:
+def _begin_worker(parent: int, precision: Precision) -> None:
+    set_precision(precision)
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

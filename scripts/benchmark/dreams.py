@@ -19,8 +19,9 @@ from worldmodels.acting.evaluate import DreamEvaluation, population_policy
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.models.controller import controller_for
-from worldmodels.models.engine import matrices
+from worldmodels.models.engine import ReferenceEngine, matrices
 from worldmodels.models.mdnrnn import MDNRNN, Heads
+from worldmodels.precision import name_of, product_dtype
 from worldmodels.run import cores
 from worldmodels.seeding import numpy_generator
 from worldmodels.workers import WorkersConfig, one_thread
@@ -43,10 +44,10 @@ def dream_rows(folder: Path, quick: bool) -> Iterable[Row]:
         bundle = Bundle.load(untrained(size, folder / f"h{size.mdnrnn.hidden_size}"))
         yield side_by_side(
             f"dream engine, {POPULATION} x {ROLLOUTS} lanes, controller included, {size.name}",
-            f"the matrix products alone in bfloat16, {cores()} threads",
+            f"the matrix products alone in {name_of(product_dtype())}, {cores()} threads",
             "steps/s",
             evolving(bundle, POPULATION, ROLLOUTS, steps),
-            products(bundle, torch.bfloat16, steps),
+            products(bundle, product_dtype(), steps),
             rounds=rounds,
             target=bound,
         )
@@ -116,8 +117,9 @@ def stepping(folder: Path, bundle: Bundle, distinct: int, steps: int) -> Work:
 
 def one_lane(bundle: Bundle, steps: int) -> Work:
     """What the compiled engine must equal: PyTorch's operations one by one, for a single lane."""
-    config = DreamConfig(horizon=10**9, engine="reference")
+    config = DreamConfig(horizon=10**9)
     env = dream_of(bundle, 1, config, autoreset_mode=AutoresetMode.DISABLED)
+    env.engine = ReferenceEngine(bundle.mdnrnn)
     policy = population_policy(bundle.controller, _population(bundle, 1), bundle.actions)
     observations, _ = env.reset(seed=0)
 

@@ -20,6 +20,7 @@ from worldmodels.acting.selection import halving, merits
 from worldmodels.artifacts import load_controller
 from worldmodels.command_line import read
 from worldmodels.config import Config
+from worldmodels.precision import set_precision
 from worldmodels.run import Run, say
 from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.stages.cmaes import CMAES
@@ -199,6 +200,7 @@ def _cells(saving: Saving, first: Saving) -> Sequence[str]:
 def _main(folder: str) -> None:
     run = Run(folder)
     config = read(Config, run.need(run.config_file, "scripts/pipeline.py"))
+    set_precision(config.precision)
     curves = []
     for curve in compare(run, config, budget=Budget(generations=12)):
         curves.append(curve)

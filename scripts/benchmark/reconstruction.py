@@ -19,9 +19,10 @@ from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import episode_files
 from worldmodels.diagnostics.reconstruction import see, some_frames
 from worldmodels.models.vae import VAE, VAEConfig
+from worldmodels.precision import product_dtype
 from worldmodels.run import Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
-from worldmodels.stages.fit import adam, annealed, training_dtype
+from worldmodels.stages.fit import adam, annealed
 from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
 
 DOOM = VAEConfig(latent_size=64)
@@ -60,7 +61,7 @@ def reconstruction_curve(
     """
     split = len(files) * 9 // 10
     held_out, steps = some_frames(files[split:], EACH), images // config.batch_size
-    dtype = training_dtype(config.precision, "train_vae", torch.device("cpu"))
+    dtype = product_dtype()
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "vae"))
         vae = VAE(DOOM)

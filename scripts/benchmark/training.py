@@ -23,9 +23,10 @@ from worldmodels.models.action import Actions
 from worldmodels.models.mdnrnn import MDNRNN, Heads
 from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, termination_loss
 from worldmodels.models.vae import VAE, VAEConfig, images_of, vae_loss
+from worldmodels.precision import product_dtype
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.encode import EncodeConfig, encode_episodes
-from worldmodels.stages.fit import adam, training_dtype
+from worldmodels.stages.fit import adam
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
 
@@ -54,7 +55,7 @@ def training_rows(folder: Path, quick: bool) -> Iterable[Row]:
 def vae_row(quick: bool) -> Row:
     """Images a second in training V of the paper's size."""
     config, frames = TrainVAEConfig(batch_size=BATCH), torch.from_numpy(pictures(BATCH))
-    dtype = training_dtype("auto", "train_vae", torch.device("cpu"))
+    dtype = product_dtype()
     ours, plain = VAE(VAEConfig()), VAE(VAEConfig())
 
     def our_loss(step: int) -> Tensor:
@@ -105,7 +106,7 @@ def encoding_row(folder: Path, quick: bool) -> Row:
 def mdnrnn_row(size: Size, quick: bool) -> Row:
     """Steps a second in training M of one of the paper's sizes."""
     config = TrainMDNRNNConfig(batch_size=WINDOWS, sequence_length=STEPS)
-    dtype = training_dtype("auto", "train_mdnrnn", torch.device("cpu"))
+    dtype = product_dtype()
     ours, plain = _mdnrnn(size), _mdnrnn(size)
     batch = sequences(size)
 
@@ -166,7 +167,7 @@ def train_briefly(folder: Path, steps: int) -> float:
 
     config = TrainVAEConfig(batches_per_chunk=5)
     vae = VAE(VAEConfig())
-    optimizer, dtype = adam(vae, 1e-4), training_dtype("auto", "train_vae", torch.device("cpu"))
+    optimizer, dtype = adam(vae, 1e-4), product_dtype()
     batches = frame_batches(
         EpisodeSource(episode_files(folder)),
         seed=0,

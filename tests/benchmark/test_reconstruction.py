@@ -10,12 +10,10 @@ from worldmodels.models.vae import VAEConfig
 from worldmodels.stages.train_vae import TrainVAEConfig
 
 
-def test_the_curve_goes_down_and_is_the_same_again(tmp_path, monkeypatch):
+def test_the_curve_goes_down_and_is_the_same_again(tmp_path, monkeypatch, float32):
     monkeypatch.setattr(reconstruction, "DOOM", VAEConfig(latent_size=64, width=2))
     write_episodes(tmp_path, 10, 9, distinct=10)
-    config = TrainVAEConfig(
-        batch_size=8, learning_rate=1e-2, motion_weight=2.0, precision="float32"
-    )
+    config = TrainVAEConfig(batch_size=8, learning_rate=1e-2, motion_weight=2.0)
     first, second = (
         list(reconstruction_curve(episode_files(tmp_path), config, 160, points=2)) for _ in range(2)
     )

@@ -11,6 +11,7 @@ from worldmodels.data.starts import Starts
 from worldmodels.envs.dream import DreamConfig, DreamEnv
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
+from worldmodels.models.engine import CompiledEngine, ReferenceEngine
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.world import EnvConfig
@@ -26,9 +27,18 @@ def dream(mdnrnn, num_envs, mode=AutoresetMode.DISABLED, starts=None, world=CONS
     actions = Actions("box", (-1.0,) * size, (1.0,) * size)
     vae = options.pop("vae", None)
     inputs = options.pop("inputs", "zh")
-    options.setdefault("engine", "float32")
+    engine = options.pop("engine", "float32")
     settings = {"autoreset_mode": mode, "inputs": inputs, "vae": vae}
-    return DreamEnv(mdnrnn, starts, actions, world, DreamConfig(**options), num_envs, **settings)
+    env = DreamEnv(mdnrnn, starts, actions, world, DreamConfig(**options), num_envs, **settings)
+    env.engine = engine_of(mdnrnn, engine, num_envs)
+    return env
+
+
+def engine_of(mdnrnn, name, num_envs):
+    """The reference in PyTorch, or the compiled engine with products of that type."""
+    if name == "reference":
+        return ReferenceEngine(mdnrnn)
+    return CompiledEngine(mdnrnn, getattr(torch, name), num_envs)
 
 
 def lively(restart_input=False, mixture="per_dimension", heads=None):
@@ -48,7 +58,7 @@ def some_starts(window=4, count=5):
     return Starts(mu, actions, torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0])[:count])
 
 
-ENGINES = ["reference", "float32", "bfloat16"]
+ENGINES = ["reference", "float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -101,7 +111,7 @@ def play(env, actions):
     return np.stack([s[0] for s in steps]), np.stack([s[1] for s in steps])
 
 
-@pytest.mark.parametrize("engine", ["reference", "float32", "bfloat16"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 1.5])
 def test_a_known_world_has_its_statistics(linear_mdnrnn, temperature, engine):
     """z' = 0.8 z + 0.5 a + o + 0.4 sqrt(τ) ε with o -0.3 or 0.6, weights (0.7, 0.3)^(1/τ)."""
@@ -364,9 +374,10 @@ def test_risks_of_the_choices_weigh_the_rewards_after_them(engine):
     mdnrnn.risk_layers[0].bias.copy_(logits.flatten())
     starts = Starts(torch.randn(4, 3, 3), torch.randn(4, 3, 2), torch.zeros(4))
     world = EnvConfig(reward="constant", reward_per_frame=2.0, terminates=False)
-    settings = DreamConfig(horizon=6, ends="none", weight="risk", engine=engine)
+    settings = DreamConfig(horizon=6, ends="none", weight="risk")
     options = {"autoreset_mode": AutoresetMode.DISABLED}
     env = DreamEnv(mdnrnn, starts, Actions("discrete", counts=(2,)), world, settings, 2, **options)
+    env.engine = engine_of(mdnrnn, engine, 2)
     env.reset(seed=0)
     actions = np.array([[1, 0], [0, 1]], np.float32)
     no_damage = np.sqrt(1 / (1 + np.exp([-1.0, -3.0])))

@@ -32,11 +32,11 @@ class Film(VectorEnv):
         return FRAMES[self.t], np.zeros(2), np.zeros(2, bool), np.zeros(2, bool), {}
 
 
-def test_features_are_mu_and_a_memory_of_all_before(tiny_bundle):
+def test_features_are_mu_and_a_memory_of_all_before(tiny_bundle, float32):
     bundle = Bundle.load(tiny_bundle)
     space = gymnasium.spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
     models = bundle.vae, bundle.mdnrnn, bundle.actions
-    env = FeatureEnv(Film(space), *models, "zch", precision="float32")
+    env = FeatureEnv(Film(space), *models, "zch")
     seen = [env.reset(seed=0)[0]]
     actions = np.random.default_rng(1).uniform(0, 1, (4, 2, 3)).astype(np.float32)
     seen += [env.step(a)[0] for a in actions]

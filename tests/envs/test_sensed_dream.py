@@ -17,7 +17,7 @@ def worlds(blind):
     torch.manual_seed(0)
     dreamt, senses = (MDNRNN(MDNRNNConfig(hidden_size=8), 3, 1, Heads()) for _ in range(2))
     starts = Starts(torch.randn(5, 4, 3), torch.rand(5, 4, 1), torch.zeros(5))
-    fixed = starts, ACTIONS, EnvConfig(reward="constant"), DreamConfig(engine="float32"), 6
+    fixed = starts, ACTIONS, EnvConfig(reward="constant"), DreamConfig(), 6
     options = {"inputs": "zch", "autoreset_mode": AutoresetMode.DISABLED}
     plain = DreamEnv(dreamt, *fixed, **options)
     return plain, SensedDream(dreamt, *fixed, **options, senses=senses, blind=blind), senses, starts
@@ -42,13 +42,13 @@ def follow(blind):
         yield z, seen, torch.cat([c, h], 1).detach().numpy()
 
 
-def test_the_dream_is_the_same_and_the_state_the_others():
+def test_the_dream_is_the_same_and_the_state_the_others(float32):
     for z, seen, state in follow(blind=False):
         assert (seen[:, :3] == z).all()
         np.testing.assert_allclose(seen[:, 3:], state, atol=1e-5)
 
 
-def test_the_blind_see_their_own_actions_alone():
+def test_the_blind_see_their_own_actions_alone(float32):
     for _, seen, state in follow(blind=True):
         assert not seen[:, :3].any()
         np.testing.assert_allclose(seen[:, 3:], state, atol=1e-5)

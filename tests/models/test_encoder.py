@@ -5,7 +5,6 @@ import torch
 
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import VAE, VAEConfig, images_of
-from worldmodels.precision import product_dtype
 from worldmodels.seeding import torch_generator
 
 
@@ -28,12 +27,13 @@ def frames():
     return fine.byte().permute(0, 2, 3, 1).contiguous()
 
 
-def test_float32_is_v_itself(vae, frames):
+def test_float32_is_v_itself(vae, frames, float32):
     expected = vae.encode(images_of(frames))
-    for mine, theirs in zip(Encoder(vae, "float32")(frames), expected, strict=True):
+    for mine, theirs in zip(Encoder(vae)(frames), expected, strict=True):
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.bfloat16
 @pytest.mark.parametrize("fused", [True, False])
 def test_bfloat16_agrees_within_a_tenth_of_sigma(vae, frames, fused, monkeypatch):
     if not fused:
@@ -41,7 +41,7 @@ def test_bfloat16_agrees_within_a_tenth_of_sigma(vae, frames, fused, monkeypatch
     mu, logvar = vae.encode(images_of(frames))
     sigma = torch.exp(0.5 * logvar)
     assert mu.std() > 3 * sigma.mean()  # else any mu would do
-    mine, spread = Encoder(vae, "bfloat16")(frames)
+    mine, spread = Encoder(vae)(frames)
     assert mine.dtype == spread.dtype == torch.float32
     errors = (mine - mu).abs() / sigma
     assert errors.max() < 0.1
@@ -54,20 +54,3 @@ def test_an_image_is_encoded_alike_in_any_batch(vae, frames):
     encoder = Encoder(vae)
     alone = torch.cat([encoder(frame[None])[0] for frame in frames])
     torch.testing.assert_close(alone, encoder(frames)[0], rtol=1e-4, atol=1e-4)
-
-
-def test_the_machine_chooses():
-    assert product_dtype("float32") == torch.float32
-    assert product_dtype("bfloat16") == torch.bfloat16
-    assert product_dtype() in (torch.float32, torch.bfloat16)
-
-
-def test_no_machine_multiplies_bfloat16_unless_it_says_so(monkeypatch):
-    from worldmodels import precision
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for known, expected in (({}, torch.float32), ({"bf16": True}, torch.bfloat16)):
-        precision._multiplies_bfloat16.cache_clear()
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known)
-        assert product_dtype() == expected
-    precision._multiplies_bfloat16.cache_clear()

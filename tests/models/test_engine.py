@@ -11,7 +11,6 @@ from worldmodels.models.engine import (
     DreamState,
     ReferenceEngine,
     Step,
-    engine_for,
 )
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 
@@ -71,6 +70,7 @@ def test_float32_is_the_reference_to_rounding(shape):
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.bfloat16
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bfloat16_dreams_the_same_law(shape):
     """After some steps, z of thousands of lanes: Kolmogorov and Smirnov see no difference."""
@@ -89,6 +89,7 @@ def test_bfloat16_dreams_the_same_law(shape):
     assert min(test.pvalue for test in tests) > 0.001 / len(tests)
 
 
+@pytest.mark.bfloat16
 def test_bfloat16_stays_near_the_reference_for_a_step():
     mdnrnn = lively(Heads("count", 1.0, True))
     compiled = Dreaming(mdnrnn, CompiledEngine(mdnrnn, torch.bfloat16, 500), 500)
@@ -103,16 +104,9 @@ def test_bfloat16_stays_near_the_reference_for_a_step():
 
 def test_lanes_that_are_not_stepped_stay_as_they_are():
     mdnrnn = lively(Heads())
-    dream = Dreaming(mdnrnn, CompiledEngine(mdnrnn, torch.bfloat16, 9), 9)
+    dream = Dreaming(mdnrnn, CompiledEngine(mdnrnn, torch.float32, 9), 9)
     before = {name: getattr(dream.state, name).clone() for name in "zhc"}
     dream.step(np.array([2, 7]))
     for name, old in before.items():
         changed = (getattr(dream.state, name) != old).any(1)
         assert changed.nonzero().flatten().tolist() == [2, 7]
-
-
-def test_the_best_engine_is_chosen():
-    mdnrnn = lively(Heads())
-    assert engine_for(mdnrnn, "auto", 2).name in ("bfloat16", "float32")
-    assert engine_for(mdnrnn, "float32", 2).name == "float32"
-    assert engine_for(mdnrnn, "reference", 2).name == "reference"

@@ -14,6 +14,7 @@ from worldmodels.models.mixture import split_mixture
 from worldmodels.stages.fit import adam
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 
+pytestmark = pytest.mark.bfloat16
 CONFIG = TrainMDNRNNConfig()
 SMALL = MDNRNNConfig(hidden_size=24, num_mixtures=3, restart_input=True)
 

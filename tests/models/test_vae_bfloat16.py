@@ -9,6 +9,7 @@ from worldmodels.models.vae import VAE, VAEConfig, images_of
 from worldmodels.stages.fit import adam
 from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
 
+pytestmark = pytest.mark.bfloat16
 SMALL = VAEConfig(latent_size=4, width=4)
 
 

@@ -7,6 +7,7 @@ import torch
 from worldmodels.data.episode import Episode, LatentEpisode
 from worldmodels.errors import InputError
 from worldmodels.models.vae import VAE, VAEConfig, images_of
+from worldmodels.precision import set_precision
 from worldmodels.stages.encode import EncodeConfig, encode_episodes
 
 LENGTHS = (5, 3, 9, 1, 4, 7)
@@ -23,10 +24,14 @@ def files(tmp_path):
     return paths
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.02)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [("float32", 1e-3), pytest.param("bfloat16", 0.02, marks=pytest.mark.bfloat16)],
+)
 def test_each_episode_becomes_its_latents(files, tmp_path, precision, tolerance):
     vae = VAE(VAEConfig(latent_size=3, width=2)).requires_grad_(False)
-    config = EncodeConfig(batch_size=4, precision=precision)
+    set_precision(precision)
+    config = EncodeConfig(batch_size=4)
     folder = tmp_path / "latents"
     assert encode_episodes(vae, files, folder, config) == sum(LENGTHS) + len(LENGTHS)
     for path in files:
@@ -50,13 +55,13 @@ def test_no_files_are_no_work(tmp_path):
     assert encode_episodes(VAE(VAEConfig()), [], tmp_path, EncodeConfig()) == 0
 
 
-def test_hits_and_mirror_images(tmp_path):
+def test_hits_and_mirror_images(tmp_path, float32):
     frames = np.random.default_rng(1).integers(0, 60, (5, 64, 64, 3)).astype(np.uint8)
     frames[3, ..., 0] += 100
     steps, flags = np.zeros(4, np.float32), np.zeros(4, bool)
     actions = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
     Episode(frames, actions, steps, steps, flags, flags).save(tmp_path / "00_000000.npz")
-    vae, config = VAE(VAEConfig(latent_size=3, width=2)), EncodeConfig(precision="float32")
+    vae, config = VAE(VAEConfig(latent_size=3, width=2)), EncodeConfig()
     files, folder = [tmp_path / "00_000000.npz"], tmp_path / "latents"
     encode_episodes(vae, files, folder, config, 8.0, (0, 2, 1))
     latents = LatentEpisode.load(folder / "00_000000.npz")

@@ -11,7 +11,6 @@ from worldmodels.stages.fit import (
     annealed,
     load_training,
     save_training,
-    training_dtype,
 )
 
 
@@ -76,12 +75,3 @@ def test_adam_leaves_frozen_weights_alone():
     model.bias.requires_grad_(False)
     (group,) = adam(model, 0.1).param_groups
     assert [p.shape for p in group["params"]] == [(2, 3)]
-
-
-def test_bfloat16_is_refused_where_it_cant_be_had():
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert training_dtype("float32", "train_vae", cpu) == torch.float32
-    assert training_dtype("auto", "train_vae", cuda) == torch.float32
-    assert training_dtype("bfloat16", "train_vae", cpu) == torch.bfloat16
-    with pytest.raises(InputError, match=r"train_vae\.precision"):
-        training_dtype("bfloat16", "train_vae", cuda)

@@ -21,9 +21,10 @@ from worldmodels.envs.noise import Noise
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import LATENT_BOUND, feature_space, features
-from worldmodels.models.engine import DreamState, EngineName, Raw, Step, engine_for
+from worldmodels.models.engine import CompiledEngine, DreamState, Engine, Raw, Step
 from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.vae import VAE, frames_of
+from worldmodels.precision import product_dtype
 from worldmodels.seeding import numpy_generator, seed_for
 from worldmodels.world import EnvConfig
 
@@ -57,9 +58,6 @@ class DreamConfig:
     """Start windows drawn from the data."""
     warmup: int = 16
     """Frames of a start window."""
-    engine: EngineName = "auto"
-    """How M is stepped: compiled with products in bfloat16 or float32, or `reference`, in plain
-    PyTorch; `auto`: compiled where Numba is installed, bfloat16 where the processor has it."""
 
     def __post_init__(self) -> None:
         check_above_zero("dream", self, "temperature")
@@ -120,7 +118,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self._starts = warm(mdnrnn, starts)
         sampled = mdnrnn.heads.termination and config.ends == "sampled"
         self._noise = Noise(num_envs, mdnrnn.uniforms, mdnrnn.latent_size, ends=sampled)
-        self.engine = engine_for(mdnrnn, config.engine, num_envs)
+        self.engine: Engine = CompiledEngine(mdnrnn, product_dtype(), num_envs)
         self.state = DreamState.empty(mdnrnn, num_envs)
         self.steps = np.zeros(num_envs, np.int64)
         self.weights = np.ones(num_envs)

@@ -16,22 +16,13 @@ from worldmodels.models.controller import LATENT_BOUND, feature_space, features
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
-from worldmodels.precision import Precision
 
 
 class Memory:
     """z, h and c of some lanes: what V and M make of a stream of frames."""
 
-    def __init__(
-        self,
-        vae: VAE,
-        mdnrnn: MDNRNN,
-        inputs: str,
-        num_envs: int,
-        precision: Precision = "auto",
-    ) -> None:
-        """`precision` is that of V's products."""
-        self.encoder, self.mdnrnn, self.inputs = Encoder(vae, precision), mdnrnn, inputs
+    def __init__(self, vae: VAE, mdnrnn: MDNRNN, inputs: str, num_envs: int) -> None:
+        self.encoder, self.mdnrnn, self.inputs = Encoder(vae), mdnrnn, inputs
         self.z = torch.zeros(num_envs, vae.config.latent_size)
         self.h, self.c = mdnrnn.initial_state(num_envs)
         self.first = torch.zeros(num_envs)
@@ -75,13 +66,12 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         mdnrnn: MDNRNN,
         actions: Actions,
         inputs: str,
-        precision: Precision = "auto",
     ) -> None:
         self.env, self.actions = env, actions
         self.num_envs = env.num_envs
         self.metadata = dict(env.metadata)
         self.autoreset_mode = self.metadata["autoreset_mode"]
-        self.memory = Memory(vae, mdnrnn, inputs, env.num_envs, precision)
+        self.memory = Memory(vae, mdnrnn, inputs, env.num_envs)
         self.single_observation_space = feature_space(mdnrnn, inputs)
         self.single_action_space = actions.space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)

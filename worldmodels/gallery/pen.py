@@ -16,7 +16,7 @@ from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, stroke
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
 from worldmodels.models.mdnrnn_losses import masked_mean
 from worldmodels.models.mixture import Temperature
-from worldmodels.stages.fit import training_dtype
+from worldmodels.precision import product_dtype
 
 
 class Pen(nn.Module):
@@ -119,7 +119,7 @@ def remembered(
 ) -> Float[Tensor, "B T H"]:
     """M's h after each step; in training its products are bfloat16 where these are fast."""
     learns = torch.is_grad_enabled()
-    if learns and training_dtype("auto", "gallery", z.device) == torch.bfloat16:
+    if learns and product_dtype(z.device) == torch.bfloat16:
         from worldmodels.models.mdnrnn_bfloat16 import states  # needs Numba
 
         return states(mdnrnn, z, told, None, state).float()

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from worldmodels.models.vae import VAE, images_of
-from worldmodels.precision import Precision, product_dtype
+from worldmodels.precision import product_dtype
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -23,8 +23,8 @@ class Encoder:
     float32. The weights are copied: a V that is trained further needs a new encoder.
     """
 
-    def __init__(self, vae: VAE, precision: Precision = "auto") -> None:
-        self.dtype = product_dtype(precision)
+    def __init__(self, vae: VAE) -> None:
+        self.dtype = product_dtype()
         self._vae = vae
         self._layers = [] if self.dtype == torch.float32 else _layers(vae.encoder, self.dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from torch import Tensor
 from worldmodels.models.controller import LATENT_BOUND
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import MAX_LOG_STD, MIN_LOG_STD
-from worldmodels.precision import name_of, product_dtype
-
-EngineName = Literal["auto", "bfloat16", "float32", "reference"]
+from worldmodels.precision import name_of
 
 Raw = Float32[np.ndarray, " n"] | None
 """A head's raw outputs, one per lane that was stepped; none: M has no such head."""
@@ -62,13 +60,6 @@ class Engine(Protocol):
 
     def step(self, step: Step, state: DreamState) -> tuple[Raw, Raw]:
         """Raw outputs of the reward and of the termination head."""
-
-
-def engine_for(mdnrnn: MDNRNN, name: EngineName, num_envs: int) -> Engine:
-    """The engine of that name; `auto` is the fastest that this machine has."""
-    if name == "reference":
-        return ReferenceEngine(mdnrnn)
-    return CompiledEngine(mdnrnn, product_dtype(name), num_envs)
 
 
 class ReferenceEngine:

@@ -19,7 +19,7 @@ from worldmodels.errors import check_at_least
 from worldmodels.files import file_hash, files_hash, load_json, save_json
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import VAE
-from worldmodels.precision import Precision, name_of, product_dtype
+from worldmodels.precision import name_of, product_dtype
 from worldmodels.run import Metrics, Run, progress, say
 
 AHEAD = 2
@@ -32,8 +32,6 @@ class EncodeConfig:
 
     batch_size: int = 256
     """Frames at once."""
-    precision: Precision = "auto"
-    """Of the large products; auto: bfloat16 on machines that multiply it."""
 
     def __post_init__(self) -> None:
         check_at_least("encode", self, 1, "batch_size")
@@ -63,8 +61,7 @@ def encode(run: Run, config: EncodeConfig) -> None:
         save_json(
             run.latents / "index.json", {"vae": made_by, "hash": total, "episodes": len(files)}
         )
-        precision = name_of(product_dtype(config.precision))
-        metrics.log(len(files), frames=steps, precision=precision)
+        metrics.log(len(files), frames=steps, precision=name_of(product_dtype()))
     say(f"latents of {len(files)} episodes in {run.latents}")
 
 
@@ -112,7 +109,7 @@ def encode_episodes(
 
     Threads read the next episodes and write the last ones meanwhile.
     """
-    encoder, steps = Encoder(vae, config.precision), 0
+    encoder, steps = Encoder(vae), 0
     with ThreadPoolExecutor(2) as pool:
         written: deque[Future[None]] = deque()
         for path, episode in zip(progress(files, "encode"), _ahead(pool, files), strict=True):

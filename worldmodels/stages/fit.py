@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_tensors
-from worldmodels.precision import Precision, product_dtype
 from worldmodels.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, progress
 
@@ -121,19 +120,6 @@ def annealed(start: float, end: float | None, done: float) -> float:
 def best_device() -> torch.device:
     """CUDA if there is a GPU, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def training_dtype(precision: Precision, stage: str, device: torch.device) -> torch.dtype:
-    """The type of a stage's large products.
-
-    Raises:
-        InputError: bfloat16 is asked for on a GPU; our bfloat16 kernels run on CPUs only.
-    """
-    if device.type == "cpu":
-        return product_dtype(precision)
-    if precision == "bfloat16":
-        raise InputError(f"{stage}.precision: bfloat16 needs a CPU; set it to auto")
-    return torch.float32
 
 
 def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:

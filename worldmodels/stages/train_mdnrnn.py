@@ -21,11 +21,11 @@ from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss, termination_loss
-from worldmodels.precision import Precision, name_of
+from worldmodels.precision import name_of, product_dtype
 from worldmodels.ranges import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
-from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite, training_dtype
+from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,6 @@ class TrainMDNRNNConfig(FitConfig):
     random weights."""
     sequence_length: PositiveInt = 999
     """Steps of a window; the paper: 999 for CarRacing, 500 for Doom."""
-    precision: Precision = "auto"
-    """Of the large products; auto: bfloat16 on CPUs that multiply it."""
     latent_noise: NonNegativeFloat = 1.0
     """z = mu + this x sigma x noise, sampled anew at every use; the paper: 1."""
     reward_weight: NonNegativeFloat = 1.0
@@ -132,7 +130,7 @@ def _train(
     metrics: Metrics,
 ) -> None:
     device = best_device()
-    dtype = training_dtype(config.precision, "train_mdnrnn", device)
+    dtype = product_dtype(device)
     metrics.log(0, precision=name_of(dtype))
 
     def losses(start: int) -> Iterator[Loss]:

@@ -14,7 +14,7 @@ from worldmodels.artifacts import load_vae, save_model
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
-from worldmodels.precision import Precision, name_of
+from worldmodels.precision import name_of, product_dtype
 from worldmodels.ranges import (
     ClosedUnitInterval,
     NonNegativeFloat,
@@ -24,7 +24,7 @@ from worldmodels.ranges import (
 )
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
-from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite, training_dtype
+from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,6 @@ class TrainVAEConfig(FitConfig):
     start: Literal["previous", "fresh", "keep"] = "previous"
     """In later rounds: `previous` goes on training the V of the round before, `fresh` begins with
     random weights, `keep` takes that V as it is."""
-    precision: Precision = "auto"
-    """Of the large products; auto: bfloat16 on CPUs that multiply it."""
     motion_weight: NonNegativeFloat = 0.0
     """Extra weight of the squares at pixels that differ by more than 0.12 from their episode's
     median image; the paper: 0. Small things that move, such as Doom's fireballs, are learnt much
@@ -92,7 +90,7 @@ def _train(
     run: Run, vae: VAE, source: EpisodeSource, config: TrainVAEConfig, seed: int, metrics: Metrics
 ) -> None:
     device = best_device()
-    dtype = training_dtype(config.precision, "train_vae", device)
+    dtype = product_dtype(device)
     metrics.log(0, precision=name_of(dtype))
 
     def losses(start: int) -> Iterator[Loss]:
