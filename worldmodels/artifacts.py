@@ -6,6 +6,7 @@ Loading reads numbers and names only; nothing is executed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -76,13 +77,20 @@ class SavedController:
     """Steps taken in the real world to `validate` and to `evolve`."""
 
 
+def controller_file(run: Run) -> Path | None:
+    """The file of a run's C: the one that evolution wrote, or else an unpacked bundle's."""
+    files = run.controller / "controller.safetensors", run.controller / "unpacked.safetensors"
+    return next((path for path in files if path.exists()), None)
+
+
 def load_controller(run: Run) -> SavedController:
     """A run's C.
 
     Raises:
         InputError: the file is missing, foreign, or C was evolved in another M.
     """
-    path = run.need(run.controller / "controller.safetensors", "scripts/evolve.py")
+    default = run.controller / "controller.safetensors"
+    path = run.need(controller_file(run) or default, "scripts/evolve.py")
     tensors, metadata = load_tensors(path)
     about = {name: json.loads(value) for name, value in metadata.items()}
     if "best" not in tensors or "mdnrnn" not in about:
@@ -311,7 +319,7 @@ def load_starts(path: Path) -> Starts:
 
 
 def unpack(name: str | Path, run: Run) -> None:
-    """Makes a run of a bundle: its world, V, M, and where its dreams begin.
+    """Makes a run of a bundle: its world, V, M, C, and where its dreams begin.
 
     In it other controllers can be evolved, studied and ranked, without the data V and M learnt.
 
@@ -326,6 +334,12 @@ def unpack(name: str | Path, run: Run) -> None:
     about: dict[str, Any] = {"mdnrnn": asdict(M), "heads": asdict(bundle.mdnrnn.heads)}
     about |= {"latent_size": V.latent_size, "action_size": bundle.mdnrnn.action_size}
     save_model(run.mdnrnn / "mdnrnn.safetensors", bundle.mdnrnn, about)
+    settings = asdict(bundle.controller.config)
+    evolved = {"controller": settings, "mdnrnn": file_hash(run.mdnrnn / "mdnrnn.safetensors")}
+    evolved |= {"validation": bundle.about.get("validation", math.nan), "real_steps": {}}
+    kept = {"best": bundle.parameters, "last": bundle.parameters.clone()}
+    metadata = {name: json.dumps(value, sort_keys=True) for name, value in evolved.items()}
+    save_tensors(run.controller / "unpacked.safetensors", kept, metadata)
     save_tensors(run.starts, bundle.starts.tensors(), None)
     save_json(run.world_file, bundle.world.to_dict())
 

@@ -17,7 +17,7 @@ import torch
 from benchmark.report import table
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import episode_files
-from worldmodels.diagnostics.reconstruction import see, some_frames
+from worldmodels.diagnostics.reconstruction import reconstruction_error, some_frames
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.precision import product_dtype
 from worldmodels.run import Run, progress, say
@@ -75,7 +75,7 @@ def reconstruction_curve(
         frames_loss(vae, batch, noise, config, dtype)[0].backward()
         optimizer.step()
         if step * points // steps > (step - 1) * points // steps:
-            sight = see(vae, held_out)
+            sight = reconstruction_error(vae, held_out)
             squares = sight.error * held_out.frames[0].numel()
             yield Point(step * config.batch_size, squares, sight.moving_error)
 

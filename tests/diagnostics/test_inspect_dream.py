@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from worldmodels.artifacts import load_controller
-from worldmodels.diagnostics.inspection import Part
+from worldmodels.diagnostics import inspect_dream
+from worldmodels.diagnostics.inspect_dream import Part
 from worldmodels.files import load_json, load_tensors, save_tensors
 
 M = ["episodes", "vae", "latents", "mdnrnn", "controller"]
@@ -18,16 +19,19 @@ REWARD, TERMINATION = -2, -1
 HORIZON = 12
 SMALL = {
     "workers.processes": 1,
-    "inspect.windows": 20,
-    "inspect.samples": 4,
+    "inspect.episodes": 12,
     "inspect.starts": 12,
     "inspect.dreams": 2,
-    "inspect.recorded_starts": 50,
-    "inspect.real_episodes": 3,
-    "inspect.dream_episodes": 8,
-    "inspect.fireball_episodes": 1,
+    "inspect.ranking_episodes": 3,
+    "inspect.ranking_dreams": 8,
 }
 FIGURES = {f"{part}.png" for part in get_args(Part)}
+
+
+@pytest.fixture(autouse=True)
+def fewer_windows(monkeypatch):
+    monkeypatch.setattr(inspect_dream, "WINDOWS", 20)
+    monkeypatch.setattr(inspect_dream, "SAMPLES", 4)
 
 
 @pytest.fixture
@@ -70,7 +74,7 @@ def test_a_whole_inspection(inspect, run, capsys):
     assert report["reconstruction"]["latents"] == 8
     assert 0 < report["reconstruction"]["moving_share"] < 0.2  # cart and pole
     assert report["reconstruction"]["fireballs"] is None
-    assert any(line.startswith("V: ") and "of 8 latents active" in line for line in said)
+    assert any("of 8 latents active" in line for line in said)
     rows = report["likelihood"]
     assert [row["horizon"] for row in rows] == [1, 5, 15, 50]
     assert all(row["windows"] + row["left_out"] == 20 for row in rows)
@@ -80,9 +84,8 @@ def test_a_whole_inspection(inspect, run, capsys):
         report["termination"]["raw"]["predicted"] > report["termination"]["corrected"]["predicted"]
     )
     assert np.mean(report["pit"]["histogram"]) == pytest.approx(1)
-    assert set(report["survival"]["policies"]) == {"random", "explorer", "controller"}
-    assert report["survival"]["starts"] + report["survival"]["left_out"] == 12
-    assert report["survival"]["horizon"] == HORIZON
+    check_survival(report["survival"])
+    check_held_out(run, report)
     assert report["ranking"]["controllers"] == 3
     assert [one["generation"] for one in report["ranking"]["candidates"]] == [2, 4, 6]
     assert all("inspect_dream" in made["command"] for made in report["conditions"].values())
@@ -90,12 +93,36 @@ def test_a_whole_inspection(inspect, run, capsys):
     assert any(line["stage"] == "inspect_dream" and line.get("event") == "end" for line in ends)
 
 
+def check_survival(part):
+    """Open-loop policies go on from the collecting policy's moments, C from its own."""
+    assert part["horizon"] == HORIZON
+    drivers = {name: row["driver"] for name, row in part["policies"].items()}
+    own = {"random": "explorer", "explorer": "explorer", "controller": "controller"}
+    assert drivers == own
+    assert all(row["starts"] == 12 for row in part["policies"].values())
+    assert all(1 < row["episodes"] <= 12 for row in part["policies"].values())
+
+
+def check_held_out(run, report):
+    """Fresh episodes on validation seeds, none of the run's own; every part says how many."""
+    counts = {
+        "explorer": {"episodes": 12, "first_seed": 100_001_000},
+        "controller": {"episodes": 12, "first_seed": 100_001_012},
+    }
+    assert all(made["held_out"] == counts for made in report["conditions"].values())
+    recorded = {path.read_bytes() for path in run.episodes.glob("*.npz")}
+    for driver in counts:
+        fresh = list((run.folder / "inspection" / driver / "episodes").glob("*.npz"))
+        assert len(fresh) == 12
+        assert not recorded & {path.read_bytes() for path in fresh}
+
+
 @pytest.mark.parametrize("after_one_step", [True, False])
 def test_a_dream_that_ends_otherwise_than_reality(inspect, smoke_copy, capsys, after_one_step):
     run = smoke_copy("episodes", "vae", "latents", "mdnrnn")
     dies(run, after_one_step=after_one_step)
-    report = inspect(run, "--inspect.parts=[survival,recorded]")
-    for row in (report["recorded"], *report["survival"]["policies"].values()):
+    report = inspect(run, "--inspect.parts=[survival]")
+    for row in report["survival"]["policies"].values():
         alive = [1.0] + [0.0 if after_one_step else 1.0] * HORIZON
         assert [x for x in row["curves"]["dream"] if x is not None] == pytest.approx(alive)
         assert row["returns"]["dream"] == pytest.approx(row["survival"]["dream"], rel=1e-3)
@@ -123,13 +150,25 @@ def test_another_m_is_measured_anew(inspect, run):
     assert "pit" not in inspect(run, "--inspect.parts=[likelihood]")
 
 
-def test_what_is_not_there_is_left_out(inspect, smoke_copy, capsys):
+def test_it_needs_none_of_the_runs_own_episodes(inspect, smoke_copy):
     run = smoke_copy("vae", "latents", "mdnrnn")
     report = inspect(run, "--inspect.parts=[reconstruction,survival,ranking]")
-    assert report["reconstruction"] is None
-    assert report["survival"] is None
+    assert report["reconstruction"]["frames"] > 100
+    assert set(report["survival"]["policies"]) == {"random", "explorer"}
     assert report["ranking"] is None
-    assert "no recorded moment could be replayed" in capsys.readouterr().out
+
+
+def test_held_out_episodes_are_recorded_once(inspect, run, monkeypatch):
+    inspect(run, "--inspect.parts=[pit]")
+    folder = run.folder / "inspection"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
+    inspect(run, "--inspect.parts=[pit]")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")} == before
+    (run.controller / "controller.safetensors").unlink()
+    inspect(run, "--inspect.parts=[pit]", "--inspect.first_episode=2000")
+    after = {path: path.stat().st_mtime_ns for path in (folder / "explorer").rglob("*.npz")}
+    assert len(after) == 24
+    assert all(after[path] != before[path] for path in after)
 
 
 def test_without_matplotlib_the_numbers_are_there(inspect, smoke_copy, monkeypatch, capsys):
@@ -144,8 +183,8 @@ def test_without_matplotlib_the_numbers_are_there(inspect, smoke_copy, monkeypat
     [
         (["--inspect.starts=3"], "no run is named"),
         (["nothing"], "nothing/config.yaml is missing"),
-        (["{run}", "--inspect.samples=0"], "inspect.samples is 0: it must be at least 1"),
-        (["{run}", "--inspect.sample=3"], "did you mean inspect.samples?"),
+        (["{run}", "--inspect.dreams=0"], "inspect.dreams is 0: it must be at least 1"),
+        (["{run}", "--inspect.start=3"], "did you mean inspect.starts?"),
         (["{run}", "--inspect.parts=[dreams]"], "inspect.parts"),
         (["{run}"], "mdnrnn.safetensors is missing: run `scripts/train_mdnrnn.py` first"),
     ],

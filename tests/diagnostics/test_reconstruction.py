@@ -10,8 +10,8 @@ from worldmodels.data.episode import Episode
 from worldmodels.diagnostics.reconstruction import (
     SCALE,
     reconstructed,
+    reconstruction_error,
     save_picture,
-    see,
     some_frames,
 )
 from worldmodels.models.vae import VAE, VAEConfig
@@ -43,13 +43,13 @@ def white(count):
 def test_numbers_by_hand(grey):
     frames, medians = white(2), white(2)
     frames[0, 0, 0] = torch.tensor([0, 51, WHITE], dtype=torch.uint8)
-    sight = see(grey, FrameBatch(frames, medians))
-    assert (sight.frames, sight.latents, sight.active) == (2, 5, 2)
-    assert sight.kl == pytest.approx(0.5 + 2.0)  # mu² / 2
-    assert sight.error == pytest.approx(0.25 - (0.25 - 0.09) / (2 * 64 * 64 * 3))
-    assert sight.moving_share == pytest.approx(1 / (2 * 64 * 64))
-    assert sight.moving_error == pytest.approx((0.25 + 0.09 + 0.25) / 3)
-    assert sight.median_error == pytest.approx((1.0 + 0.64) / 3)
+    found = reconstruction_error(grey, FrameBatch(frames, medians))
+    assert (found.frames, found.latents, found.active) == (2, 5, 2)
+    assert found.kl == pytest.approx(0.5 + 2.0)  # mu² / 2
+    assert found.error == pytest.approx(0.25 - (0.25 - 0.09) / (2 * 64 * 64 * 3))
+    assert found.moving_share == pytest.approx(1 / (2 * 64 * 64))
+    assert found.moving_error == pytest.approx((0.25 + 0.09 + 0.25) / 3)
+    assert found.median_error == pytest.approx((1.0 + 0.64) / 3)
 
 
 def test_batches_make_no_difference(grey, monkeypatch):
@@ -57,17 +57,17 @@ def test_batches_make_no_difference(grey, monkeypatch):
     frames, medians = (
         torch.randint(256, (7, 64, 64, 3), generator=generator).byte() for _ in range(2)
     )
-    whole = see(grey, FrameBatch(frames, medians))
+    whole = reconstruction_error(grey, FrameBatch(frames, medians))
     monkeypatch.setattr("worldmodels.diagnostics.reconstruction.BATCH", 3)
-    parts = see(grey, FrameBatch(frames, medians))
+    parts = reconstruction_error(grey, FrameBatch(frames, medians))
     assert vars(parts) == pytest.approx(vars(whole))
 
 
 def test_where_nothing_moves(grey):
-    sight = see(grey, FrameBatch(white(1), white(1)))
-    assert sight.moving_share == 0
-    assert np.isnan(sight.moving_error)
-    assert np.isnan(sight.median_error)
+    found = reconstruction_error(grey, FrameBatch(white(1), white(1)))
+    assert found.moving_share == 0
+    assert np.isnan(found.moving_error)
+    assert np.isnan(found.median_error)
 
 
 def test_some_frames_of_each_episode(tmp_path):
@@ -87,11 +87,11 @@ def test_some_frames_of_each_episode(tmp_path):
 def test_frames_above_what_is_kept(grey, tmp_path):
     frames = np.zeros((9, 64, 64, 3), np.uint8)
     frames[8] = (WHITE, 0, 0)
-    save_picture(tmp_path / "a" / "eyes.png", frames, reconstructed(grey, frames))
-    picture = cv2.imread(str(tmp_path / "a" / "eyes.png"))[:, :, ::-1]
+    save_picture(tmp_path / "a" / "frames.png", frames, reconstructed(grey, frames))
+    picture = cv2.imread(str(tmp_path / "a" / "frames.png"))[:, :, ::-1]
     row = picture.shape[0] // 2
     middle = SCALE * 32
     assert (picture[row + middle, middle] == (WHITE, 0, 0)).all()  # the ninth opens a second row
     assert (picture[row + middle + SCALE * 64, middle] == 128).all()
     assert (picture[row + middle + SCALE * 64, -middle] == 0).all()  # and is alone there
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["eyes.png"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["frames.png"]

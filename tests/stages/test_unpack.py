@@ -41,9 +41,21 @@ def test_controllers_are_evolved_studied_and_ranked_without_the_data(script, unp
     rows = tmp_path / "study.yaml"
     rows.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": [{"name": "own"}]}}))
     script("study", run.folder, "--config", rows)
-    flags = "--inspect.parts=[ranking]", "--inspect.real_episodes=2", "--inspect.dream_episodes=4"
-    script("inspect_dream", run.folder, *flags)
+    few = "--inspect.episodes=2", "--inspect.ranking_episodes=2", "--inspect.ranking_dreams=4"
+    script("inspect_dream", run.folder, "--inspect.parts=[ranking]", *few)
     assert load_json(run.folder / "inspection" / "inspection.json")["ranking"]["controllers"] == 2
+
+
+def test_its_dream_is_inspected_without_the_data(script, unpacked):
+    """The bundle's own controller drives half of the held-out episodes."""
+    run, folder = unpacked
+    bundle, saved = Bundle.load(folder), load_controller(run)
+    np.testing.assert_array_equal(saved.parameters["best"], bundle.parameters)
+    few = "--inspect.episodes=3", "--inspect.starts=3"
+    script("inspect_dream", run.folder, "--inspect.parts=[pit,survival]", *few)
+    report = load_json(run.folder / "inspection" / "inspection.json")
+    assert report["pit"]["steps"] > 0
+    assert "controller" in report["survival"]["policies"]
 
 
 def test_the_dream_is_the_bundles(unpacked):
@@ -63,7 +75,6 @@ def test_what_is_lacking_is_named_and_no_run_is_overwritten(script, unpacked, tm
     rows = [{"name": "one_round", "round": 0}]
     rounds.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": rows}}))
     for command, missing in (
-        (("inspect_dream", run.folder, "--inspect.parts=[pit]"), "latents"),
         (("study", run.folder, "--config", rounds), "needs round 0"),
         (("unpack", folder, "--config", run.config_file, "--run", run.folder), "has begun already"),
         (("unpack", folder, "--run", fresh), "--config is missing"),

@@ -1,33 +1,33 @@
-"""Doom's fireballs: does V see them? ViZDoom labels what it draws, and so knows where they are."""
+"""How many of Doom's fireballs V's reconstruction keeps. ViZDoom's labels say where they are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from worldmodels.acting.policies import ExploreConfig
-from worldmodels.diagnostics.policies import Exploring, begin
+from worldmodels.data.episode import Episode
 from worldmodels.envs.real import make_env, preprocess
 from worldmodels.models.action import Actions
-from worldmodels.seeding import numpy_generator
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
 FIREBALL = "DoomImpBall"
-"""ViZDoom's name of what an imp throws."""
+"""ViZDoom's name for what an imp throws."""
 EPISODES = 4
-"""Of a job."""
+"""Episodes of a job."""
 INSIDE, OUTSIDE = 100, 20
-"""Of 255: a pixel whose mask is above belongs to a fireball; one below is clear of all."""
+"""Of 255: a pixel whose mask is above INSIDE belongs to a fireball; one below OUTSIDE to none."""
 RING, FEWEST = np.ones((5, 5), np.uint8), 4
-"""A fireball grown by two pixels, less what isn't clear, surrounds it: at least so many pixels."""
+"""The surroundings of a fireball: the pixels within two of it that belong to no fireball. With
+fewer than FEWEST of them it is left out."""
 FAINTEST = 20.0
-"""Of 255: fireballs that differ by less from what surrounds them are left out."""
+"""Of 255: a fireball that differs by less from its surroundings is left out."""
 SIZES = ((1, 4), (5, 9), (10, 30), (31, 4096))
 """Pixels, from and to."""
 
@@ -38,57 +38,58 @@ class Labelled:
 
     frames: UInt8[np.ndarray, "N 64 64 3"]
     masks: UInt8[np.ndarray, "N 64 64"]
-    """255 where a pixel is all fireball."""
+    """255 where all of a pixel shows a fireball."""
 
 
 @dataclass(frozen=True)
 class Fireball:
-    """One fireball in one frame: its brightness less that of what surrounds it, in 0 to 255."""
+    """One fireball in one frame."""
 
     pixels: int
     contrast: float
+    """Its brightness minus that of its surroundings, of 255."""
     reconstructed: float
-    """In V's reconstruction, at the same pixels."""
+    """The same in V's reconstruction, at the same pixels."""
 
     @property
     def recalled(self) -> bool:
-        """Half of the contrast is left."""
+        """The reconstruction keeps at least half of the contrast."""
         return self.reconstructed >= 0.5 * self.contrast
 
 
 def has_labels(world: World) -> bool:
-    """Whether the world is one of ViZDoom's, which can label what they draw."""
+    """Whether the world is one of ViZDoom's, which can label the objects on the screen."""
     return world.config.id.rpartition(":")[2].startswith("Vizdoom")
 
 
 def label_frames(
-    world: World, explore: ExploreConfig, seeds: Sequence[int], workers: WorkersConfig
+    world: World, files: Sequence[Path], seeds: Sequence[int], workers: WorkersConfig
 ) -> Labelled:
-    """The frames with fireballs of one episode per seed, as V gets them.
+    """The frames with fireballs of recorded episodes, which are played once more with labels.
 
     Args:
         world: one of ViZDoom's.
-        explore: drives; random networks, which look, are replaced by random actions.
-        seeds: of the environment, and of what is drawn.
+        files: the episodes.
+        seeds: their environment seeds.
         workers: where the episodes are played.
     """
-    if explore.policy == "random_network":
-        explore = replace(explore, policy="uniform")
-    parts = [list(seeds[i : i + EPISODES]) for i in range(0, len(seeds), EPISODES)]
-    jobs = [(world, explore, part) for part in parts]
-    results = run_jobs(_label_job, jobs, workers, "reconstruction")
+    pairs = list(zip(files, seeds, strict=True))
+    jobs = [(world, pairs[i : i + EPISODES]) for i in range(0, len(pairs), EPISODES)]
+    results = run_jobs(_label_job, jobs, workers, "fireballs")
     return Labelled(*(np.concatenate(arrays) for arrays in zip(*results, strict=True)))
 
 
 def _label_job(
-    world: World, explore: ExploreConfig, seeds: list[int]
+    world: World, episodes: list[tuple[Path, int]]
 ) -> tuple[UInt8[np.ndarray, "N 64 64 3"], UInt8[np.ndarray, "N 64 64"]]:
-    """A game of its own: the others of a worker draw no labels."""
+    """A game of its own: the others of a worker have no labels."""
     config = replace(world.config, kwargs={**world.config.kwargs, "labels_buffer_enabled": True})
     env, actions = make_env(config, official=True), Actions.from_dict(world.action)
     frames, masks = np.zeros((0, 64, 64, 3), np.uint8), np.zeros((0, 64, 64), np.uint8)
     try:
-        seen = [pair for seed in seeds for pair in _labelled(env, config, actions, explore, seed)]
+        seen = [
+            pair for path, seed in episodes for pair in _labelled(env, config, actions, path, seed)
+        ]
     finally:
         env.close()
     if seen:
@@ -97,21 +98,15 @@ def _label_job(
 
 
 def _labelled(
-    env: Any, config: EnvConfig, actions: Actions, explore: ExploreConfig, seed: int
+    env: Any, config: EnvConfig, actions: Actions, path: Path, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frame and mask at each step of an episode at which there is a fireball."""
-    repeat = config.action_repeat
-    generator = numpy_generator(seed, "reconstruction")
-    act = begin(Exploring("explorer", explore), actions, [generator], repeat)
-    observation, over = env.reset(seed=seed)[0], False
-    while not over:
+    observation, _ = env.reset(seed=seed)
+    for own in actions.to_environment(Episode.load(path).actions):
         mask = preprocess(replace(config, screen=None), _mask(env.unwrapped.state))[:, :, 0]
-        frame = preprocess(config, observation)
         if (mask > INSIDE).any():
-            yield frame, mask
-        own = actions.to_environment(act(frame[None]))[0]
-        observation, _, terminated, truncated, _ = env.hold(own, repeat)
-        over = terminated or truncated
+            yield preprocess(config, observation), mask
+        observation, *_ = env.hold(own, config.action_repeat)
 
 
 def _mask(state: Any) -> UInt8[np.ndarray, "height width"]:
@@ -123,7 +118,7 @@ def _mask(state: Any) -> UInt8[np.ndarray, "height width"]:
 def fireballs_in(
     labelled: Labelled, reconstructions: UInt8[np.ndarray, "N 64 64 3"]
 ) -> list[Fireball]:
-    """The fireballs of some frames that stand out from what surrounds them."""
+    """The fireballs of some frames that stand out from their surroundings."""
     pairs = zip(labelled.frames, labelled.masks, reconstructions, strict=True)
     return [fireball for each in pairs for fireball in _fireballs(*each)]
 
@@ -149,13 +144,13 @@ def _contrast(
     inside: Bool[np.ndarray, "64 64"],
     ring: Bool[np.ndarray, "64 64"],
 ) -> float:
-    """Mean brightness inside less that of the ring; fireballs are red and yellow."""
+    """Mean brightness inside minus that of the ring; fireballs are red and yellow."""
     brightness = picture[:, :, :2].mean(axis=2)
     return float(brightness[inside].mean() - brightness[ring].mean())
 
 
 def recall_by_size(fireballs: Sequence[Fireball]) -> dict[str, Any]:
-    """Share that is recalled, of all and by size; none of a size: null."""
+    """Recalled share of all fireballs and by size; None for a size without any."""
     sizes = []
     for low, high in SIZES:
         mine = [one.recalled for one in fireballs if low <= one.pixels <= high]

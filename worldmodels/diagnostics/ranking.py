@@ -1,30 +1,42 @@
-"""Does the dream rank controllers as reality does? As far as either measurement can tell."""
+"""Whether the dream ranks controllers as reality does, as far as noisy returns can tell."""
 
 from __future__ import annotations
 
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
+from scipy import stats
 
+from worldmodels.acting.evaluate import Evaluate
+from worldmodels.errors import InputError
+from worldmodels.files import load_json, load_tensors, save_json
+from worldmodels.run import progress
 from worldmodels.seeding import numpy_generator
 
 HALVINGS = 1000
 RESAMPLES = 2000
+TOGETHER = 4
+"""Controllers that are measured side by side, and lost if the command is killed."""
 
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's ρ of mean returns in the dream and in reality, and how high it could be."""
+    """Spearman's ρ of mean returns in the dream and in reality, and its highest possible value."""
 
     spearman: float
-    """NaN where one world returns the same for all."""
+    """NaN if all returns of one world are equal."""
     ci95: tuple[float, float]
     """Bootstrapped over the controllers."""
     ceiling: float
-    """ρ expected of a perfect dream: what noise of few episodes leaves of 1."""
+    """Expected ρ of a perfect dream: below 1 because the means are noisy."""
     real_reliability: float
-    """Of the real means: correlation expected with those of as many other episodes."""
+    """Expected correlation of the real means with those of as many other episodes."""
     dream_reliability: float
     controllers: int
 
@@ -32,48 +44,37 @@ class RankCorrelation:
 def rank_correlation(
     dream: Float64[np.ndarray, "C D"], real: Float64[np.ndarray, "C E"], seed: int = 0
 ) -> RankCorrelation:
-    """Compares the returns of C controllers, D dreams and E real episodes each.
+    """Compares the returns of C controllers in D dreams and E real episodes each.
 
-    Ceiling: sqrt(reliability of dream) x sqrt(reliability of reality), for no measured correlation
-    exceeds the product of the correlations with the true values. Source: Spearman 1904.
+    Ceiling: sqrt(reliability of dream) x sqrt(reliability of reality), because a measured
+    correlation is at most the product of the correlations with the true values.
+    Source: Spearman 1904.
     """
     means = dream.mean(axis=1), real.mean(axis=1)
-    reliabilities = reliability(real, seed), reliability(dream, seed)
+    of_real, of_dream = reliability(real, seed), reliability(dream, seed)
     return RankCorrelation(
-        spearman(*means),
-        _bootstrapped(*means, seed),
-        float(np.sqrt(reliabilities[0] * reliabilities[1])),
-        *reliabilities,
-        len(dream),
+        spearman=spearman(*means),
+        ci95=_interval(*means, seed),
+        ceiling=float(np.sqrt(of_real * of_dream)),
+        real_reliability=of_real,
+        dream_reliability=of_dream,
+        controllers=len(dream),
     )
 
 
 def spearman(x: Float64[np.ndarray, " C"], y: Float64[np.ndarray, " C"]) -> float:
-    """Pearson's correlation of the ranks, equal values sharing theirs; NaN if all are equal.
-
-    >>> spearman(np.array([1.0, 2.0, 9.0]), np.array([-3.0, -2.0, 0.0]))
-    1.0
-    """
-    a, b = (ranks(values) - (len(values) + 1) / 2 for values in (x, y))
-    scale = np.sqrt(np.square(a).sum() * np.square(b).sum())
-    return float((a * b).sum() / scale) if scale > 0 else np.nan
-
-
-def ranks(values: Float64[np.ndarray, " C"]) -> Float64[np.ndarray, " C"]:
-    """From 1 on; equal values have the mean of their places.
-
-    >>> ranks(np.array([5.0, 1.0, 5.0])).tolist()
-    [2.5, 1.0, 2.5]
-    """
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    """Spearman's ρ; NaN if all values of a side are equal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        return float(stats.spearmanr(x, y).statistic)
 
 
 def reliability(returns: Float64[np.ndarray, "C N"], seed: int = 0) -> float:
-    """Correlation of the controllers' means with those of as many other episodes; 0 or more.
+    """Expected correlation of the controllers' means with those of as many other episodes.
 
-    Mean of Spearman's ρ between halves of the episodes, r, is that of half as many; of all it is
-    2r / (1 + r). Source: Spearman 1910; Brown 1910. NaN for less than two episodes.
+    The mean ρ between random halves of the episodes, r, is that of half as many episodes; for all
+    of them it is 2r / (1 + r). Source: Spearman 1910; Brown 1910. At least 0; NaN for less than
+    two episodes.
     """
     generator, half = numpy_generator(seed, "halvings"), returns.shape[1] // 2
     if not half:
@@ -87,14 +88,89 @@ def reliability(returns: Float64[np.ndarray, "C N"], seed: int = 0) -> float:
     return 2 * r / (1 + r)
 
 
-def _bootstrapped(
+def _interval(
     x: Float64[np.ndarray, " C"], y: Float64[np.ndarray, " C"], seed: int
 ) -> tuple[float, float]:
-    generator = numpy_generator(seed, "ranks")
-    rows = generator.integers(len(x), size=(RESAMPLES, len(x)))
-    values = np.array([spearman(x[row], y[row]) for row in rows])
-    known = values[np.isfinite(values)]  # a resample may hold one controller alone
+    with warnings.catch_warnings():
+        # a resample may hold one controller only
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            (x, y),
+            spearman,
+            paired=True,
+            vectorized=False,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=numpy_generator(seed, "ranks"),
+        ).bootstrap_distribution
+    known = found[np.isfinite(found)]
     if not len(known):
         return np.nan, np.nan
     low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One controller of those in RUN/controllers."""
+
+    file: str
+    """Its file's name without the suffix."""
+    generation: int
+    parameters: Float32[np.ndarray, " N"]
+
+    @property
+    def key(self) -> str:
+        """A name for the parameters, whatever file they are in."""
+        return hashlib.sha256(self.parameters.tobytes()).hexdigest()[:24]
+
+
+def load_candidates(folder: Path, num_parameters: int) -> list[Candidate]:
+    """The controllers of all files: tensors `means` (G, N) and `generations` (G,).
+
+    Raises:
+        InputError: a file is broken, or its controllers have another size.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    return [one for path in files for one in _candidates(path, num_parameters)]
+
+
+def _candidates(path: Path, num_parameters: int) -> Iterator[Candidate]:
+    tensors, _ = load_tensors(path)
+    if missing := {"means", "generations"} - set(tensors):
+        raise InputError(f"{path} has no tensor `{min(missing)}`: delete it and evolve again")
+    means, generations = tensors["means"], tensors["generations"]
+    if means.shape != (len(generations), num_parameters):
+        raise InputError(
+            f"{path}: means are {tuple(means.shape)}, but {len(generations)} generations of "
+            f"{num_parameters} parameters are expected: delete it and evolve again"
+        )
+    for parameters, generation in zip(means.float().numpy(), generations.tolist(), strict=True):
+        yield Candidate(path.stem, int(generation), parameters)
+
+
+class Measurements:
+    """Returns of controllers in one world, in a file that grows as they are measured.
+
+    Returns measured under other conditions (`about`: V, M, seeds, temperature) are dropped.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        self.path = path
+        known = load_json(path) if path.exists() else {}
+        same = known.get("about") == about
+        self.content = known if same else {"about": about, "returns": {}}
+
+    def measure(
+        self, candidates: Sequence[Candidate], evaluate: Evaluate, seeds: Sequence[int], label: str
+    ) -> Float64[np.ndarray, "C R"]:
+        """Returns of all candidates on all seeds; measures only those that are missing."""
+        kept = self.content["returns"]
+        missing = list({one.key: one for one in candidates if one.key not in kept}.values())
+        parts = [missing[i : i + TOGETHER] for i in range(0, len(missing), TOGETHER)]
+        for part in progress(parts, label):
+            parameters = np.stack([one.parameters for one in part]).astype(np.float64)
+            returns, _ = evaluate(parameters, seeds)
+            kept.update(zip((one.key for one in part), returns.tolist(), strict=True))
+            save_json(self.path, self.content)
+        return np.array([kept[one.key] for one in candidates])

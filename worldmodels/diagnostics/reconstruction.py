@@ -1,4 +1,4 @@
-"""V's reconstruction: what it keeps of recorded frames, above all where something moves."""
+"""V's reconstruction error on recorded frames, everywhere and where something moves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from worldmodels.acting.policies import ExploreConfig
 from worldmodels.data.dataset import FrameBatch, median_image
 from worldmodels.data.episode import Episode
 from worldmodels.diagnostics.fireballs import fireballs_in, has_labels, label_frames, recall_by_size
@@ -23,17 +22,19 @@ from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
 FRAMES = 4000
-"""Recorded frames that are looked at."""
+"""Recorded frames that are measured."""
+LABELLED = 40
+"""Episodes that are played again with ViZDoom's labels."""
 ACTIVE = 0.1
-"""Nats of KL from which on a latent counts as active."""
+"""Nats of KL above which a latent counts as active."""
 BATCH = 256
 SHOWN, ACROSS, SCALE, GAP = 32, 8, 3, 2
-"""Frames of the picture, in rows of so many, enlarged; pixels between the pairs."""
+"""The picture: number of frames, frames in a row, enlargement, pixels between the pairs."""
 
 
 @dataclass(frozen=True)
-class Sight:
-    """How well V sees some frames; z is mu. Errors are mean squares of numbers in [0, 1]."""
+class Reconstruction:
+    """V's error on some frames, with z = mu: mean squares of numbers in [0, 1]."""
 
     frames: int
     latents: int
@@ -44,16 +45,16 @@ class Sight:
     error: float
     """Everywhere."""
     moving_share: float
-    """Pixels that differ from the median image of their episode, see `models.vae.moving`."""
+    """Share of pixels that differ from the median image of their episode, see `models.vae.moving`."""
     moving_error: float
-    """There; NaN: nothing moves."""
+    """At these pixels; NaN if there are none."""
     median_error: float
-    """There, of the median image itself: what a V without an eye for them would reach."""
+    """At these pixels, of the median image: what a V that ignores them reaches."""
 
 
 @torch.inference_mode()
-def see(vae: VAE, batch: FrameBatch) -> Sight:
-    """Measures V on frames, whose median images are given.
+def reconstruction_error(vae: VAE, batch: FrameBatch) -> Reconstruction:
+    """Measures V on frames and their median images.
 
     Args:
         vae: V.
@@ -72,7 +73,7 @@ def see(vae: VAE, batch: FrameBatch) -> Sight:
         sums += torch.stack(parts).double()
     count, (error_sum, there_sum, median_sum, pixels) = len(batch.frames), sums.tolist()
     kl, numbers = kl / count, 3 * pixels if pixels else np.nan
-    return Sight(
+    return Reconstruction(
         frames=count,
         latents=len(kl),
         active=int((kl > ACTIVE).sum()),
@@ -98,7 +99,7 @@ def some_frames(files: Sequence[Path], each: int) -> FrameBatch:
 def reconstructed(
     vae: VAE, frames: UInt8[np.ndarray, "N 64 64 3"]
 ) -> UInt8[np.ndarray, "N 64 64 3"]:
-    """What V keeps of frames; z is mu."""
+    """Frames encoded and decoded by V, with z = mu."""
     parts = torch.from_numpy(frames).split(BATCH)
     pictures = [frames_of(vae.decode(vae.encode(images_of(part))[0])) for part in parts]
     return torch.cat(pictures).numpy()
@@ -108,7 +109,6 @@ def measure_reconstruction(
     vae: VAE,
     world: World,
     files: Sequence[Path],
-    explore: ExploreConfig,
     seeds: Sequence[int],
     workers: WorkersConfig,
     folder: Path,
@@ -117,26 +117,27 @@ def measure_reconstruction(
 
     Args:
         vae: V.
-        world: where ViZDoom labels what it draws, fireballs are counted too.
+        world: in one of ViZDoom's the recall of fireballs is measured too.
         files: recorded episodes.
-        explore: drives the episodes that are labelled.
-        seeds: of these.
-        workers: where they are played.
+        seeds: their environment seeds.
+        workers: where episodes are played with labels.
         folder: for the picture.
     """
     recorded = some_frames(files, max(1, FRAMES // len(files)))
-    report: dict[str, Any] = {**asdict(see(vae, recorded)), "fireballs": None}
+    report: dict[str, Any] = {**asdict(reconstruction_error(vae, recorded)), "fireballs": None}
     shown = recorded.frames.numpy()
     if has_labels(world):
-        labelled = label_frames(world, explore, seeds, workers)
+        some = np.linspace(0, len(files) - 1, min(LABELLED, len(files))).astype(int)
+        replays = [files[i] for i in some], [seeds[i] for i in some]
+        labelled = label_frames(world, *replays, workers)
         if len(labelled.frames):
             shown = labelled.frames
             found = fireballs_in(labelled, reconstructed(vae, shown))
-            report["fireballs"] = {"episodes": len(seeds), **recall_by_size(found)}
+            report["fireballs"] = {"episodes": len(some), **recall_by_size(found)}
         else:
-            say("no fireball was seen: V's recall of them is not measured")
-    some = shown[np.linspace(0, len(shown) - 1, min(SHOWN, len(shown))).astype(int)]
-    save_picture(folder / "reconstruction.png", some, reconstructed(vae, some))
+            say("the episodes show no fireballs: V's recall of them is not measured")
+    pictures = shown[np.linspace(0, len(shown) - 1, min(SHOWN, len(shown))).astype(int)]
+    save_picture(folder / "reconstruction.png", pictures, reconstructed(vae, pictures))
     return report
 
 
@@ -145,7 +146,7 @@ def save_picture(
     above: UInt8[np.ndarray, "N 64 64 3"],
     below: UInt8[np.ndarray, "N 64 64 3"],
 ) -> None:
-    """A PNG of frames in rows, each above its counterpart."""
+    """A PNG of frames in rows, each above its reconstruction."""
     missing = -len(above) % ACROSS
     pairs = np.concatenate([above, below], axis=1)
     pairs = np.pad(pairs, ((0, missing), (0, GAP), (0, GAP), (0, 0)))

@@ -148,7 +148,8 @@ def _play(job: Job) -> tuple[int, float]:
     """Plays and saves a job's episodes; their steps and mean return."""
     left, steps, returns = list(job.episodes), 0, []
     for attempt in range(ATTEMPTS):
-        played = _record(job, [(job.round_number, episode, attempt) for episode in left])
+        names = [(job.round_number, episode, attempt) for episode in left]
+        played = record_episodes(job, names, [recorded_seed(job.seed, *name) for name in names])
         short = []
         for number, episode in zip(left, played, strict=True):
             if len(episode) < job.config.min_steps:
@@ -163,12 +164,13 @@ def _play(job: Job) -> tuple[int, float]:
     raise InputError(f"collect.min_steps {job.config.min_steps}: {ATTEMPTS} episodes ended sooner")
 
 
-def _record(job: Job, names: list[tuple[int, int, int]]) -> list[Episode]:
-    """One episode per name (round, episode, attempt), each from draws of its own."""
+def record_episodes(
+    job: Job, names: Sequence[tuple[int, int, int]], seeds: Sequence[int]
+) -> list[Episode]:
+    """One episode per environment seed; its driver's samples are named (round, episode, attempt)."""
     envs = _envs(job.world, len(names))
     actions = Actions.from_dict(envs.world.action)
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]
-    seeds = [recorded_seed(job.seed, *name) for name in names]
     drive = _driver(job, envs.world, actions, generators)
     last_frame = envs.world.config.last_frame
     return record(envs, drive, actions.to_environment, seeds, job.config.max_steps, last_frame)
