@@ -208,10 +208,9 @@ class Inspection:
     @cached_property
     def evaluations(self) -> Evaluations:
         """As in evolution, but dreams begin in held-out episodes, see `_make_dream`."""
-        evolve = self.config.evolve
-        limits = Limits(validation=evolve.validation_max_steps)
-        settings = self.config.controller, self.config.dream, evolve.starts_new_share
-        return evaluations_of(self.run, *settings, self.config.workers, limits, self.config.seed)
+        limits = Limits(validation=self.config.evolve.validation_max_steps)
+        settings = self.config.controller, self.config.dream, self.config.workers, limits
+        return evaluations_of(self.run, *settings, self.config.seed)
 
     def reconstruction(self) -> dict[str, Any]:
         """V's reconstruction error; writes a picture too."""
@@ -272,7 +271,7 @@ class Inspection:
 
     @cached_property
     def worlds(self) -> Worlds:
-        dream = replace(self.config.dream.lived, temperature=self.settings.temperature)
+        dream = replace(self.config.dream.unweighted, temperature=self.settings.temperature)
         return Worlds(
             world=self.world,
             models=self.models,
