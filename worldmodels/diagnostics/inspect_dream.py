@@ -41,13 +41,13 @@ from worldmodels.diagnostics.ranking import (
     rank_correlation,
 )
 from worldmodels.diagnostics.reconstruction import measure_reconstruction
-from worldmodels.diagnostics.summary import summary
-from worldmodels.diagnostics.worlds import (
+from worldmodels.diagnostics.side_by_side import (
     Controlled,
-    Worlds,
+    SideBySide,
     is_repeatable,
     open_loop_policies,
 )
+from worldmodels.diagnostics.summary import summary
 from worldmodels.envs.dream import DreamEnv
 from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError, check_above_zero, check_at_least
@@ -258,8 +258,11 @@ class Inspection:
             found |= self._compare(one, [self._controlled()])
         if not found:
             return None
-        dream = {"horizon": self.worlds.dream.horizon, "temperature": self.settings.temperature}
-        kind = "survival" if self.worlds.ends else "returns"
+        dream = {
+            "horizon": self.side_by_side.dream.horizon,
+            "temperature": self.settings.temperature,
+        }
+        kind = "survival" if self.side_by_side.ends else "returns"
         return {"kind": kind, **dream, "policies": found}
 
     def _compare(self, held_out: HeldOut, policies: list[Any]) -> dict[str, Any]:
@@ -267,12 +270,12 @@ class Inspection:
         if not moments:
             say(f"{held_out.driver}: all held-out episodes are shorter than dream.warmup")
             return {}
-        return self.worlds.compare(policies, held_out, moments)
+        return self.side_by_side.compare(policies, held_out, moments)
 
     @cached_property
-    def worlds(self) -> Worlds:
+    def side_by_side(self) -> SideBySide:
         dream = replace(self.config.dream.unweighted, temperature=self.settings.temperature)
-        return Worlds(
+        return SideBySide(
             world=self.world,
             models=self.models,
             make_dream=self.evaluations.make_dream,

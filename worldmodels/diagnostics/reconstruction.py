@@ -45,7 +45,7 @@ class Reconstruction:
     error: float
     """Everywhere."""
     moving_share: float
-    """Share of pixels that differ from the median image of their episode, see `models.vae.moving`."""
+    """Share of pixels that differ from their episode's median image, see `models.vae.moving`."""
     moving_error: float
     """At these pixels; NaN if there are none."""
     median_error: float

@@ -167,7 +167,7 @@ def _play(job: Job) -> tuple[int, float]:
 def record_episodes(
     job: Job, names: Sequence[tuple[int, int, int]], seeds: Sequence[int]
 ) -> list[Episode]:
-    """One episode per environment seed; its driver's samples are named (round, episode, attempt)."""
+    """One episode per environment seed; the driver samples under (round, episode, attempt)."""
     envs = _envs(job.world, len(names))
     actions = Actions.from_dict(envs.world.action)
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]

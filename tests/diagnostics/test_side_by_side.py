@@ -9,7 +9,7 @@ from worldmodels.acting.evaluate import ModelFiles, world_text
 from worldmodels.acting.policies import ExploreConfig, Explorer
 from worldmodels.acting.rollout import record
 from worldmodels.data.episode import Episode
-from worldmodels.diagnostics.worlds import (
+from worldmodels.diagnostics.side_by_side import (
     Controlled,
     Exploring,
     OpenLoop,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from worldmodels.acting.evaluate import (
     BASELINES,
@@ -124,7 +124,7 @@ def _open_loop(policy: OpenLoop, actions: Actions, lanes: int, action_repeat: in
 
 
 @dataclass(frozen=True)
-class Worlds:
+class SideBySide:
     """A run's dream and its real environment, and how policies are compared in them."""
 
     world: World
