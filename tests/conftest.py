@@ -138,7 +138,7 @@ def smoke_copy(smoke_run, tmp_run):
 def hashes():
     """Name and sha256 of each file of a run, but for the logs, which every command adds to."""
 
-    def of(folder, *, without=("metrics.jsonl", "tensorboard")):
+    def of(folder, *, without=("metrics.jsonl", "tensorboard", ".lock")):
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
         names = {path.relative_to(folder): path for path in sorted(files)}
         return {

@@ -1,14 +1,18 @@
 """Bad input: one line that names field or file and the fix, exit code 2, nothing lost."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from worldmodels.files import load_tensors, save_arrays, save_tensors
-from worldmodels.run import Run
+from worldmodels.errors import InputError
+from worldmodels.files import load_json, load_tensors, save_arrays, save_json, save_tensors
+from worldmodels.run import Metrics, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 EPISODE = "episodes/00_000003.npz"
@@ -53,10 +57,39 @@ def test_an_unknown_environment(fails, script, tmp_run, tiny):
     flags = ["--config", ROOT / "configs/smoke.yaml", *tiny, "--collect.episodes=1"]
     line = fails("collect", tmp_run, *flags, "--env.id=CartPoll-v1")
     assert "env.id CartPoll-v1 can't be made" in line
-    assert not tmp_run.world_file.exists()
-    assert not tmp_run.episodes.exists()
+    assert not tmp_run.folder.exists()
     script("collect", "--run", tmp_run.folder, *flags)
     assert tmp_run.world_file.exists()
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", "CartPoll-v1"])
+@pytest.mark.parametrize("text", ["seed: 3\n", "layers: [1, 2]\n", ""])
+def test_a_config_of_somebody_else(fails, tmp_run, tiny, environment, text):
+    """It stays as it is, whether the environment exists or not."""
+    tmp_run.folder.mkdir()
+    tmp_run.config_file.write_text(text)
+    flags = ["--config", ROOT / "configs/smoke.yaml", *tiny, f"--env.id={environment}"]
+    line = fails("collect", tmp_run, *flags)
+    assert f"{tmp_run.config_file} was not written by this program: use another --run" in line
+    assert os.listdir(tmp_run.folder) == ["config.yaml"]
+
+
+def test_latents_of_somebody_else(fails, smoke_copy):
+    run = smoke_copy("episodes", "vae")
+    (run.latents / "thesis").mkdir(parents=True)
+    (run.latents / "00_000000.npz").write_bytes(b"years of work")
+    assert f"{run.latents} was not made by scripts/encode.py" in fails("encode", run)
+    (run.latents / "index.json").write_text("{}")
+    assert f"{run.latents} was not made by scripts/encode.py" in fails("encode", run)
+
+
+def test_other_files_among_latents_stay(script, smoke_copy):
+    run = smoke_copy("episodes", "vae", "latents")
+    (run.latents / "notes.txt").write_text("mine")
+    save_json(run.latents / "index.json", {"vae": "another", "hash": None})
+    script("encode", "--run", run.folder)
+    assert (run.latents / "notes.txt").read_text() == "mine"
+    assert load_json(run.latents / "index.json")["hash"]
 
 
 @pytest.mark.parametrize(
@@ -256,3 +289,27 @@ def test_the_real_command_line(smoke_copy):
     assert line.startswith(f"error: {run.folder / EPISODE} is truncated")
     assert line.count("\n") == 1
     assert b"Traceback" not in done.stdout
+
+
+def test_two_commands_on_one_run(fails, script, smoke_copy):
+    """The second is refused, also in a round of the run; a killed one is not in the way."""
+    run = smoke_copy("episodes", train_vae={"steps": 10**7, "checkpoint_every": 10**7})
+    command = [sys.executable, ROOT / "scripts/train_vae.py", "--run", run.folder]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as first:
+        try:
+            while not (run.folder / ".lock.owner").exists():
+                assert first.poll() is None
+                time.sleep(0.05)
+            for stage in ("collect", "train_vae"):
+                line = fails(stage, run)
+                assert f"{run.folder} is in use by process {first.pid} on " in line
+                assert "wait until it ends, or stop it" in line
+            with pytest.raises(InputError, match="in use"), Metrics(run.round(1), "encode"):
+                pass
+        finally:
+            first.send_signal(signal.SIGKILL)
+    leftover = run.vae / f"vae.safetensors.{first.pid}.tmp"
+    leftover.parent.mkdir()
+    leftover.touch()
+    script("collect", "--run", run.folder)
+    assert not leftover.exists()

@@ -1,5 +1,7 @@
 """The run folder: its names, metrics and progress."""
 
+import errno
+import fcntl
 import json
 import os
 
@@ -50,7 +52,7 @@ def test_half_a_last_line_is_skipped_and_then_overwritten(tmp_run, capsys):
     with open(tmp_run.metrics, "a") as file:
         file.write('{"stage": "enc')
     assert len(Metrics.lines(tmp_run)) == 1
-    assert "the last line is not whole" in capsys.readouterr().out
+    assert "the last line is incomplete" in capsys.readouterr().out
     with Metrics(tmp_run, "encode"):
         pass
     assert [line["event"] for line in Metrics.lines(tmp_run)] == ["end", "end"]
@@ -93,3 +95,24 @@ def test_rounds_know_the_earlier_ones(tmp_run):
     assert tmp_run.round(2).number == 2
     earlier = [run.folder for run in tmp_run.round(2).earlier]
     assert earlier == [tmp_run.round(0).folder, tmp_run.round(1).folder]
+
+
+def test_a_lock_nests_and_leaves_only_its_file(tmp_run):
+    with tmp_run.lock(), Metrics(tmp_run.round(0), "collect"):
+        assert (tmp_run.folder / ".lock.owner").read_text().startswith(f"process {os.getpid()} on ")
+        with tmp_run.round(1).lock():
+            pass
+        assert (tmp_run.folder / ".lock.owner").exists()
+    assert {".lock", "rounds"} == set(os.listdir(tmp_run.folder))
+
+
+def test_a_disk_without_locks_is_told(tmp_run, monkeypatch, capsys):
+    def flock(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with tmp_run.lock():
+        assert tmp_run.folder.exists()
+    line = capsys.readouterr().out
+    assert "cannot be locked" in line
+    assert line.count("\n") == 1

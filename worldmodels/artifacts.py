@@ -329,6 +329,11 @@ def unpack(name: str | Path, run: Run) -> None:
     bundle = Bundle.load(name)
     if run.world_file.exists():
         raise InputError(f"{run.folder} has begun already: use another --run")
+    with run.lock():
+        _save_parts(bundle, run)
+
+
+def _save_parts(bundle: Bundle, run: Run) -> None:
     V, M = bundle.vae.config, bundle.mdnrnn.config
     save_model(run.vae / "vae.safetensors", bundle.vae, {"vae": asdict(V)})
     about: dict[str, Any] = {"mdnrnn": asdict(M), "heads": asdict(bundle.mdnrnn.heads)}

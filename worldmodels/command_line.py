@@ -22,6 +22,9 @@ from worldmodels.run import Run
 
 C = TypeVar("C")
 
+MARK = "# The settings of this run, written by worldmodels."
+"""First line of a config.yaml that may be overwritten."""
+
 WORDINGS = (
     (r"^Group '(\S+)' does not accept option '(?:\1\.)?(\S+)'.*", r"\1.\2 is unknown"),
     (r"^Option '(\S+)' is not accepted.*", r"\1 is unknown"),
@@ -155,6 +158,7 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
     """
     text = yaml.safe_dump(mapping_of(config), sort_keys=False)
     if run.config_file.exists():
+        check_mark(run)
         old, new = _flat(read(type(config), run.config_file)), _flat(config)
         for name in sorted(new):
             if old[name] != new[name] and not {name, name.split(".")[0]} & set(free):
@@ -162,7 +166,22 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
                     f"{name} is {new[name]!r}, but {run.config_file} says {old[name]!r}: "
                     f"leave it as it is, or {fix}"
                 )
-    save_text(run.config_file, text)
+    with run.lock():
+        save_text(run.config_file, f"{MARK}\n{text}")
+
+
+def check_mark(run: Run) -> None:
+    """Checks that the run's config.yaml, if there is one, was written by `keep`.
+
+    Raises:
+        InputError: it belongs to somebody else.
+    """
+    file = run.config_file
+    if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(MARK):
+        raise InputError(
+            f"{file} was not written by this program: use another --run, or move the file and "
+            "name it with --config"
+        )
 
 
 def leading(argv: Sequence[str] | None = None) -> tuple[str | None, list[str]]:

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from worldmodels.command_line import keep, mapping_of, parse, validated
+from worldmodels.command_line import check_mark, keep, mapping_of, parse, validated
 from worldmodels.envs.dream import DreamConfig
+from worldmodels.envs.real import describe
 from worldmodels.errors import InputError
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.mdnrnn import MDNRNNConfig
@@ -120,6 +121,8 @@ def begin(
     if not first:
         run.need(run.config_file, "scripts/collect.py")
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):
-        run.config_file.unlink(missing_ok=True)  # of a command that failed before it made anything
+        check_mark(run)
+        describe(config.env)  # a folder is claimed only for an environment that can be made
+        run.config_file.unlink(missing_ok=True)  # of a command that stopped before it made anything
     keep(config, run, FREE)
     return config.of_round(run.number), run

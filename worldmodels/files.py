@@ -122,14 +122,17 @@ def save_json(path: Name, data: object) -> None:
     save_text(path, text + "\n")
 
 
-def load_json(path: Name) -> Any:
-    """Reads JSON.
+def load_json(path: Name) -> dict[str, Any]:
+    """Reads a JSON object.
 
     Raises:
         InputError: the file is missing, truncated or of another kind.
     """
-    with _reading(path, "JSON"):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+    with _reading(path, "a JSON object"):
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise TypeError("an object is expected")
+        return data
 
 
 def save_tensors(

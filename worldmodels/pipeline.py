@@ -28,6 +28,11 @@ def pipeline(run: Run, config: Config) -> None:
 
     Source: the iterative procedure of Ha & Schmidhuber 2018, section 5.
     """
+    with run.lock():
+        _pipeline(run, config)
+
+
+def _pipeline(run: Run, config: Config) -> None:
     rounds = [run] if config.rounds == 1 else [run.round(i) for i in range(config.rounds)]
     for index, this in enumerate(rounds):
         one_round(this, config.of_round(index), _best(rounds[:index]) if index else None)

@@ -1,16 +1,20 @@
-"""The run folder: its paths, metrics and progress."""
+"""The run folder: its paths, its lock, its metrics; progress bars and messages."""
 
+import contextlib
 import json
 import os
+import platform
 import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from filelock import FileLock, Timeout
+
 from worldmodels.errors import InputError
-from worldmodels.files import Name, append_line, plain
+from worldmodels.files import Name, append_line, plain, remove_leftovers
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -19,8 +23,13 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
+OWNER = ".lock.owner"
+"""Says which process has the lock of a run; only the lock itself counts."""
+_locks: dict[Path, FileLock] = {}  # one object per folder, so that locks can be nested
+
+
 class Run:
-    """Names of everything inside one run folder; making one touches no disk."""
+    """The paths inside one run folder. Making a Run reads and writes nothing."""
 
     def __init__(self, folder: Name) -> None:
         self.folder = Path(folder)
@@ -30,7 +39,7 @@ class Run:
         self.tensorboard = self.folder / "tensorboard"
         self.episodes = self.folder / "episodes"
         self.latents = self.folder / "latents"
-        self.starts = self.folder / "starts.safetensors"  # where a bundle was unpacked
+        self.starts = self.folder / "starts.safetensors"  # only of an unpacked bundle
         self.vae = self.folder / "vae"
         self.mdnrnn = self.folder / "mdnrnn"
         self.controller = self.folder / "controller"
@@ -43,16 +52,16 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """The name of the folder."""
         return self.folder.resolve().name
 
     def round(self, index: int) -> "Run":
-        """The run of one round of collecting, training and dreaming."""
+        """The folder of one round, which has the same parts as a run."""
         return Run(self.folder / "rounds" / f"{index:02d}")
 
     @property
     def number(self) -> int:
-        """Which round this is; 0 where the run has only one."""
+        """The index of the round; 0 where the run has only one."""
         return int(self.folder.name) if self.folder.parent.name == "rounds" else 0
 
     @property
@@ -60,8 +69,45 @@ class Run:
         """The rounds before this one, oldest first."""
         return [Run(self.folder.parent / f"{index:02d}") for index in range(self.number)]
 
+    @property
+    def top(self) -> "Run":
+        """The run that this is a round of, or this one."""
+        return Run(self.folder.parent.parent) if self.folder.parent.name == "rounds" else self
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Lets no other process write into the run, or any of its rounds, during the block.
+
+        Blocks of one process may be nested. Reading needs no lock. The system gives up the lock
+        when the process dies, however it dies.
+
+        Raises:
+            InputError: another process has the lock.
+        """
+        folder = self.top.folder.resolve()
+        lock = _locks.setdefault(folder, FileLock(folder / ".lock", thread_local=False))
+        nested = lock.is_locked
+        with contextlib.ExitStack() as stack:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock.acquire(blocking=False))
+            except Timeout:
+                raise InputError(_in_use(folder)) from None
+            except (OSError, NotImplementedError) as error:  # such as some network disks
+                say(f"{folder} cannot be locked ({error}): let no other command write there")
+            if not nested:
+                owner = folder / OWNER
+                owner.write_text(f"process {os.getpid()} on {platform.node()}")
+                stack.callback(owner.unlink, missing_ok=True)
+                remove_leftovers(folder)
+            yield
+
     def need(self, path: Name, command: str) -> Path:
-        """The path; if it is missing, an InputError names the command that makes it."""
+        """The path, if it exists.
+
+        Raises:
+            InputError: it does not; names the command that makes it.
+        """
         path = Path(path)
         if not path.exists():
             raise InputError(f"{path} is missing: run `{command}` first")
@@ -69,24 +115,25 @@ class Run:
 
 
 class Metrics:
-    """Numbers of one stage, to the run's metrics.jsonl and TensorBoard.
+    """Records a stage's numbers in the run's metrics.jsonl and in TensorBoard.
 
-    Leaving the block adds a line with the stage's active seconds, cores and threads;
-    published times are the sum of these.
+    The block holds the lock of the run. Leaving it adds a line with the stage's active seconds,
+    cores and threads; published times are the sum of these.
     """
 
     def __init__(self, run: Run, stage: str) -> None:
-        self.run, self.stage = run, stage
+        self.run, self.stage, self.lock = run, stage, run.lock()
         self.started = time.perf_counter()
         self.writer: SummaryWriter | None = None
 
     def __enter__(self) -> "Metrics":
+        self.lock.__enter__()
         self.started = time.perf_counter()
         return self
 
     @staticmethod
     def lines(run: Run) -> list[dict[str, Any]]:
-        """All that was recorded of a run; half a last line, left by a crash, is skipped.
+        """All lines of a run; an incomplete last line, left by a crash, is skipped.
 
         Raises:
             InputError: a line is broken.
@@ -95,17 +142,17 @@ class Metrics:
             return []
         *whole, rest = run.metrics.read_text(encoding="utf-8", errors="replace").split("\n")
         if rest:
-            say(f"{run.metrics}: the last line is not whole and is skipped")
+            say(f"{run.metrics}: the last line is incomplete and is skipped")
         return [_parsed(run.metrics, number, line) for number, line in enumerate(whole, 1)]
 
     @staticmethod
     def ends(run: Run) -> list[dict[str, Any]]:
-        """The lines with which the run's stages ended: active seconds, cores, threads."""
+        """The lines that end stages: active seconds, cores, threads."""
         return [line for line in Metrics.lines(run) if line.get("event") == "end"]
 
     @staticmethod
     def spent(runs: "Iterable[Run]") -> dict[str, float]:
-        """Active seconds by stage, over all runs and restarts; looking at a run makes none."""
+        """Active seconds by stage, over all runs and restarts, without those of inspect_dream."""
         found: dict[str, float] = {}
         for line in (line for run in runs for line in Metrics.ends(run)):
             if line["stage"] != "inspect_dream":
@@ -118,7 +165,7 @@ class Metrics:
         return time.perf_counter() - self.started
 
     def log(self, step: int, **numbers: Any) -> None:
-        """Record numbers of one step (batch, generation, episode)."""
+        """Records numbers of one step (batch, generation or episode)."""
         found = plain(numbers)
         self._append({"stage": self.stage, "step": step, **found})
         self.writer = self.writer or _summary_writer(self.run.tensorboard)
@@ -127,7 +174,13 @@ class Metrics:
                 self.writer.add_scalar(f"{self.stage}/{name}", number, step)
 
     def check(self, name: str, value: float, low: float, high: float, advice: str) -> bool:
-        """A sanity band: one line on what looks wrong and what to try, if `value` leaves it."""
+        """Compares a result with its expected band.
+
+        A value outside prints one line that says what looks wrong and what to try.
+
+        Returns:
+            Whether the value lies inside.
+        """
         good = low <= value <= high
         self._append({"stage": self.stage, "check": name, "value": plain(value), "good": good})
         if not good:
@@ -136,6 +189,12 @@ class Metrics:
         return good
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            self._end(kind)
+        finally:
+            self.lock.__exit__(None, None, None)
+
+    def _end(self, kind: type[BaseException] | None) -> None:
         import torch
 
         end = {"stage": self.stage, "event": "end", "seconds": round(self.seconds, 3)}
@@ -148,6 +207,14 @@ class Metrics:
         append_line(self.run.metrics, json.dumps(line, ensure_ascii=False, allow_nan=False))
 
 
+def _in_use(folder: Path) -> str:
+    try:
+        owner = (folder / OWNER).read_text()
+    except OSError:  # it has just started, or just ended
+        owner = "another process"
+    return f"{folder} is in use by {owner}: wait until it ends, or stop it and try again"
+
+
 def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         return dict(json.loads(line))
@@ -156,7 +223,7 @@ def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def say(line: str) -> None:
-    """One line for the person at the terminal, clear of any bar."""
+    """Prints one line without breaking a progress bar."""
     from tqdm import tqdm
 
     tqdm.write(line)
@@ -164,16 +231,19 @@ def say(line: str) -> None:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def progress(items: Iterable[Item] | int, label: str = "", **options: Any) -> "tqdm[Item]":
-    """Progress bar with rate and time left on a terminal's stderr, silent elsewhere.
+    """A progress bar with rate and time left; prints nothing where stderr is not a terminal.
 
-    A number of items makes a bar to be moved by `.update(n)`; `options` are tqdm's.
+    Args:
+        items: to iterate over, or their number for a bar that is moved by `.update(n)`.
+        label: stands before the bar.
+        options: those of tqdm.
     """
     from tqdm import tqdm
 

@@ -15,7 +15,7 @@ import torch
 
 from worldmodels.artifacts import load_vae, load_world
 from worldmodels.data.episode import MIRRORED, Episode, LatentEpisode, episode_files, reddened
-from worldmodels.errors import check_at_least
+from worldmodels.errors import InputError, check_at_least
 from worldmodels.files import file_hash, files_hash, load_json, save_json
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import VAE
@@ -66,10 +66,20 @@ def encode(run: Run, config: EncodeConfig) -> None:
 
 
 def _begin(run: Run, made_by: str) -> None:
-    """Clears latents of another V, and claims the folder for this one."""
+    """Removes latents of another V, and says whose latents the folder holds from now on.
+
+    Raises:
+        InputError: the folder was not made by this stage.
+    """
     index = run.latents / "index.json"
-    if run.latents.exists() and (not index.exists() or load_json(index).get("vae") != made_by):
-        shutil.rmtree(run.latents)
+    known = load_json(index) if index.exists() else {}
+    if "vae" not in known and run.latents.exists() and any(run.latents.iterdir()):
+        raise InputError(
+            f"{run.latents} was not made by scripts/encode.py: move it to another place"
+        )
+    if known.get("vae", made_by) != made_by:
+        for path in run.latents.rglob("*.npz"):  # before the index, by which they are known
+            path.unlink()
     save_json(index, {"vae": made_by, "hash": None})
 
 
@@ -80,7 +90,7 @@ def _reusable(run: Run, made_by: str, part: str) -> dict[str, Path]:
     folder = run.earlier[-1].latents
     index = load_json(run.need(folder / "index.json", "scripts/encode.py"))
     found = (folder / part).glob("*.npz")
-    return {path.name: path for path in found} if index["vae"] == made_by else {}
+    return {path.name: path for path in found} if index.get("vae") == made_by else {}
 
 
 def _link_all(reusable: dict[str, Path], files: list[Path], folder: Path) -> None:
