@@ -1,17 +1,8 @@
-"""Collect real episodes into RUN/episodes."""
+"""The same as `worldmodels collect`."""
 
-from worldmodels.command_line import one_line_errors
-from worldmodels.config import begin
-from worldmodels.stages.collect import collect
+import sys
 
-
-def main() -> None:
-    sections = ["seed", "env", "workers", "collect"]
-    config, run = begin("Collect real episodes into RUN/episodes.", show=sections, first=True)
-    collect(run, config.env, config.collect, config.workers, config.seed)
-    print(f"next: python scripts/train_vae.py --run {run.folder}")
-
+from worldmodels.cli import main
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main(["collect", *sys.argv[1:]])

@@ -1,16 +1,8 @@
-"""Encode the frames of RUN/episodes into RUN/latents."""
+"""The same as `worldmodels encode`."""
 
-from worldmodels.command_line import one_line_errors
-from worldmodels.config import begin
-from worldmodels.stages.encode import encode
+import sys
 
-
-def main() -> None:
-    config, run = begin("Encode the frames of RUN/episodes into RUN/latents.", show=["encode"])
-    encode(run, config.encode)
-    print(f"next: python scripts/train_mdnrnn.py --run {run.folder}")
-
+from worldmodels.cli import main
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main(["encode", *sys.argv[1:]])

@@ -1,27 +1,8 @@
-"""Play inside a dream: play.py BUNDLE [--play.field value]; BUNDLE may be a run folder."""
+"""The same as `worldmodels play`."""
 
-from dataclasses import dataclass, field
+import sys
 
-from worldmodels.command_line import leading, one_line_errors, parse
-from worldmodels.errors import InputError
-from worldmodels.stages.play import PlayConfig, play
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sections:
-    """What playing has to know."""
-
-    play: PlayConfig = field(default_factory=PlayConfig)
-
-
-def main() -> None:
-    bundle, flags = leading()
-    config, _ = parse(Sections, "Drive, or watch the agent drive: play.py BUNDLE ...", flags)
-    if bundle is None:
-        raise InputError("no bundle is named: play.py BUNDLE, a shipped name, a bundle or a run")
-    play(bundle, config.play)
-
+from worldmodels.cli import main
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main(["play", *sys.argv[1:]])

@@ -1,18 +1,8 @@
-"""Train M on the sequences of RUN/latents."""
+"""The same as `worldmodels train-mdnrnn`."""
 
-from worldmodels.command_line import one_line_errors
-from worldmodels.config import begin
-from worldmodels.stages.train_mdnrnn import train_mdnrnn
+import sys
 
-
-def main() -> None:
-    config, run = begin(
-        "Train M on the sequences of RUN/latents.", show=["seed", "mdnrnn", "train_mdnrnn"]
-    )
-    train_mdnrnn(run, config.mdnrnn, config.train_mdnrnn, config.seed)
-    print(f"next: python scripts/evolve.py --run {run.folder}")
-
+from worldmodels.cli import main
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main(["train-mdnrnn", *sys.argv[1:]])

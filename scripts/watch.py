@@ -1,18 +1,8 @@
-"""Film the agent in reality, what V keeps of it, and the dream that goes on from it."""
+"""The same as `worldmodels watch`."""
 
-from worldmodels.command_line import one_line_errors, parse
-from worldmodels.config import Config
-from worldmodels.stages.watch import watch
+import sys
 
-
-def main() -> None:
-    config, run = parse(
-        Config, "Film reality, its reconstruction and the dream.", show=["watch", "seed"]
-    )
-    watch(run, config.watch, config.seed)
-    print(f"next: python scripts/play.py {run.folder}")
-
+from worldmodels.cli import main
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main(["watch", *sys.argv[1:]])

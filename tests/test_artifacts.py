@@ -138,16 +138,16 @@ def test_checkpoints_rebuild_their_model(tiny_bundle, tmp_path):
         states = read.state_dict(), model.state_dict()
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
         assert not read.training
-    assert_refused(lambda: load_vae(mdnrnn), "m.safetensors", "scripts/train_vae.py")
-    assert_refused(lambda: load_mdnrnn(vae), "v.safetensors", "scripts/train_mdnrnn.py")
+    assert_refused(lambda: load_vae(mdnrnn), "m.safetensors", "worldmodels train-vae")
+    assert_refused(lambda: load_mdnrnn(vae), "v.safetensors", "worldmodels train-mdnrnn")
     vae.write_bytes(vae.read_bytes()[:-1])
     assert_refused(lambda: load_vae(vae), "v.safetensors")
     assert_refused(lambda: load_vae(tmp_path / "none.safetensors"), "none.safetensors", "missing")
 
 
 def test_earlier_stages_must_have_run(tmp_run):
-    assert_refused(lambda: load_world(tmp_run), "world.json", "scripts/collect.py")
-    assert_refused(lambda: check_latents(tmp_run), "index.json", "scripts/encode.py")
+    assert_refused(lambda: load_world(tmp_run), "world.json", "worldmodels collect")
+    assert_refused(lambda: check_latents(tmp_run), "index.json", "worldmodels encode")
 
 
 def test_latents_of_another_v_are_refused(tmp_run):
@@ -157,7 +157,7 @@ def test_latents_of_another_v_are_refused(tmp_run):
     save_json(tmp_run.latents / "index.json", {"vae": file_hash(v), "hash": "abc"})
     assert check_latents(tmp_run) == "abc"
     v.write_bytes(b"another")
-    assert_refused(lambda: check_latents(tmp_run), "another V", "scripts/encode.py")
+    assert_refused(lambda: check_latents(tmp_run), "another V", "worldmodels encode")
 
 
 @pytest.mark.parametrize("name", sorted(folder.name for folder in SHIPPED.glob("*")))

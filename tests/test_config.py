@@ -58,6 +58,13 @@ def test_defaults_then_file_then_flags(tmp_path):
     assert str(run.folder) == "runs/a"
 
 
+def test_a_later_file_changes_an_earlier_one(tmp_path):
+    first = write(tmp_path / "a.yaml", "train: {kind: x, mode: b}\nseed: 1")
+    second = write(tmp_path / "b.yaml", "train: {kind: y}")
+    config, _ = parse(ToyConfig, "Test.", ["--config", first, f"--config={second}"])
+    assert config == ToyConfig(seed=1, train=TrainConfig(kind="y", mode="b"))
+
+
 def test_a_file_of_comments_means_the_defaults(tmp_path):
     file = write(tmp_path / "a.yaml", "# the paper's values\n")
     assert parse(ToyConfig, "Test.", [f"--config={file}"])[0] == ToyConfig()
@@ -74,7 +81,9 @@ def test_a_file_of_comments_means_the_defaults(tmp_path):
         ("env: {crop: [1, 2]}", r"bad.yaml: env.crop: Expected one of .*\[1, 2\]"),
         ("train: 5", r"bad.yaml: train is a section"),
         ("seed: {a: 1}", r"bad.yaml: seed: "),
-        ("train: [", r"bad.yaml is no YAML"),
+        ("train: [", r"bad.yaml is no valid YAML"),
+        ("train: {kind: x, kind: y}", r"bad.yaml is no valid YAML: kind is stated twice"),
+        ("seed: 1\nseed: 2", r"bad.yaml is no valid YAML: seed is stated twice"),
         ("- train", r"bad.yaml must hold sections"),
     ],
 )
@@ -94,7 +103,9 @@ def test_mistakes_in_the_file(tmp_path, text, message):
         (["--seed", "x"], r"^seed: "),
         (["--seed"], r"--seed"),
         (["--config"], r"--config is empty"),
-        (["--config", "none.yaml"], r"none.yaml can't be read"),
+        (["--config", "none.yaml"], r"none.yaml can't be read.*one of car_racing.*quick"),
+        (["--run="], r"^--run is empty: name a folder"),
+        (["--run"], r"^--run is empty: name a folder"),
         (["extra"], r"extra"),
     ],
 )

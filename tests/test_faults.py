@@ -96,10 +96,10 @@ def test_other_files_among_latents_stay(script, smoke_copy):
     ("stage", "there", "needed"),
     [
         ("train_vae", [], "collect"),
-        ("encode", ["episodes"], "train_vae"),
+        ("encode", ["episodes"], "train-vae"),
         ("train_mdnrnn", ["episodes", "vae"], "encode"),
         ("evolve", ["episodes", "vae"], "encode"),
-        ("evolve", ["episodes", "vae", "latents"], "train_mdnrnn"),
+        ("evolve", ["episodes", "vae", "latents"], "train-mdnrnn"),
         ("evaluate", ["episodes", "vae", "latents", "mdnrnn"], "evolve"),
         ("watch", ["episodes", "vae", "latents", "mdnrnn", "controller"], "evaluate"),
     ],
@@ -107,11 +107,11 @@ def test_other_files_among_latents_stay(script, smoke_copy):
 def test_a_missing_stage(fails, smoke_copy, stage, there, needed):
     line = fails(stage, smoke_copy(*there))
     assert "is missing" in line
-    assert f"run `scripts/{needed}.py` first" in line
+    assert f"run `worldmodels {needed}` first" in line
 
 
 def test_a_stage_before_everything(fails, tmp_run):
-    assert "config.yaml is missing: run `scripts/collect.py` first" in fails("encode", tmp_run)
+    assert "config.yaml is missing: run `worldmodels collect` first" in fails("encode", tmp_run)
 
 
 def test_a_run_of_another_config(fails, smoke_copy):
@@ -129,7 +129,7 @@ def test_another_v_and_another_m(fails, script, smoke_copy):
     tensors["posterior.bias"] += 0.1
     save_tensors(weights, tensors, about)
     for stage in ("train_mdnrnn", "evolve"):
-        assert "made by another V: run `scripts/encode.py` again" in fails(stage, run)
+        assert "made by another V: run `worldmodels encode` again" in fails(stage, run)
     script("encode", "--run", run.folder)
     for stage in ("train_mdnrnn", "evolve"):
         line = fails(stage, run)
@@ -145,9 +145,9 @@ def truncate(path):
 
 
 TRUNCATED = [
-    ("train_vae", EPISODE, ["episodes"], "collect.py"),
-    ("encode", EPISODE, ["episodes", "vae"], "collect.py"),
-    ("train_mdnrnn", LATENT, ["episodes", "vae", "latents"], "encode.py"),
+    ("train_vae", EPISODE, ["episodes"], "worldmodels collect"),
+    ("encode", EPISODE, ["episodes", "vae"], "worldmodels collect"),
+    ("train_mdnrnn", LATENT, ["episodes", "vae", "latents"], "worldmodels encode"),
     ("train_mdnrnn", "latents/index.json", ["episodes", "vae", "latents"], "its stage"),
     ("encode", "vae/vae.safetensors", ["episodes", "vae", "latents"], "its stage"),
     ("train_vae", "vae/checkpoint.safetensors", ["episodes", "vae"], "its stage"),
@@ -235,7 +235,7 @@ def test_an_empty_data_set(fails, smoke_copy, stage, folder, needs, fix):
     for path in (run.folder / folder).glob("*.npz"):
         path.unlink()
     line = fails(stage, run)
-    assert f"{run.folder / folder} holds no episodes: run `scripts/{fix}.py` first" in line
+    assert f"{run.folder / folder} holds no episodes: run `worldmodels {fix}` first" in line
 
 
 @pytest.mark.parametrize(("stage", "folder"), [("train_vae", "vae"), ("train_mdnrnn", "mdnrnn")])

@@ -26,6 +26,7 @@ FLOORS = [
     {"diagnostics", "gallery", "web"},
     {"pipeline"},
     {"cli"},
+    {"__main__"},
 ]
 """Packages and files of each floor. Files of one package may import each other, and so may those of
 the lowest floors that are single files."""

@@ -121,7 +121,7 @@ def check_names_and_minutes(out, run):
         assert str(run.folder / name) in out
     assert str(run.controller / "controller.safetensors") in out
     assert "minutes: collect" in out
-    assert f"next: python scripts/play.py {run.folder}" in out
+    assert f"next: worldmodels play {run.folder}" in out
 
 
 def test_two_rounds(script, tmp_run, tiny, hashes):

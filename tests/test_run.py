@@ -20,10 +20,10 @@ def test_run_touches_no_disk_and_names_its_rounds(tmp_path):
 
 
 def test_need_names_the_command(tmp_run):
-    with pytest.raises(InputError, match=r"latents is missing: run `scripts/encode.py` first"):
-        tmp_run.need(tmp_run.latents, "scripts/encode.py")
+    with pytest.raises(InputError, match=r"latents is missing: run `worldmodels encode` first"):
+        tmp_run.need(tmp_run.latents, "worldmodels encode")
     tmp_run.latents.mkdir(parents=True)
-    assert tmp_run.need(tmp_run.latents, "scripts/encode.py") == tmp_run.latents
+    assert tmp_run.need(tmp_run.latents, "worldmodels encode") == tmp_run.latents
 
 
 def test_metrics_append_lines_and_end_with_the_cost(tmp_run):

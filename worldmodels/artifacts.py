@@ -90,11 +90,11 @@ def load_controller(run: Run) -> SavedController:
         InputError: the file is missing, foreign, or C was evolved in another M.
     """
     default = run.controller / "controller.safetensors"
-    path = run.need(controller_file(run) or default, "scripts/evolve.py")
+    path = run.need(controller_file(run) or default, "worldmodels evolve")
     tensors, metadata = load_tensors(path)
     about = {name: json.loads(value) for name, value in metadata.items()}
     if "best" not in tensors or "mdnrnn" not in about:
-        raise InputError(f"{path} is no controller of ours: delete it and run `scripts/evolve.py`")
+        raise InputError(f"{path} is no controller of ours: delete it and run `worldmodels evolve`")
     check_evolved_in(run, about["mdnrnn"], path)
     config = section(ControllerConfig, about, "controller", path)
     return SavedController(config, tensors, about["validation"], about["real_steps"])
@@ -106,7 +106,7 @@ def check_evolved_in(run: Run, mdnrnn: str, path: Path) -> None:
     Raises:
         InputError: it belongs to another.
     """
-    if mdnrnn != file_hash(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py")):
+    if mdnrnn != file_hash(run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn")):
         raise InputError(f"{path} was evolved in another M: delete {path.parent} and evolve again")
 
 
@@ -116,7 +116,7 @@ def load_world(run: Run) -> World:
     Raises:
         InputError: nothing was collected yet.
     """
-    path = run.need(run.world_file, "scripts/collect.py")
+    path = run.need(run.world_file, "worldmodels collect")
     return World.from_dict(load_json(path), path)
 
 
@@ -126,16 +126,17 @@ def check_latents(run: Run) -> str:
     Raises:
         InputError: they are missing, or of another V; or M learnt from others.
     """
-    index = load_json(run.need(run.latents / "index.json", "scripts/encode.py"))
-    if index.get("vae") != file_hash(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py")):
-        raise InputError(f"{run.latents} was made by another V: run `scripts/encode.py` again")
+    index = load_json(run.need(run.latents / "index.json", "worldmodels encode"))
+    vae = run.need(run.vae / "vae.safetensors", "worldmodels train-vae")
+    if index.get("vae") != file_hash(vae):
+        raise InputError(f"{run.latents} was made by another V: run `worldmodels encode` again")
     if index.get("hash") is None:
-        raise InputError(f"{run.latents} is not complete: run `scripts/encode.py` again")
+        raise InputError(f"{run.latents} is not complete: run `worldmodels encode` again")
     made = run.mdnrnn / "mdnrnn.safetensors"
     if made.exists() and _checkpoint(made, "mdnrnn")[1].get("latents") != index["hash"]:
         raise InputError(
             f"{made} learnt from other latents: delete {run.mdnrnn} and {run.controller}, and run "
-            "`scripts/train_mdnrnn.py` again"
+            "`worldmodels train-mdnrnn` again"
         )
     return str(index["hash"])
 
@@ -154,7 +155,7 @@ def _checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]
     tensors, metadata = load_tensors(path)
     if key not in metadata:
         raise InputError(
-            f"{path} is no {key} checkpoint of ours: train it with scripts/train_{key}.py"
+            f"{path} is no {key} checkpoint of ours: train it with worldmodels train-{key}"
         )
     return tensors, {name: json.loads(value) for name, value in metadata.items()}
 
@@ -300,7 +301,7 @@ def bundle_folder(name: str | Path) -> Path:
             return folder
     shipped = sorted(p.name for p in SHIPPED.glob("*") if (p / "bundle.json").is_file())
     known = f"shipped are {', '.join(shipped)}" if shipped else "none is shipped"
-    raise InputError(f"{name} is no bundle (no bundle.json; {known}): run `scripts/evaluate.py`")
+    raise InputError(f"{name} is no bundle (no bundle.json; {known}): run `worldmodels evaluate`")
 
 
 def load_starts(path: Path) -> Starts:

@@ -25,6 +25,10 @@ C = TypeVar("C")
 MARK = "# The settings of this run, written by worldmodels."
 """First line of a config.yaml that may be overwritten."""
 
+PACKAGE = Path(__file__).parent
+CONFIGS = next(f for f in (PACKAGE / "configs", PACKAGE.parent / "configs") if f.is_dir())
+"""The shipped configs: a wheel has them inside the package, a checkout beside it."""
+
 WORDINGS = (
     (r"^Group '(\S+)' does not accept option '(?:\1\.)?(\S+)'.*", r"\1.\2 is unknown"),
     (r"^Option '(\S+)' is not accepted.*", r"\1 is unknown"),
@@ -54,9 +58,10 @@ class Parser(ArgumentParser):
     @classmethod
     def of(cls, kind: type[Any], description: str, sections: Collection[str]) -> "Parser":
         """The parser of a config; of its sections only these are explained and accepted."""
-        parser = cls(description=description, allow_abbrev=False)
+        usage = "%(prog)s [--config FILE] [--run FOLDER] [--section.field VALUE ...]"
+        parser = cls(description=description, usage=usage, allow_abbrev=False)
         parser.add_argument(
-            "--config", action=ActionConfigFile, help="YAML file of the experiment."
+            "--config", action=ActionConfigFile, help="YAML file, or the name of a shipped one."
         )
         parser.add_argument("--run", type=str, default="runs/default", help="The run folder.")
         hints = get_type_hints(kind)
@@ -216,27 +221,49 @@ def _names(kind: Any) -> list[str]:
 def _config_files(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The files of a command line (the run's own where none is named), and the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", action="append", default=[], type=Path, nargs="?")
+    parser.add_argument("--config", action="append", default=[], nargs="?")
     given, rest = parser.parse_known_args(argv)
-    parser.add_argument("--run", nargs="?")
+    parser.add_argument("--run", nargs="?", const="")
     run = parser.parse_known_args(argv)[0].run
-    if None in given.config:
-        raise InputError("--config is empty: name a YAML file, e.g. configs/quick.yaml")
+    if not all(given.config):
+        raise InputError(f"--config is empty: name a YAML file or one of {_shipped()}")
+    if run == "":
+        raise InputError("--run is empty: name a folder, e.g. runs/mine")
     if not given.config and run and Run(run).config_file.exists():
         return [Run(run).config_file], rest
-    return given.config, rest
+    return [_config_file(name) for name in given.config], rest
+
+
+def _config_file(name: str) -> Path:
+    """A YAML file, or the shipped one of that name."""
+    shipped = CONFIGS / f"{name}.yaml"
+    return shipped if shipped.exists() and not Path(name).exists() else Path(name)
+
+
+def _shipped() -> str:
+    return ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is stated twice, of which YAML's own loader keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"{twice[0]} is stated twice in one section")
+        return super().construct_mapping(node, deep)
 
 
 def _states(file: Path) -> bool:
     """Whether a YAML file states anything; one of comments alone means the defaults."""
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(
-            f"{file} can't be read ({error.strerror}): name a YAML file, e.g. configs/quick.yaml"
+            f"{file} can't be read ({error.strerror}): name a YAML file or one of {_shipped()}"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{file} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict | None):
         raise InputError(f"{file} must hold sections such as `env:`, not {type(data).__name__}")
     return bool(data)

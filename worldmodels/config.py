@@ -119,7 +119,7 @@ def begin(
     config, run = parse(Config, description, argv, show)
     set_precision(config.precision)
     if not first:
-        run.need(run.config_file, "scripts/collect.py")
+        run.need(run.config_file, "worldmodels collect")
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):
         check_mark(run)
         describe(config.env)  # a folder is claimed only for an environment that can be made

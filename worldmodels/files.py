@@ -181,7 +181,7 @@ def save_arrays(path: Name, **arrays: Any) -> None:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
-def load_arrays(path: Name, command: str = "scripts/collect.py") -> dict[str, np.ndarray]:
+def load_arrays(path: Name, command: str = "worldmodels collect") -> dict[str, np.ndarray]:
     """Reads an npz file without unpickling anything.
 
     Args:

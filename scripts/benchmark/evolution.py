@@ -199,7 +199,7 @@ def _cells(saving: Saving, first: Saving) -> Sequence[str]:
 
 def _main(folder: str) -> None:
     run = Run(folder)
-    config = read(Config, run.need(run.config_file, "scripts/pipeline.py"))
+    config = read(Config, run.need(run.config_file, "worldmodels pipeline"))
     set_precision(config.precision)
     curves = []
     for curve in compare(run, config, budget=Budget(generations=12)):

@@ -215,7 +215,7 @@ def test_the_top_level_has_the_best_rounds_latents(rounds):
 
 
 def test_a_round_without_latents_of_its_own(rounds):
-    with pytest.raises(InputError, match=r"nothing of this round: run `scripts/encode.py` again"):
+    with pytest.raises(InputError, match=r"nothing of this round: run `worldmodels encode` again"):
         rounds("run/rounds/02", 0, 1)
 
 

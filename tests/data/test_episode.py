@@ -83,7 +83,7 @@ def test_files_come_in_the_order_of_their_names(tmp_path):
     for name in ("01_2.npz", "00_9.npz", "01_1.npz", "note.txt"):
         (tmp_path / name).touch()
     assert [p.name for p in episode_files(tmp_path)] == ["00_9.npz", "01_1.npz", "01_2.npz"]
-    with pytest.raises(InputError, match=r"empty holds no episodes: run `scripts/collect\.py`"):
+    with pytest.raises(InputError, match=r"empty holds no episodes: run `worldmodels collect`"):
         episode_files(tmp_path / "empty")
 
 

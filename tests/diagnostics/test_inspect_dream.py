@@ -88,7 +88,7 @@ def test_a_whole_inspection(inspect, run, capsys):
     check_held_out(run, report)
     assert report["ranking"]["controllers"] == 3
     assert [one["generation"] for one in report["ranking"]["candidates"]] == [2, 4, 6]
-    assert all("inspect_dream" in made["command"] for made in report["conditions"].values())
+    assert all("inspect-dream" in made["command"] for made in report["conditions"].values())
     ends = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert any(line["stage"] == "inspect_dream" and line.get("event") == "end" for line in ends)
 
@@ -186,7 +186,7 @@ def test_without_matplotlib_the_numbers_are_there(inspect, smoke_copy, monkeypat
         (["{run}", "--inspect.dreams=0"], "inspect.dreams is 0: it must be at least 1"),
         (["{run}", "--inspect.start=3"], "did you mean inspect.starts?"),
         (["{run}", "--inspect.parts=[dreams]"], "inspect.parts"),
-        (["{run}"], "mdnrnn.safetensors is missing: run `scripts/train_mdnrnn.py` first"),
+        (["{run}"], "mdnrnn.safetensors is missing: run `worldmodels train-mdnrnn` first"),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(script, smoke_copy, capsys, flags, message):

@@ -233,9 +233,9 @@ def test_what_contradicts_is_refused(study, script, run, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "no run is named: study.py RUN"),
+        ([], "no run is named: worldmodels study RUN"),
         (["--study.evolutions=2"], "no run is named"),
-        (["nothing"], "nothing/config.yaml is missing: run `scripts/pipeline.py` first"),
+        (["nothing"], "nothing/config.yaml is missing: run `worldmodels pipeline` first"),
         (["{run}"], "study.rows is empty: name a file of rows"),
         (["{run}", "--study.rows=[{{name: a, heat: 1}}]"], r"study.rows\[0\]: heat is unknown"),
         (["{run}", "--study.rows=[a]"], "study.rows: Expected a dict"),

@@ -4,10 +4,10 @@ import pytest
 import torch
 import yaml
 
-from worldmodels.command_line import read
+from worldmodels.command_line import CONFIGS, read
 from worldmodels.errors import InputError
 from worldmodels.files import load_json, load_tensors
-from worldmodels.gallery.exhibit import CONFIGS, NAMES, exhibit_of
+from worldmodels.gallery.exhibit import NAMES, exhibit_of
 
 STEPS = ["--train.steps=20", "--train.batch_size=8", "--train.checkpoint_every=5"]
 SMALL = {
@@ -138,7 +138,7 @@ def test_a_mistake_may_be_corrected(script, tmp_path, capsys, performances):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_exhibit_has_a_config_that_loads(name):
-    file = CONFIGS / f"{name}.yaml"
+    file = CONFIGS / "gallery" / f"{name}.yaml"
     config = read(exhibit_of(name).config, file)
     for section, values in (yaml.safe_load(file.read_text()) or {}).items():
         for key, value in values.items():

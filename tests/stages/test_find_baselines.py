@@ -75,7 +75,7 @@ def test_the_shipped_baselines(name):
     (entry,) = load_json(BASELINES)[search.env.id]
     assert entry["policy"] == search.policy
     assert entry["argument"] in list(search.arguments)
-    assert entry["command"] == f"python scripts/find_baselines.py --world {name}"
+    assert entry["command"] == f"worldmodels find-baselines --world {name}"
     for key in ("chosen_on", "validation"):
         first, count = entry[key]["seeds"]
         start = SPLITS["validation"]

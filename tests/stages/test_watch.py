@@ -117,7 +117,7 @@ def test_a_dream_that_ends_is_woken(make_bundle):
 
 
 def test_mistakes_are_named(tmp_run):
-    with pytest.raises(InputError, match=r"bundle.json is missing: run `scripts/evaluate.py`"):
+    with pytest.raises(InputError, match=r"bundle.json is missing: run `worldmodels evaluate`"):
         watch(tmp_run, WatchConfig(), seed=0)
     wrong = {"seconds": 0.0, "resync": -1.0, "lead": -1.0, "scale": 0}
     for field, value in wrong.items():

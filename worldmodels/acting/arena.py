@@ -72,8 +72,8 @@ def evaluations_of(
         InputError: V or M is missing or broken.
     """
     world = load_world(run)
-    vae = load_vae(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py"))
-    mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
+    vae = load_vae(run.need(run.vae / "vae.safetensors", "worldmodels train-vae"))
+    mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn"))
     made = controller_for(controller, mdnrnn)
     actions = Actions.from_dict(world.action)
     windows = _starts(run, dream, seed)

@@ -37,7 +37,7 @@ from worldmodels.workers import WorkersConfig, one_thread, run_jobs
 from worldmodels.world import World
 
 BASELINES = Path(__file__).parent / "baselines.json"
-"""Blind policies found once per world by scripts/find_baselines.py."""
+"""Blind policies found once per world by worldmodels find-baselines."""
 LANES, OFFICIAL_LANES = 16, 4
 """Most real environments side by side in a job: many make good batches for V and M, few leave no
 worker idle at the end. Fixed: a job's bits depend on its own lanes."""

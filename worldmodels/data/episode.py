@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float16, Float32, UInt8
 from worldmodels.errors import InputError
 from worldmodels.files import load_arrays, save_arrays
 
-COLLECT, ENCODE = "scripts/collect.py", "scripts/encode.py"
+COLLECT, ENCODE = "worldmodels collect", "worldmodels encode"
 """What makes episodes, and their latents, again."""
 MIRRORED = "mirrored"
 """The folder among latents that holds those of the episodes' mirror images."""

@@ -176,7 +176,7 @@ class Inspection:
 
     def __init__(self, run: Run, config: InspectSections) -> None:
         check_dreams(run)
-        weights = run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py")
+        weights = run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn")
         self.run, self.config, self.settings = run, config, config.inspect
         self.world, self.models = load_world(run), ModelFiles.of_run(run)
         self.mdnrnn = load_mdnrnn(weights)

@@ -6,14 +6,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from worldmodels.artifacts import fill, save_model
-from worldmodels.command_line import keep, leading, parse
+from worldmodels.command_line import CONFIGS, keep, leading, parse
 from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.files import load_tensors, save_json
@@ -28,7 +27,6 @@ from worldmodels.stages.fit import (
 )
 
 NAMES = ("densities", "arcsine", "spiral", "walk", "handwriting", "kanji", "sketch_vae", "touch")
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "gallery"
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -71,7 +69,7 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     """
     name, flags = leading(argv)
     if name is None:
-        raise InputError(f"no exhibit is named: gallery.py NAME, one of {', '.join(NAMES)}")
+        raise InputError(f"no exhibit is named: worldmodels gallery NAME, of {', '.join(NAMES)}")
     exhibit = exhibit_of(name)
     config, run = parse(exhibit.config, exhibit.about, _completed(name, flags))
     new = not run.config_file.exists()
@@ -104,7 +102,7 @@ def _completed(name: str, flags: list[str]) -> list[str]:
     stated = {flag.split("=")[0] for flag in flags} & {"--config", "-h", "--help"}
     folder = next((f.partition("=")[2] for f in flags if f.startswith("--run=")), None)
     folder = folder or flags[flags.index("--run") + 1]
-    file = CONFIGS / f"{name}.yaml"
+    file = CONFIGS / "gallery" / f"{name}.yaml"
     if not stated and not Run(folder).config_file.exists() and file.exists():
         flags = [f"--config={file}", *flags]
     return flags

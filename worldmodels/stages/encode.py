@@ -43,7 +43,7 @@ def encode(run: Run, config: EncodeConfig) -> None:
     Raises:
         InputError: V or the data is missing or broken.
     """
-    weights = run.need(run.vae / "vae.safetensors", "scripts/train_vae.py")
+    weights = run.need(run.vae / "vae.safetensors", "worldmodels train-vae")
     files = episode_files(*[r.episodes for r in (*run.earlier, run)])
     made_by = file_hash(weights)
     with Metrics(run, "encode") as metrics:
@@ -88,7 +88,7 @@ def _reusable(run: Run, made_by: str, part: str) -> dict[str, Path]:
     if not run.earlier:
         return {}
     folder = run.earlier[-1].latents
-    index = load_json(run.need(folder / "index.json", "scripts/encode.py"))
+    index = load_json(run.need(folder / "index.json", "worldmodels encode"))
     found = (folder / part).glob("*.npz")
     return {path.name: path for path in found} if index.get("vae") == made_by else {}
 

@@ -180,8 +180,8 @@ def _measured(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] 
 
 
 def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
-    vae = load_vae(run.need(run.vae / "vae.safetensors", "scripts/train_vae.py"))
-    mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py"))
+    vae = load_vae(run.need(run.vae / "vae.safetensors", "worldmodels train-vae"))
+    mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn"))
     saved = load_controller(run)
     starts = sample_starts(
         latent_source(run, NEW_SHARE),

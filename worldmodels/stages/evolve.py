@@ -324,7 +324,7 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
             0.0,
             0.5,
             "many candidates return exactly the same: the dream doesn't react to actions, or ends "
-            "at once; raise cma.sigma0 or look at M with scripts/watch.py",
+            "at once; raise cma.sigma0 or look at M with worldmodels watch",
         )
 
 

@@ -52,6 +52,13 @@ class PlayConfig:
             raise InputError("play.horizon and play.scale must be at least 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlaySections:
+    """Sections of the play command."""
+
+    play: PlayConfig = field(default_factory=PlayConfig)
+
+
 @dataclass(frozen=True)
 class Controls:
     """What the keys have said so far."""

@@ -67,7 +67,7 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
         say(f"{result} is there already")
         return
     folders = [r.episodes for r in run.earlier]
-    new = episode_files(run.need(run.episodes, "scripts/collect.py"))
+    new = episode_files(run.need(run.episodes, "worldmodels collect"))
     source = EpisodeSource(new, episode_files(*folders) if folders else (), config.new_share)
     with Metrics(run, "train_vae") as metrics:
         vae = _begin(run, model, config, seed)

@@ -146,7 +146,7 @@ def watch(run: Run, config: WatchConfig, seed: int) -> None:
     Raises:
         InputError: the run has no bundle yet.
     """
-    bundle = Bundle.load(run.need(run.bundle / "bundle.json", "scripts/evaluate.py").parent)
+    bundle = Bundle.load(run.need(run.bundle / "bundle.json", "worldmodels evaluate").parent)
     with Metrics(run, "watch") as metrics:
         film = moments(bundle, config, seed)
         fps = bundle.world.fps / bundle.world.config.action_repeat

@@ -85,7 +85,7 @@ def _source(run: Run, row: StudyRow) -> Run:
             "name another round or leave the row out"
         )
     check_dreams(source)
-    source.need(source.mdnrnn / "mdnrnn.safetensors", "scripts/train_mdnrnn.py")
+    source.need(source.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn")
     return source
 
 

@@ -1,0 +1,59 @@
+"""The command `worldmodels`: dispatch, help and mistakes; scripts/ are the same commands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worldmodels.cli import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_help_names_every_command_and_is_quick():
+    code = (
+        "import sys; from worldmodels.cli import main; main(['--help']); "
+        "assert not {'torch', 'numba', 'scipy', 'cv2'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    for name, command in COMMANDS.items():
+        assert f"  {name} " in done.stdout
+        assert (command.__doc__ or "nothing").splitlines()[0] in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"gallery"}))
+def test_the_help_of_a_command(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: worldmodels {name} ")
+    assert " ".join(str(COMMANDS[name].__doc__).split()) in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["pipelin"], "pipelin is no command: did you mean pipeline?"),
+        (["fly"], "fly is no command: see worldmodels --help"),
+        (["play"], "no bundle is named: worldmodels play BUNDLE"),
+        (["unpack"], "no bundle is named: worldmodels unpack BUNDLE"),
+        (["inspect-dream"], "no run is named: worldmodels inspect-dream RUN"),
+        (["study"], "no run is named: worldmodels study RUN"),
+        (["gallery"], "no exhibit is named: worldmodels gallery NAME"),
+        (["collect", "--config"], "--config is empty"),
+        (["train-vae", "--run", "nothing"], "nothing/config.yaml is missing: run `worldmodels col"),
+    ],
+)
+def test_mistakes(argv, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_a_script_for_every_command():
+    for name in COMMANDS:
+        script = ROOT / "scripts" / f"{name.replace('-', '_')}.py"
+        assert f'main(["{name}", ' in script.read_text(encoding="utf-8")
