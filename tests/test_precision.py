@@ -102,7 +102,7 @@ def test_workers_have_the_precision_of_the_command():
 def test_the_pipeline_runs_without_bfloat16(tiny, tmp_path):
     """oneDNN obeys these variables, and so does the detection: nothing is faked here."""
     config = ROOT / "configs" / "smoke.yaml"
-    command = [sys.executable, str(ROOT / "worldmodels pipeline"), "--config", str(config)]
+    command = [sys.executable, "-m", "worldmodels", "pipeline", "--config", str(config)]
     flags = ["--run", str(tmp_path / "run"), *tiny, "--evaluate.episodes=2"]
     environment = {**os.environ, **OLD_PROCESSOR}
     done = subprocess.run(
