@@ -187,7 +187,7 @@ def make_bundle(tmp_path: Path):
 @pytest.fixture
 def tiny_bundle(make_bundle):
     """The folder of a tiny untrained bundle of CarRacing."""
-    from worldmodels.world import EnvConfig, World
+    from worldmodels.world import EnvConfig, RawPicture, World
 
     config = EnvConfig(
         id="worldmodels/CarRacing-v3",
@@ -202,7 +202,7 @@ def tiny_bundle(make_bundle):
     )
     low, high = (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     action = {"kind": "box", "low": low, "high": high, "clip": (2,), "counts": ()}
-    return make_bundle(World(config, action, 50.0, {}))
+    return make_bundle(World(config, action, 50.0, {}, RawPicture((96, 96, 3))))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ FLOORS = [
     {"errors"},
     {"files", "ranges", "seeding"},
     {"precision", "run", "world", "film", "figure"},
-    {"kernels", "workers", "command_line"},
+    {"kernels", "workers", "command_line", "versions"},
     {"models"},
     {"data"},
     {"artifacts"},

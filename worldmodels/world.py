@@ -1,8 +1,8 @@
-"""What a world is: the `env` section of a config, and world.json, which later stages read."""
+"""The `env` section of a config, and world.json, which later stages read."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,24 +13,22 @@ RewardKind = Literal["constant", "count", "real"]
 
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig:
-    """A Gymnasium environment and how the agent looks at it. Any world is one of these."""
+    """A Gymnasium environment, and how the agent sees it and acts in it."""
 
     id: str = "CarRacing-v3"
-    """Gymnasium id of the official environment, the one that scores are reported on; `module:id`
-    where a module has to be imported first."""
+    """Gymnasium id of the official environment, in which scores are measured; `module:id` imports
+    the module first."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments for `gymnasium.make`."""
     training_id: str | None = None
-    """Id of a faster twin for collection and validation; none: the official one."""
+    """Id of a faster version, used to collect and to validate; none: the official one."""
     screen: str | None = None
-    """Key of the picture in a dictionary observation; none: the observation itself, or, where
-    that is no picture, `render()` with render_mode rgb_array."""
+    """Key of the picture in a dictionary observation; none: the observation itself, or `render()`
+    where the observation is no picture."""
     crop: tuple[int, int, int, int] | None = None
-    """Rows and columns kept of the raw picture, in pixels: top, bottom, left, right."""
-    size: int = 64
-    """Side of the frame that V sees, in pixels. V's layers fit 64."""
+    """Rows and columns to keep of the raw picture, in pixels: top, bottom, left, right."""
     action_repeat: int = 1
-    """Frames an action is held: one step of the agent and of the dream. The paper: 1."""
+    """Frames for which an action is held: one step of the agent and of the dream. The paper: 1."""
     max_episode_steps: int | None = None
     """Frames after which an episode is truncated; none: as registered."""
     action: Literal["auto", "thirds"] = "auto"
@@ -42,19 +40,20 @@ class EnvConfig:
     count_attribute: str | None = None
     """Attribute of the unwrapped environment whose increase is the count."""
     count_limit: float = 1.0
-    """Most counts possible in a frame; the dream never pays more."""
+    """Largest possible count of a frame; the dream never pays for more."""
     reward_per_count: float = 1.0
-    """Reward of one count in the dream."""
+    """Reward for one count in the dream."""
     reward_per_frame: float = 0.0
-    """Reward of each frame in the dream (count), or the constant itself."""
+    """Reward for each frame in the dream, where the reward is a count or constant."""
     terminates: bool = True
-    """Whether M is to predict the end of an episode."""
+    """Whether M predicts the end of an episode."""
     damage_redness: float | None = None
-    """A picture redder than the one before by more than this, of 255 on average, shows a damage:
-    Doom's reddens when a shot hits. none: no picture does."""
+    """A picture that is redder than the one before by more than this, of 255 on average, shows
+    damage: Doom's picture reddens when a shot hits. none: no picture does."""
     mirrored_actions: tuple[int, ...] = ()
-    """The choices in a mirror, where the world looks and behaves the same in one: [0, 2, 1] swaps
-    the last two. M then learns from each episode's mirror image too; none: it doesn't."""
+    """The choices in the mirror image of a world that looks and behaves the same in it: [0, 2, 1]
+    swaps the last two. M then learns from the mirror image of each episode too; none: it does
+    not."""
     last_frame: bool = True
     """Whether the last picture of an episode is real (ViZDoom returns zeros)."""
 
@@ -65,8 +64,6 @@ class EnvConfig:
             0 <= self.crop[0] < self.crop[1] and 0 <= self.crop[2] < self.crop[3]
         ):
             raise InputError(f"env.crop is {self.crop}: top < bottom and left < right are needed")
-        if self.size != 64:
-            raise InputError(f"env.size is {self.size}: V's layers are made for 64")
         if sorted(self.mirrored_actions) != list(range(len(self.mirrored_actions))):
             raise InputError(
                 f"env.mirrored_actions is {list(self.mirrored_actions)}: each choice is needed once"
@@ -76,8 +73,26 @@ class EnvConfig:
 
 
 @dataclass(frozen=True)
+class RawPicture:
+    """The environment's picture before the crop, as `collect` found it; later ones must match."""
+
+    shape: tuple[int, ...]
+    """(height, width, 3), or grey: (height, width) or (height, width, 1)."""
+    dtype: str = "uint8"
+    low: int = 0
+    """Smallest value that the observation space allows."""
+    high: int = 255
+    """Largest one."""
+    rendered: bool = False
+    """Whether it is what `render()` returns, not the observation."""
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
+
+
+@dataclass(frozen=True)
 class World:
-    """world.json: the environment as it was when `collect` met it."""
+    """world.json: the environment as `collect` found it."""
 
     config: EnvConfig
     action: dict[str, Any]
@@ -85,6 +100,7 @@ class World:
     fps: float
     """Frames a second of the environment, before action_repeat."""
     versions: dict[str, str]
+    picture: RawPicture
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,14 +113,21 @@ class World:
             InputError: a field is missing or unknown.
         """
         try:
-            known = {f.name for f in fields(EnvConfig)}
-            given = {k: _tuple(v) for k, v in data["config"].items()}
-            if unknown := sorted(set(given) - known):
-                raise InputError(f"{source}: unknown field config.{unknown[0]}: collect again")
-            config = EnvConfig(**given)
-            return cls(config, data["action"], float(data["fps"]), data["versions"])
+            config, picture = (
+                {name: _tuple(value) for name, value in data[part].items()}
+                for part in ("config", "picture")
+            )
+            return cls(
+                EnvConfig(**config),
+                data["action"],
+                float(data["fps"]),
+                data["versions"],
+                RawPicture(**picture),
+            )
         except KeyError as error:
             raise InputError(f"{source}: field {error} is missing: collect again") from error
+        except (AttributeError, TypeError) as error:  # an unknown field, or no section
+            raise InputError(f"{source}: {error}: collect again") from error
 
 
 def _tuple(value: Any) -> Any:

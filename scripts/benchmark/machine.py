@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from worldmodels.envs.real import package_versions
 from worldmodels.run import cores
+from worldmodels.versions import package_versions
 
 
 def machine() -> dict[str, Any]:

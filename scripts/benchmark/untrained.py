@@ -14,7 +14,7 @@ from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.seeding import seed_for, torch_generator
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import EnvConfig, RawPicture, World
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ CAR_RACING = Size(
         Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), (2,)).to_dict(),
         50.0,
         {},
+        RawPicture((96, 96, 3)),
     ),
     VAEConfig(),
     MDNRNNConfig(reward_head="world"),
@@ -65,6 +66,7 @@ TAKE_COVER = Size(
         Actions("thirds", (-1.0,), (1.0,)).to_dict(),
         35.0,
         {},
+        RawPicture((240, 320, 3)),
     ),
     VAEConfig(latent_size=64),
     MDNRNNConfig(hidden_size=512, termination_head="world", restart_input=True),

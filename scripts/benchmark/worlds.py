@@ -18,8 +18,9 @@ from benchmark.timing import Row, Work, rate, side_by_side
 from benchmark.untrained import CAR_RACING, untrained
 from worldmodels.acting.evaluate import Interval, ModelFiles, RealEvaluation, interval
 from worldmodels.artifacts import Bundle, bundle_folder
+from worldmodels.envs.abilities import SkipsDrawing
 from worldmodels.envs.fast_car_racing.env import CarRacing
-from worldmodels.envs.real import preprocess
+from worldmodels.envs.picture import preprocess
 from worldmodels.run import cores
 from worldmodels.seeding import environment_seeds, numpy_generator
 from worldmodels.workers import WorkersConfig, one_thread, run_jobs
@@ -191,16 +192,14 @@ def _differences(seed: int, steps: int) -> Iterator[float]:
         theirs.drawing = ours.drawing = t < official.FPS or t % 10 == 0
         mine, other = ours.step(action), theirs.step(action)
         if ours.drawing:
-            seen = [preprocess(CAR_RACING.world.config, step[0]) for step in (mine, other)]
+            seen = [preprocess(CAR_RACING.world, step[0]) for step in (mine, other)]
             yield float(np.abs(seen[0].astype(int) - seen[1]).mean())
         if mine[2]:
             break
 
 
-class Compared(official.CarRacing):
+class Compared(SkipsDrawing, official.CarRacing):
     """Gymnasium's own, which draws only what is looked at."""
-
-    drawing = True
 
     def draw(self) -> Any:
         return super()._render("state_pixels")  # type: ignore[no-untyped-call]

@@ -13,8 +13,9 @@ from worldmodels.acting.rollout import rollout
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
+from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import EnvConfig, RawPicture, World
 
 NEXT_STEP, SAME_STEP, DISABLED = (
     AutoresetMode.NEXT_STEP,
@@ -52,7 +53,9 @@ gymnasium.register("tests/Blobs-v0", Blobs)
 def bundle(make_bundle):
     """Of Blobs, for every frame."""
     action = Actions.of_space(Blobs.action_space).to_dict()
-    return Bundle.load(make_bundle(World(EnvConfig(id="tests/Blobs-v0"), action, 30.0, {})))
+    picture = RawPicture((12, 16, 3))
+    world = World(EnvConfig(id="tests/Blobs-v0"), action, 30.0, {}, picture)
+    return Bundle.load(make_bundle(world))
 
 
 def repeating(bundle, times):
@@ -149,3 +152,54 @@ def test_loads_a_bundle_or_the_run_that_has_it(bundle, tmp_path):
     expected = Agent(bundle).act(picture)
     for folder in (tmp_path / "run", str(tmp_path / "run" / "bundle")):
         np.testing.assert_array_equal(load(folder).act(picture), expected)
+
+
+PICTURES = np.zeros((2, 12, 16, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "observations",
+    [
+        np.zeros((3, 12, 16, 3), np.uint8),
+        PICTURES[0],
+        PICTURES[..., 0],
+        PICTURES.astype(np.float32),
+        np.zeros((2, 24, 32, 3), np.uint8),
+        PICTURES.tolist(),
+        {"screen": PICTURES},
+        None,
+    ],
+    ids=lambda observations: str(np.shape(observations)),
+)
+def test_wrong_pictures_are_refused(bundle, observations):
+    agent = Agent(bundle)
+    agent.reset(num_envs=2)
+    with pytest.raises(InputError, match=r"has 2 of uint8 \(12, 16, 3\)") as caught:
+        agent.act(observations)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [np.ones(3, bool), np.ones((2, 1), bool), np.ones(2), [0, 1], True, "yes"],
+    ids=str,
+)
+def test_a_wrong_episode_start_is_refused(bundle, start):
+    agent = Agent(bundle)
+    agent.reset(num_envs=2)
+    with pytest.raises(InputError, match="episode_start"):
+        agent.act(PICTURES, start)
+
+
+@pytest.mark.parametrize(("num_envs", "seed"), [(0, 0), (-1, 0), (2, [1]), (2, -1), (2, [0, -1])])
+def test_a_wrong_number_of_environments_or_seed_is_refused(bundle, num_envs, seed):
+    with pytest.raises(InputError, match=r"num_envs|seed"):
+        Agent(bundle).reset(num_envs, seed)
+
+
+def test_a_shipped_agent_refuses_another_resolution():
+    agent = load("take_cover")
+    with pytest.raises(InputError, match=r"\(480, 640, 3\), but .*Cover-v1 has 1 of uint8 \(240, "):
+        agent.act({"screen": np.zeros((480, 640, 3), np.uint8)})
+    with pytest.raises(InputError, match=r"env\.screen is 'screen', but the observation has depth"):
+        agent.act({"depth": np.zeros((240, 320), np.uint8)})

@@ -23,7 +23,7 @@ from worldmodels.models.controller import Controller, ControllerConfig
 from worldmodels.models.engine import ReferenceEngine
 from worldmodels.stages.cmaes import CMAES, CMAConfig
 from worldmodels.workers import WorkersConfig
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import EnvConfig, RawPicture, World
 
 HERE = WorkersConfig(processes=1)
 
@@ -159,7 +159,7 @@ def test_open_loop_policies_play_frame_by_frame(short):
 def test_a_sweep_is_left_then_right():
     actions = Actions.of_space(Ledger.action_space, "thirds").to_dict()
     config = EnvConfig(id="tests/Ledger-v0", action="thirds", action_repeat=3)
-    world = World(config, actions, 30.0, {})
+    world = World(config, actions, 30.0, {}, RawPicture((64, 64, 3)))
     returns, lengths = evaluate_open_loop(world, "sweep", 4, [1, 2], HERE)
     assert lengths.tolist() == [6, 6]
     assert [np.base_repr(int(r), 3) for r in returns] == ["221122"] * 2

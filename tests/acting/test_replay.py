@@ -9,13 +9,14 @@ from worldmodels.acting.replay import recorded_returns
 from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.episode import LatentEpisode
 from worldmodels.data.starts import sample_replays
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import EnvConfig, RawPicture, World
 
 WORLD = World(
     EnvConfig(reward="count", count_attribute="tiles", reward_per_count=2.0, reward_per_frame=-0.1),
     {},
     50.0,
     {},
+    RawPicture((96, 96, 3)),
 )
 
 

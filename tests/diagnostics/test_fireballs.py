@@ -18,7 +18,7 @@ from worldmodels.envs.real import RealEnvs
 from worldmodels.models.action import Actions
 from worldmodels.seeding import numpy_generator
 from worldmodels.workers import WorkersConfig
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import EnvConfig, RawPicture, World
 
 WALL, FIRE = (50, 50, 200), (250, 200, 0)
 """Brightness is that of red and green: 50 and 225."""
@@ -27,7 +27,7 @@ HELD = ExploreConfig(policy="held", hold=(1, 30), vary_hold=True)
 
 def world(id_="VizdoomTakeCover-v1", **settings):
     action = {"kind": "thirds", "low": (-1.0,), "high": (1.0,), "clip": (), "counts": ()}
-    return World(EnvConfig(id=id_, **settings), action, 35.0, {})
+    return World(EnvConfig(id=id_, **settings), action, 35.0, {}, RawPicture((240, 320, 3)))
 
 
 def scene(*places, fire=FIRE):

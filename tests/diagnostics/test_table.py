@@ -8,7 +8,7 @@ from worldmodels.config import Config
 from worldmodels.diagnostics.study.rows import StudyRow
 from worldmodels.diagnostics.study.table import markdown, papers_numbers, summed_up
 from worldmodels.models.controller import ControllerConfig
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import EnvConfig, RawPicture, World
 
 
 def evolution(dream, real, seconds=30.0):
@@ -34,7 +34,7 @@ def test_episodes_are_pooled_and_evolutions_apart():
 
 
 def world(id_="VizdoomTakeCover-v1"):
-    return World(EnvConfig(id=id_), {}, 35.0, {})
+    return World(EnvConfig(id=id_), {}, 35.0, {}, RawPicture((64, 64, 3)))
 
 
 @pytest.mark.parametrize(

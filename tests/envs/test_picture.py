@@ -1,14 +1,144 @@
-"""Shrinking by area: OpenCV's numbers, compiled or not."""
+"""From a raw picture to V's frame: what is refused, what is converted, and OpenCV's numbers."""
 
 import cv2
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict, Discrete
 
-from worldmodels.envs.picture import shrink
+from worldmodels.envs.picture import (
+    check_frames,
+    check_matches,
+    is_picture,
+    preprocess,
+    record,
+    shrink,
+)
+from worldmodels.errors import InputError
+from worldmodels.world import EnvConfig, RawPicture, World
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (96, 80, 3), np.uint8)
+
+
+def world_of(picture, **settings):
+    """As `collect` records it."""
+    config = EnvConfig(**settings)
+    space = Box(0, 255, picture.shape, np.uint8)
+    return World(config, {}, 30.0, {}, record(config, picture, space, rendered=False))
+
+
+def test_a_picture_is_chosen_cropped_and_resized():
+    picture = PIXELS.copy()
+    picture[84:] = 255
+    world = world_of(picture, screen="screen", crop=(84, 96, 0, 80))
+    frame = preprocess(world, {"screen": picture, "health": 3})
+    assert (frame.shape, frame.dtype) == ((64, 64, 3), np.uint8)
+    assert frame.min() == 255
+
+
+@pytest.mark.parametrize("shape", [(96, 80), (96, 80, 1), (64, 64)])
+def test_grey_becomes_three_equal_channels(shape):
+    grey = PIXELS[: shape[0], : shape[1], 0].reshape(shape)
+    frame = preprocess(world_of(grey), grey)
+    expected = shrink(np.repeat(grey.reshape(*shape[:2], 1), 3, 2), 64)
+    np.testing.assert_array_equal(frame, expected)
+    assert (frame[..., 0] == frame[..., 2]).all()
+
+
+@pytest.mark.parametrize(
+    ("picture", "named"),
+    [
+        (PIXELS / np.float32(255), r"float32 \(96, 80, 3\).*convert it to uint8"),
+        (np.full((96, 80, 3), np.nan), "float64.*convert it to uint8"),
+        (PIXELS.astype(np.uint16) + 300, "uint16.*convert it to uint8"),
+        (PIXELS.astype(np.int64), "int64"),
+        (PIXELS > 9, "bool"),
+        (PIXELS[..., :2], r"uint8 \(96, 80, 2\)"),
+        (np.concatenate([PIXELS, PIXELS[..., :1]], 2), r"\(96, 80, 4\).*choose"),
+        (np.ascontiguousarray(PIXELS.transpose(2, 0, 1)), r"\(3, 96, 80\).*last axis"),
+        (PIXELS[None], r"\(1, 96, 80, 3\)"),
+        (PIXELS[0, :, 0], r"\(80,\)"),
+        (PIXELS[:0], r"\(0, 96|\(0, 80, 3\)"),
+        (PIXELS.tolist(), "a list.*return an array"),
+        ("a picture", "a str"),
+        (None, "None"),
+        (3, "a int"),
+    ],
+    ids=str,
+)
+def test_other_pictures_are_refused(picture, named):
+    with pytest.raises(InputError, match=rf"^env\.id CarRacing-v3: the picture is .*{named}") as e:
+        record(EnvConfig(), picture, Box(0, 255, (96, 80, 3), np.uint8), rendered=False)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("rendered", [None, [PIXELS], "ansi text"])
+def test_what_is_rendered_must_be_a_picture(rendered):
+    with pytest.raises(InputError, match=r"render\(\) returns (None|a list|a str), but uint8"):
+        record(EnvConfig(), rendered, Box(0, 1, (4,)), rendered=True)
+
+
+@pytest.mark.parametrize("crop", [(0, 97, 0, 80), (0, 96, 40, 81), (200, 300, 0, 80)])
+def test_a_crop_outside_the_picture_is_refused(crop):
+    with pytest.raises(InputError, match=r"env\.crop .* 96 rows and 80 columns"):
+        world_of(PIXELS, crop=crop)
+
+
+@pytest.mark.parametrize("observation", [{"view": PIXELS}, PIXELS, None, "text"], ids=type)
+def test_a_missing_screen_is_named(observation):
+    world = world_of(PIXELS, screen="screen")
+    with pytest.raises(InputError, match=r"env\.screen is 'screen', but the observation has"):
+        preprocess(world, observation)
+
+
+def test_the_range_is_that_of_the_space():
+    config, narrow = EnvConfig(screen="s"), Box(10, 200, PIXELS.shape, np.uint8)
+    found = record(config, PIXELS, Dict(s=narrow, n=Discrete(2)), rendered=False)
+    assert found == RawPicture((96, 80, 3), "uint8", 10, 200)
+    with pytest.raises(InputError, match="range from 0 to 1: multiply them by 255"):
+        record(EnvConfig(), PIXELS, Box(0, 1, PIXELS.shape, np.uint8), rendered=False)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        PIXELS[:95],
+        np.zeros((480, 640, 3), np.uint8),
+        PIXELS.astype(np.float32),
+        PIXELS[..., 0],
+        PIXELS[None],
+        None,
+    ],
+    ids=lambda picture: str(np.shape(picture)),
+)
+def test_later_pictures_must_match_the_record(picture):
+    with pytest.raises(InputError, match=r"the picture is .*CarRacing-v3 has uint8 \(96, 80, 3\)"):
+        preprocess(world_of(PIXELS), picture)
+
+
+def test_pictures_of_several_environments_must_match_the_record():
+    world, pictures = world_of(PIXELS), np.stack([PIXELS] * 3)
+    check_matches(world, pictures, 3)
+    with pytest.raises(InputError, match=r"\(3, 96, 80, 3\), but .* has 2 of uint8"):
+        check_matches(world, pictures, 2)
+
+
+def test_frames_are_checked():
+    check_frames(np.zeros((2, 64, 64, 3), np.uint8), 2)
+    for wrong in (np.zeros((2, 64, 64, 3)), np.zeros((3, 64, 64, 3), np.uint8), None):
+        with pytest.raises(InputError, match="but V sees uint8"):
+            check_frames(wrong, 2)
+
+
+def test_which_spaces_hold_pictures():
+    shapes = (96, 96, 3), (84, 84), (84, 84, 1), (84, 84, 4)
+    assert all(is_picture(Box(0, 255, shape, np.uint8)) for shape in shapes)
+    assert is_picture(Box(0, 1, (84, 84)))  # so that it is refused, not ignored
+    for other in (Box(0, 1, (4,)), Box(0, 1, (5, 5)), Discrete(3), Dict(a=Discrete(2))):
+        assert not is_picture(other)
 
 
 @pytest.mark.parametrize("shape", [(84, 96), (96, 96), (240, 320), (65, 127), (64, 64), (20, 90)])
-def test_it_is_opencvs(shape):
+def test_shrinking_is_opencvs(shape):
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     expected = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA).astype(int)
     small = shrink(picture, 64)
@@ -17,7 +147,7 @@ def test_it_is_opencvs(shape):
     assert (small != expected).mean() < 1e-3
 
 
-def test_what_it_is_for():
+def test_shrinking_averages():
     even = np.full((84, 96, 3), 200, np.uint8)
     np.testing.assert_array_equal(shrink(even, 64), 200)
     halves = np.zeros((3, 3, 3), np.uint8)

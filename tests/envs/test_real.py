@@ -1,13 +1,16 @@
 """Real environments: what a step of several frames adds up to, and which pictures are shown."""
 
+import json
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from worldmodels.envs.real import RealEnvs, describe, preprocess
+from worldmodels.envs.real import RealEnvs, describe, make_env
 from worldmodels.errors import InputError
-from worldmodels.world import EnvConfig
+from worldmodels.world import EnvConfig, RawPicture, World
 
 CAR = {
     "id": "CarRacing-v3",
@@ -16,6 +19,44 @@ CAR = {
     "reward": "count",
     "count_attribute": "tile_visited_count",
 }
+
+
+class Picture(gymnasium.Env):
+    """Noise of any shape and dtype, rendered as told; `drawing` is an attribute of its own."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(
+        self, shape=(70, 90, 3), dtype=np.uint8, fails=None, rendering=None, render_mode=None
+    ):
+        if fails is not None:
+            raise fails
+        self.observation_space = gymnasium.spaces.Box(0, 255, shape, dtype)
+        self.rendering, self.render_mode = rendering, render_mode
+        self.drawing, self.held = "a pencil", []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._noise(), {}
+
+    def step(self, action):
+        self.held.append(action)
+        return self._noise(), 1.0, False, False, {}
+
+    def hold(self, action, frames):
+        raise NotImplementedError
+
+    def render(self):
+        if isinstance(self.rendering, Exception):
+            raise self.rendering
+        return self.rendering
+
+    def _noise(self):
+        shape, dtype = self.observation_space.shape, self.observation_space.dtype
+        return self.np_random.integers(0, 256, shape).astype(dtype)
+
+
+gymnasium.register("tests/Picture-v0", Picture)
 
 
 def car(repeat, **options):
@@ -63,17 +104,6 @@ def test_worlds_without_pictures_are_rendered():
     env.close()
 
 
-def test_pictures_are_chosen_cropped_and_resized():
-    picture = np.zeros((96, 96, 3), np.uint8)
-    picture[84:] = 255
-    cropped = EnvConfig(screen="screen", crop=(0, 84, 0, 96))
-    assert preprocess(cropped, {"screen": picture}).max() == 0
-    gray = preprocess(EnvConfig(), picture[..., :1])
-    assert gray.shape == (64, 64, 3)
-    assert gray[0].max() == 0
-    assert gray[-1].min() == 255
-
-
 @pytest.mark.parametrize(
     "config",
     [
@@ -81,12 +111,88 @@ def test_pictures_are_chosen_cropped_and_resized():
         EnvConfig(id="CartPole-v1", kwargs={"no_such": 1}),
         EnvConfig(id="CartPole-v1", reward="count", count_attribute="no_such"),
         EnvConfig(id="CartPole-v1", action="thirds"),
+        EnvConfig(id="no_such_module:World-v0"),
+        EnvConfig(id="CarRacing-v3", screen="screen"),
+        EnvConfig(id="CarRacing-v3", crop=(0, 84, 0, 97)),
+        EnvConfig(id="tests/Picture-v0", kwargs={"fails": ImportError("libGL.so\nis missing")}),
+        EnvConfig(id="tests/Picture-v0", kwargs={"fails": FileNotFoundError("game.wad")}),
+        EnvConfig(id="tests/Picture-v0", kwargs={"fails": AssertionError()}),
+        EnvConfig(id="tests/Picture-v0", kwargs={"shape": (84, 84, 2)}),
+        EnvConfig(id="tests/Picture-v0", kwargs={"shape": (84, 84), "dtype": np.float32}),
+        EnvConfig(id="tests/Picture-v0", kwargs={"shape": (4,), "rendering": None}),
+        EnvConfig(id="tests/Picture-v0", kwargs={"shape": (4,), "rendering": [1]}),
+        EnvConfig(id="tests/Picture-v0", kwargs={"shape": (4,), "rendering": OSError("no GPU")}),
     ],
 )
 def test_what_cannot_be_made_is_named(config):
     with pytest.raises(InputError, match=r"^env\.") as caught:
         describe(config)
     assert "\n" not in str(caught.value)
+
+
+def test_an_id_may_name_its_module(tmp_path, monkeypatch):
+    (tmp_path / "its_module.py").write_text("import gymnasium.envs.classic_control\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    env = make_env(EnvConfig(id="its_module:CartPole-v1"), official=True)
+    assert env.spec.id == "CartPole-v1"
+    env.close()
+
+
+@pytest.mark.parametrize("shape", [(84, 90), (84, 90, 1), (84, 90, 3)])
+def test_grey_and_coloured_observations_are_pictures(shape):
+    world = describe(EnvConfig(id="tests/Picture-v0", kwargs={"shape": shape}))
+    assert world.picture == RawPicture(shape)
+    env = RealEnvs(world, 2)
+    frames, _ = env.reset(seed=0)
+    assert frames.std() > 9
+    assert (frames[0] != frames[1]).any()
+    env.close()
+
+
+def test_pictures_of_another_shape_than_collects_are_refused():
+    world = describe(EnvConfig(id="tests/Picture-v0"))
+    larger = replace(world.config, kwargs={"shape": (140, 180, 3)})
+    env = RealEnvs(replace(world, config=larger), 1)
+    with pytest.raises(InputError, match=r"uint8 \(140, 180, 3\), but .* uint8 \(70, 90, 3\)"):
+        env.reset(seed=0)
+    env.close()
+
+
+def test_abilities_count_only_where_they_are_declared():
+    env = RealEnvs(describe(EnvConfig(id="tests/Picture-v0", action_repeat=3)), 1)
+    env.reset(seed=0)
+    env.step(np.array([1]))
+    assert env.envs[0].unwrapped.drawing == "a pencil"
+    assert env.envs[0].unwrapped.held == [1, 1, 1]
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("id_", "actions"),
+    [
+        ("CartPole-v1", np.array([0])),
+        ("CartPole-v1", np.array([0, 1, 1])),
+        ("CartPole-v1", np.array([[0], [1]])),
+        ("CartPole-v1", np.array([0.0, 1.0])),
+        ("CartPole-v1", np.array([0, 2])),
+        ("CartPole-v1", np.array([0, -1])),
+        ("CartPole-v1", None),
+        ("CartPole-v1", ["left", "right"]),
+        ("worldmodels/CarRacing-v3", np.zeros((1, 3), np.float32)),
+        ("worldmodels/CarRacing-v3", np.zeros((2, 2), np.float32)),
+        ("worldmodels/CarRacing-v3", np.array([[0, 0, 0], [0, np.nan, 0]])),
+        ("worldmodels/CarRacing-v3", np.zeros((2, 3), complex)),
+    ],
+    ids=str,
+)
+def test_wrong_actions_are_refused_before_any_lane_is_stepped(id_, actions):
+    env = RealEnvs(describe(EnvConfig(id=id_)), 2)
+    frames, _ = env.reset(seed=0)
+    with pytest.raises(InputError, match=r"^actions ") as caught:
+        env.step(actions)
+    assert "\n" not in str(caught.value)
+    np.testing.assert_array_equal(env.frames, frames)
+    env.close()
 
 
 def test_same_step_is_not_offered():
@@ -98,3 +204,27 @@ def test_the_space_is_read_from_the_official_environment():
     env = gymnasium.make("CarRacing-v3")
     assert describe(EnvConfig(**CAR)).action["high"] == tuple(env.action_space.high.tolist())
     env.close()
+
+
+def test_world_json_is_read_as_it_was_written():
+    world = describe(EnvConfig(**CAR))
+    assert World.from_dict(json.loads(json.dumps(world.to_dict()))) == replace(
+        world, action=json.loads(json.dumps(world.action))
+    )
+    assert world.picture == RawPicture((96, 96, 3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("picture"),
+        lambda data: data.update(picture=None),
+        lambda data: data["picture"].update(colour=1),
+        lambda data: data["config"].update(size=64),
+    ],
+)
+def test_another_world_json_is_refused(change):
+    data = describe(EnvConfig(**CAR)).to_dict()
+    change(data)
+    with pytest.raises(InputError, match=r"^here\.json: .*collect again"):
+        World.from_dict(data, "here.json")

@@ -15,9 +15,10 @@ from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, symexp, symlo
 from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss, termination_loss
 from worldmodels.run import Run
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, train_mdnrnn
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import EnvConfig, RawPicture, World
 
 TINY = MDNRNNConfig(hidden_size=6, num_mixtures=2)
+PICTURE = RawPicture((64, 64, 3))
 
 
 def trainable(model):
@@ -98,7 +99,7 @@ def test_heads_are_the_last_outputs(heads, extra):
 
 def test_heads_follow_config_and_world():
     count = EnvConfig(reward="count", count_attribute="n", count_limit=2.0, action_repeat=3)
-    world = World(count, {}, 30.0, {})
+    world = World(count, {}, 30.0, {}, PICTURE)
     both = MDNRNNConfig(reward_head="world", termination_head="world")
     assert Heads.of(both, world) == Heads("count", 6.0, True)
     assert Heads.of(MDNRNNConfig(), world) == Heads("none", 6.0, False)
@@ -144,7 +145,7 @@ def risky(world_ends=True, action_size=3):
     kind = (
         Actions("discrete", counts=(3,)) if action_size == 3 else Actions("thirds", (-1.0,), (1.0,))
     )
-    heads = Heads.of(config, World(env, kind.to_dict(), 35.0, {}))
+    heads = Heads.of(config, World(env, kind.to_dict(), 35.0, {}, PICTURE))
     torch.manual_seed(0)
     return MDNRNN(config, 2, action_size, heads)
 
@@ -281,7 +282,7 @@ def test_relatives_predict_bits_and_a_category_without_actions():
 
 
 def test_a_correlated_dream_is_refused():
-    world = World(EnvConfig(id="CartPole-v1"), {}, 30.0, {})
+    world = World(EnvConfig(id="CartPole-v1"), {}, 30.0, {}, PICTURE)
     with pytest.raises(InputError, match=r"mdnrnn\.mixture is correlated"):
         Heads.of(replace(TINY, mixture="correlated"), world)
 

@@ -15,7 +15,7 @@ from worldmodels.models.action import Actions
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import frames_of
 from worldmodels.stages.watch import WatchConfig, moments, watch
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import EnvConfig, RawPicture, World
 
 SHORT = WatchConfig(seconds=2.0, lead=0.24, resync=0.8, scale=2)
 """25 steps of CarRacing at 12.5 a second: 3 in step with reality, then put back every 10."""
@@ -86,7 +86,13 @@ def test_the_webp_is_cut_and_thinned(tiny_bundle, tmp_run, monkeypatch):
 def cart_pole(last_frame):
     """Falls within some ten steps, whatever an untrained agent does."""
     config = EnvConfig(id="CartPole-v1", last_frame=last_frame, reward="constant")
-    return World(config, Actions("discrete", counts=(2,)).to_dict(), 50.0, {})
+    return World(
+        config,
+        Actions("discrete", counts=(2,)).to_dict(),
+        50.0,
+        {},
+        RawPicture((400, 600, 3), rendered=True),
+    )
 
 
 @pytest.mark.parametrize("last_frame", [True, False])

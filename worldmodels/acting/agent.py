@@ -1,8 +1,8 @@
-"""An agent to use: raw observations in, the environment's own actions out."""
+"""The agent as a user calls it: raw observations in, the environment's own actions out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,20 @@ import torch
 
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.features import Memory
-from worldmodels.envs.lanes import lane_seeds
-from worldmodels.envs.real import preprocess
+from worldmodels.envs.lanes import lane_mask, lane_seeds
+from worldmodels.envs.picture import check_matches, choose, frame_of
+from worldmodels.errors import InputError
 from worldmodels.models.senses import senses_of
 
 
 class Agent:
-    """V, M and C of a bundle, acting on one or many environments.
+    """V, M and C of a bundle that act in one or several environments.
 
         agent = worldmodels.load("runs/quick")
         agent.reset(num_envs=8, seed=0)
         actions = agent.act(observations, episode_start)
 
-    An agent made with action_repeat n looks at every n-th frame and holds its action between.
+    An agent with action_repeat n looks at every n-th frame and repeats its action in between.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -31,13 +32,19 @@ class Agent:
         self.reset()
 
     def reset(self, num_envs: int = 1, seed: int | Sequence[int] = 0) -> None:
-        """Forgets everything.
+        """Clears the memory of all environments.
 
         Args:
-            num_envs: environments that `act` will see at once.
-            seed: an int (lane i gets seed + i) or one per lane; used only by policies that draw.
+            num_envs: the number of environments that `act` is given at once.
+            seed: an int (lane i gets seed + i), or one per lane. Nothing of an agent is sampled
+                today, so it changes no action.
+
+        Raises:
+            InputError: `num_envs` or `seed` is no such number.
         """
-        self.seeds = lane_seeds(seed, num_envs)
+        if num_envs < 1:
+            raise InputError(f"num_envs is {num_envs}: it must be at least 1")
+        lane_seeds(seed, num_envs)
         self.num_envs = num_envs
         bundle = self.bundle
         senses = senses_of(bundle.controller.config, bundle.vae, bundle.mdnrnn)
@@ -45,59 +52,56 @@ class Agent:
         self._held = np.zeros((num_envs, bundle.actions.size), np.float32)
         self._age = np.full(num_envs, -1)  # frames since the episode opened; -1: not yet
 
-    def act(self, observations: Any, episode_start: np.ndarray | None = None) -> Any:
-        """The environment's own actions for raw observations.
+    def act(self, observations: Any, episode_start: Any = None) -> Any:
+        """Returns the environment's own actions for raw observations.
 
         Args:
-            observations: batched array (E, height, width, 3) or dictionary of arrays. With one
-                environment a single observation will do, and a single action comes back.
+            observations: an array (E, height, width, 3), or a dictionary with such an array at
+                `env.screen`; what `render()` returns where the observation is no picture. A single
+                environment may pass a single observation, and gets a single action.
             episode_start: (E,) booleans: this observation opens an episode. Needed from the
                 second episode on: `terminated | truncated` of this step under SAME_STEP, of the
                 step before under NEXT_STEP, the reset mask under DISABLED.
+
+        Raises:
+            InputError: the pictures or `episode_start` have another shape or dtype.
         """
-        single = self._is_single(observations)
-        frames = self._frames(observations, single)
-        begins = (self._age < 0) | (False if episode_start is None else np.asarray(episode_start))
-        begins = np.broadcast_to(begins, self.num_envs)
+        pictures = choose(self.bundle.world.config, observations)
+        shape = self.bundle.world.picture.shape
+        single = self.num_envs == 1 and getattr(pictures, "shape", None) == shape
+        pictures = pictures[None] if single else pictures
+        check_matches(self.bundle.world, pictures, self.num_envs)
+        begins = (self._age < 0) | self._starts(episode_start)
         self._age = np.where(begins, 0, self._age + 1)
         due = self._age % self.bundle.world.config.action_repeat == 0
-        goes_on = np.flatnonzero(due & ~begins)
-        if begins.any():
-            lanes = np.flatnonzero(begins)
-            self.memory.begin(lanes, frames[lanes])
-        if len(goes_on):
-            self.memory.advance(goes_on, self._held[goes_on], frames[goes_on])
+        opening, going_on = np.flatnonzero(begins), np.flatnonzero(due & ~begins)
+        if len(opening):
+            self.memory.begin(opening, self._frames(pictures[opening]))
+        if len(going_on):
+            frames = self._frames(pictures[going_on])
+            self.memory.advance(going_on, self._held[going_on], frames)
         if due.any():
             self._held[due] = self._decide()[due]
         actions = self.bundle.actions.to_environment(self._held)
         return actions[0] if single else actions
+
+    def _starts(self, episode_start: Any) -> np.ndarray:
+        if episode_start is None:
+            return np.zeros(self.num_envs, bool)
+        return lane_mask(np.atleast_1d(episode_start), self.num_envs, "episode_start")
+
+    def _frames(self, pictures: np.ndarray) -> np.ndarray:
+        crop = self.bundle.world.config.crop
+        return np.stack([frame_of(picture, crop) for picture in pictures])
 
     @torch.inference_mode()
     def _decide(self) -> np.ndarray:
         raw = self.bundle.controller.act(self.bundle.parameters[None], self.memory.features()[None])
         return self.bundle.actions.bound(raw[0]).numpy()
 
-    def _is_single(self, observations: Any) -> bool:
-        screen = self.bundle.world.config.screen
-        picture = observations if screen is None else observations[screen]
-        return self.num_envs == 1 and np.ndim(picture) == 3
-
-    def _frames(self, observations: Any, single: bool) -> np.ndarray:
-        config = self.bundle.world.config
-        if single:
-            return preprocess(config, observations)[None]
-        rows = [_row(observations, i) for i in range(self.num_envs)]
-        return np.stack([preprocess(config, row) for row in rows])
-
-
-def _row(observations: Any, index: int) -> Any:
-    if isinstance(observations, Mapping):
-        return {name: value[index] for name, value in observations.items()}
-    return observations[index]
-
 
 def load(name: str | Path) -> Agent:
-    """A shipped bundle by its name, a bundle's folder, or a run folder.
+    """Loads the agent of a shipped bundle (by its name), of a bundle's folder or of a run folder.
 
     Raises:
         InputError: there is no such bundle, or it is truncated or foreign.

@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from worldmodels.data.episode import Episode
-from worldmodels.envs.real import make_env, preprocess
+from worldmodels.envs.picture import frame_of, preprocess
+from worldmodels.envs.real import make_env
 from worldmodels.models.action import Actions
 from worldmodels.workers import WorkersConfig, run_jobs
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import World
 
 FIREBALL = "DoomImpBall"
 """ViZDoom's name for what an imp throws."""
@@ -84,11 +85,12 @@ def _label_job(
 ) -> tuple[UInt8[np.ndarray, "N 64 64 3"], UInt8[np.ndarray, "N 64 64"]]:
     """A game of its own: the others of a worker have no labels."""
     config = replace(world.config, kwargs={**world.config.kwargs, "labels_buffer_enabled": True})
+    world = replace(world, config=config)
     env, actions = make_env(config, official=True), Actions.from_dict(world.action)
     frames, masks = np.zeros((0, 64, 64, 3), np.uint8), np.zeros((0, 64, 64), np.uint8)
     try:
         seen = [
-            pair for path, seed in episodes for pair in _labelled(env, config, actions, path, seed)
+            pair for path, seed in episodes for pair in _labelled(env, world, actions, path, seed)
         ]
     finally:
         env.close()
@@ -98,15 +100,15 @@ def _label_job(
 
 
 def _labelled(
-    env: Any, config: EnvConfig, actions: Actions, path: Path, seed: int
+    env: Any, world: World, actions: Actions, path: Path, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frame and mask at each step of an episode at which there is a fireball."""
     observation, _ = env.reset(seed=seed)
     for own in actions.to_environment(Episode.load(path).actions):
-        mask = preprocess(replace(config, screen=None), _mask(env.unwrapped.state))[:, :, 0]
+        mask = frame_of(_mask(env.unwrapped.state), world.config.crop)[:, :, 0]
         if (mask > INSIDE).any():
-            yield preprocess(config, observation), mask
-        observation, *_ = env.hold(own, config.action_repeat)
+            yield preprocess(world, observation), mask
+        observation, *_ = env.hold(own, world.config.action_repeat)
 
 
 def _mask(state: Any) -> UInt8[np.ndarray, "height width"]:

@@ -49,12 +49,12 @@ from worldmodels.diagnostics.side_by_side import (
 )
 from worldmodels.diagnostics.summary import summary
 from worldmodels.envs.dream import DreamEnv
-from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.files import load_json, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.seeding import environment_seeds, seed_for, torch_generator
+from worldmodels.versions import package_versions
 from worldmodels.workers import one_thread
 
 Part = Literal["reconstruction", "likelihood", "termination", "pit", "survival", "ranking"]

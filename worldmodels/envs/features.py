@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from worldmodels.envs.lanes import lane_actions, lane_mask, reset_mask
+from worldmodels.envs.picture import check_frames
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import LATENT_BOUND, feature_space, features
 from worldmodels.models.encoder import Encoder
@@ -85,6 +86,7 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         frames, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
+        check_frames(frames, self.num_envs)
         lanes = np.flatnonzero(reset_mask(options, self.num_envs))
         self.memory.begin(lanes, frames[lanes])
         self._ended[lanes] = False
@@ -98,6 +100,7 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         frames, rewards, terminated, truncated, infos = self.env.step(
             self.actions.to_environment(taken)
         )
+        check_frames(frames, self.num_envs)
         running, restarted = np.flatnonzero(~self._ended), np.flatnonzero(self._ended)
         self.memory.advance(running, taken[running], frames[running])
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and len(restarted):

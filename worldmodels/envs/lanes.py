@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 from jaxtyping import Bool, Float32
 
@@ -77,3 +78,26 @@ def lane_actions(actions: Any, num_envs: int, size: int) -> Float32[np.ndarray, 
         lane = int(np.flatnonzero(~finite.all(1))[0])
         raise InputError(f"the action of lane {lane} is {given[lane]}: it must be finite")
     return checked
+
+
+def own_actions(actions: Any, space: gymnasium.Space[Any]) -> np.ndarray:
+    """The environment's own actions of all lanes, checked against their batched space.
+
+    Numbers of a Box may pass its bounds: what then happens is up to the environment.
+
+    Raises:
+        InputError: shape or dtype differ, a number is not finite, or a choice does not exist.
+    """
+    given, floats = np.asarray(actions), isinstance(space, gymnasium.spaces.Box)
+    if given.shape != space.shape or given.dtype.kind not in ("biuf" if floats else "biu"):
+        raise InputError(
+            f"actions have shape {given.shape} and dtype {given.dtype}, but the environments need "
+            f"{space.dtype} {space.shape}, one row per lane"
+        )
+    good = np.isfinite(given).all() if floats else space.contains(given.astype(space.dtype))
+    if not good:
+        raise InputError(
+            f"actions {given.tolist()} are not all "
+            + ("finite" if floats else f"choices of {' '.join(str(space).split())}")
+        )
+    return given

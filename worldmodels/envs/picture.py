@@ -1,39 +1,194 @@
-"""Pictures made smaller by area, as OpenCV's INTER_AREA does it, in half of the time or less.
+"""From an environment's picture to the frame that V sees: choose, check, crop, shrink.
 
-OpenCV is quick where the sizes divide each other; CarRacing's 84x96 to 64x64 isn't such a case.
+`collect` checks the first picture once and records its shape and dtype in world.json. Every later
+picture must match that record, so the compiled loop at the end of this file trusts its input.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import cv2
+import gymnasium
 import numba
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt32
+from jaxtyping import Float32, UInt8, UInt32
 
+from worldmodels.errors import InputError
+from worldmodels.world import EnvConfig, RawPicture, World
+
+SIZE = 64
+"""Side of a frame in pixels: V's layers fit 64."""
+SMALLEST_GREY = 32
+"""Observations with two axes shorter than this are tables of numbers, not pictures."""
+
+Frame = UInt8[np.ndarray, "64 64 3"]
 Taps = tuple[UInt32[np.ndarray, "taps n"], Float32[np.ndarray, "taps n"]]
 
 
-def shrink(
-    picture: Shaped[np.ndarray, "h w 3"], size: int
-) -> Shaped[np.ndarray, "{size} {size} 3"]:
-    """A square picture of `size` pixels a side."""
+def is_picture(space: gymnasium.Space[Any]) -> bool:
+    """Whether the observations of a space are pictures, of whatever dtype."""
+    if not isinstance(space, gymnasium.spaces.Box):
+        return False
+    return len(space.shape) == 3 or (len(space.shape) == 2 and min(space.shape) >= SMALLEST_GREY)
+
+
+def choose(config: EnvConfig, observation: Any) -> Any:
+    """The picture of an observation, or those of a batch of observations.
+
+    Raises:
+        InputError: the observation has no `env.screen`.
+    """
+    if config.screen is None:
+        return observation
+    try:
+        return observation[config.screen]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        keys = ", ".join(observation) if isinstance(observation, dict) else "no keys"
+        raise InputError(
+            f"env.screen is {config.screen!r}, but the observation has {keys}: name the picture's "
+            "key, or none"
+        ) from error
+
+
+def record(
+    config: EnvConfig, picture: Any, space: gymnasium.Space[Any], *, rendered: bool
+) -> RawPicture:
+    """What world.json says of an environment's pictures, by its first one.
+
+    Args:
+        config: of the environment.
+        picture: chosen already, or rendered.
+        space: the environment's observation space.
+        rendered: whether the picture comes from `render()`.
+
+    Raises:
+        InputError: it is not uint8 (height, width, 3) nor grey, or the crop lies outside of it.
+    """
+    grey_or_color = _is_array(picture) and (picture.ndim == 2 or picture.shape[2:] in ((1,), (3,)))
+    if not grey_or_color or picture.dtype != np.uint8 or picture.size == 0:
+        source = "render() returns" if rendered else "the picture is"
+        raise InputError(
+            f"env.id {config.id}: {source} {_named(picture)}, but uint8 (height, width, 3) or grey "
+            f"(height, width) is needed: {_cure(picture, rendered)}"
+        )
+    _check_crop(config, picture)
+    if config.screen is not None and isinstance(space, gymnasium.spaces.Dict):
+        space = space[config.screen]
+    low, high = 0, 255
+    if not rendered and isinstance(space, gymnasium.spaces.Box):
+        low, high = (int(np.clip(b, 0, 255)) for b in (space.low.min(), space.high.max()))
+    if high <= 1:
+        raise InputError(
+            f"env.id {config.id}: its pictures range from 0 to {high}: multiply them by 255 in a "
+            "wrapper"
+        )
+    return RawPicture(picture.shape, str(picture.dtype), low, high, rendered)
+
+
+def preprocess(world: World, observation: Any) -> Frame:
+    """An observation, or what was rendered, to the frame that V sees.
+
+    Raises:
+        InputError: the picture is missing, or has another shape or dtype than world.json records.
+    """
+    picture = choose(world.config, observation)
+    check_matches(world, picture)
+    return frame_of(picture, world.config.crop)
+
+
+def check_matches(world: World, picture: Any, lanes: int | None = None) -> None:
+    """Compares a picture, or one for each of some lanes, with the record in world.json.
+
+    Raises:
+        InputError: its shape or dtype is another.
+    """
+    raw = world.picture
+    shape = raw.shape if lanes is None else (lanes, *raw.shape)
+    if _is_array(picture) and picture.shape == shape and picture.dtype == raw.dtype:
+        return
+    what = "render() of the environment" if raw.rendered else "the observation"
+    several = "" if lanes is None else f"{lanes} of "
+    raise InputError(
+        f"the picture is {_named(picture)}, but the agent's {world.config.id} has {several}{raw}: "
+        f"pass {what}, made with the arguments that world.json names"
+    )
+
+
+def check_frames(frames: Any, lanes: int) -> None:
+    """Checks what V is to see: one frame for each of some lanes.
+
+    Raises:
+        InputError: shape or dtype differ.
+    """
+    shape = (lanes, SIZE, SIZE, 3)
+    if not (_is_array(frames) and frames.shape == shape and frames.dtype == np.uint8):
+        raise InputError(f"the frames are {_named(frames)}, but V sees uint8 {shape}: use RealEnvs")
+
+
+def frame_of(
+    picture: UInt8[np.ndarray, "h w *channels"], crop: tuple[int, int, int, int] | None
+) -> Frame:
+    """Crops a picture that was checked, repeats grey to three channels, and shrinks it."""
+    if crop is not None:
+        top, bottom, left, right = crop
+        picture = picture[top:bottom, left:right]
+    if picture.ndim == 2 or picture.shape[2] == 1:
+        picture = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
+    return shrink(picture, SIZE)
+
+
+def _is_array(picture: Any) -> bool:
+    return isinstance(picture, np.ndarray)
+
+
+def _named(picture: Any) -> str:
+    if _is_array(picture):
+        return f"{picture.dtype} {picture.shape}"
+    return "None" if picture is None else f"a {type(picture).__name__}"
+
+
+def _cure(picture: Any, rendered: bool) -> str:
+    if rendered and not _is_array(picture):
+        return "name the key of a picture in env.screen, or use an environment that renders one"
+    if not _is_array(picture):
+        return "return an array, or name the key of a picture in env.screen"
+    if picture.dtype != np.uint8:
+        return "scale it to 0 to 255 and convert it to uint8 in a wrapper"
+    if picture.ndim == 3 and picture.shape[0] in (1, 3):
+        return "move the channels to the last axis in a wrapper"
+    return "choose or make such a picture in a wrapper"
+
+
+def _check_crop(config: EnvConfig, picture: np.ndarray) -> None:
     height, width = picture.shape[:2]
-    whole = height % size == width % size == 0
-    if whole or min(height, width) < size or picture.dtype != np.uint8:
+    if config.crop is not None and (config.crop[1] > height or config.crop[3] > width):
+        raise InputError(
+            f"env.crop {list(config.crop)} (top, bottom, left, right) lies outside of the picture, "
+            f"which has {height} rows and {width} columns"
+        )
+
+
+def shrink(picture: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """A square picture of `size` pixels a side, averaged by area as by OpenCV's INTER_AREA.
+
+    OpenCV is fast where the sizes divide each other. For others (CarRacing's 84x96 to 64x64) the
+    compiled loop takes half of its time or less.
+    """
+    picture = np.ascontiguousarray(picture)
+    height, width = picture.shape[:2]
+    if height % size == width % size == 0 or min(height, width) < size:
         return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     small = np.empty((size, size, 3), np.uint8)
-    rows, columns = _taps(height, size, 1), _taps(width, size, 3)
-    average(np.ascontiguousarray(picture), *rows, *columns, small)
+    _average(picture, *_taps(height, size, 1), *_taps(width, size, 3), small)
     return small
 
 
 @functools.lru_cache(maxsize=16)
 def _taps(source: int, size: int, channels: int) -> Taps:
-    """For each of `size` pixels the source pixels that it covers, and their shares of it."""
+    """For each of `size` pixels the source pixels that it covers, and their weights."""
     scale = source / size
     starts = np.arange(size) * scale
     indices = np.arange(math.ceil(scale) + 1)[:, None] + np.floor(starts + 1e-3)
@@ -48,14 +203,16 @@ def _taps(source: int, size: int, channels: int) -> Taps:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
-def average(picture, rows, row_shares, columns, column_shares, small):
-    """Fills `small`: rows first, which are contiguous, then columns, in float32 as in OpenCV.
+def _average(picture, rows, row_shares, columns, column_shares, small):
+    """Fills `small`: first over rows, which are contiguous, then over columns, in float32.
+
+    Trap: shapes are not checked here.
 
     Args:
         picture: uint8 (height, width, 3), contiguous.
-        rows: which rows each row of `small` averages (taps, size).
+        rows: the rows that each row of `small` averages (taps, size).
         row_shares: their weights.
-        columns: the same for the numbers of a line, 3 a pixel (taps, 3 size).
+        columns: the same for the numbers of a row, 3 a pixel (taps, 3 size).
         column_shares: their weights.
         small: uint8 (size, size, 3).
     """

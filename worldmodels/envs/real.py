@@ -1,10 +1,9 @@
-"""Real environments in step: any Gymnasium world with pictures, as one VectorEnv of frames."""
+"""Real environments in step: any Gymnasium environment with pictures, as a VectorEnv of frames."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import gymnasium
@@ -13,95 +12,99 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 import worldmodels  # noqa: F401  (registers the environments)
-from worldmodels.envs.lanes import lane_seeds, reset_mask
-from worldmodels.envs.picture import shrink
+from worldmodels.envs.abilities import HoldsActions, SkipsDrawing
+from worldmodels.envs.lanes import lane_mask, lane_seeds, own_actions, reset_mask
+from worldmodels.envs.picture import SIZE, choose, is_picture, preprocess, record
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.precision import name_of, product_dtype
-from worldmodels.world import EnvConfig, World
+from worldmodels.versions import package_versions
+from worldmodels.world import EnvConfig, RawPicture, World
 
 
 def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
-    """One environment: the official one, or its faster twin.
+    """One environment: the official one, or its faster version.
 
     Raises:
-        InputError: the id is unknown, its packages are missing, or its arguments are wrong.
+        InputError: it cannot be made, for whatever reason.
     """
-    id_ = config.id if official or config.training_id is None else config.training_id
+    name = config.id if official or config.training_id is None else config.training_id
     kwargs = dict(config.kwargs)
     if config.max_episode_steps is not None:
         kwargs["max_episode_steps"] = config.max_episode_steps
+    module, _, id_ = name.rpartition(":")
     try:
-        module, _, id_ = id_.rpartition(":")  # Gymnasium's way to name what has to be imported
         if module:
             import_module(module)
         if id_.startswith("Vizdoom"):
             from worldmodels.envs.take_cover import make_doom
 
             return make_doom(id_, **kwargs)
-        if not _has_picture(gymnasium.spec(id_), config):
-            kwargs["render_mode"] = "rgb_array"
-        return gymnasium.make(id_, disable_env_checker=True, **kwargs)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise InputError(f"env.id {id_} needs a package: {error}") from error
-    except (gymnasium.error.Error, ModuleNotFoundError, TypeError) as error:
-        reason = _one_line(error).rstrip(".")
-        raise InputError(f"env.id {id_} can't be made ({reason}): see env.id, kwargs") from error
+        env = gymnasium.make(id_, disable_env_checker=True, **kwargs)
+        if not _is_rendered(env, config):
+            return env
+        env.close()
+        return gymnasium.make(
+            id_, disable_env_checker=True, **{**kwargs, "render_mode": "rgb_array"}
+        )
+    except Exception as error:  # constructors raise anything
+        raise InputError(
+            f"env.id {name} cannot be made ({_reason(error)}): check env.id and env.kwargs"
+        ) from error
 
 
-def _has_picture(spec: gymnasium.envs.registration.EnvSpec, config: EnvConfig) -> bool:
-    """Whether observations are pictures; asks a throw-away instance."""
-    if config.screen is not None:
-        return True
-    probe = gymnasium.make(spec, **config.kwargs)
-    space = probe.observation_space
-    probe.close()
-    return _is_picture(space)
+def _is_rendered(env: gymnasium.Env[Any, Any], config: EnvConfig) -> bool:
+    return config.screen is None and not is_picture(env.observation_space)
 
 
-def _is_picture(space: gymnasium.Space[Any]) -> bool:
-    return isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 3
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:200].rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def describe(config: EnvConfig) -> World:
-    """world.json of an environment: made once, by `collect`."""
+    """Makes an environment, looks at its first picture, and returns what world.json records.
+
+    Raises:
+        InputError: the environment cannot be made, or does not fit the config.
+    """
     env = make_env(config, official=True)
-    actions = Actions.of_space(env.action_space, config.action, config.action_clip)
-    if config.mirrored_actions and actions.counts != (len(config.mirrored_actions),):
-        raise InputError(
-            f"env.mirrored_actions has {len(config.mirrored_actions)} choices: it needs env.action "
-            f"auto and a world of so many, but {config.id}'s is {env.action_space}"
-        )
-    fps = float(env.metadata.get("render_fps") or 30)
-    if config.count_attribute and not hasattr(env.unwrapped, config.count_attribute):
-        env.reset(seed=0)
-        if not hasattr(env.unwrapped, config.count_attribute):
+    try:
+        actions = Actions.of_space(env.action_space, config.action, config.action_clip)
+        if config.mirrored_actions and actions.counts != (len(config.mirrored_actions),):
+            raise InputError(
+                f"env.mirrored_actions has {len(config.mirrored_actions)} choices: it needs "
+                f"env.action auto and as many actions, but {config.id} has {env.action_space}"
+            )
+        picture = _first_picture(env, config)
+        if config.count_attribute and not hasattr(env.unwrapped, config.count_attribute):
             raise InputError(f"env.count_attribute: {config.id} has no `{config.count_attribute}`")
-    env.close()
-    return World(config, actions.to_dict(), fps, package_versions())
+        fps = float(env.metadata.get("render_fps") or 30)
+    finally:
+        env.close()
+    return World(config, actions.to_dict(), fps, package_versions(), picture)
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of what scores depend on, and the number type of products on this machine."""
-    versions = {"precision": name_of(product_dtype())}
-    for name in ("worldmodels-dream", "torch", "numpy", "gymnasium", "box2d", "vizdoom", "cma"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+def _first_picture(env: gymnasium.Env[Any, Any], config: EnvConfig) -> RawPicture:
+    rendered = _is_rendered(env, config)
+    try:
+        observation, _ = env.reset(seed=0)
+        if rendered:
+            observation = env.render()
+    except Exception as error:
+        raise InputError(f"env.id {config.id} cannot be reset ({_reason(error)})") from error
+    picture = choose(config, observation)
+    return record(config, picture, env.observation_space, rendered=rendered)
 
 
 class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
-    """Environments stepped one after the other; observations are frames uint8 (E, 64, 64, 3).
+    """Environments that step one after the other; observations are frames uint8 (E, 64, 64, 3).
 
-    A step holds the action for `action_repeat` frames. `infos["count"]` is the world's count of
-    the step. Under AutoresetMode.DISABLED finished lanes are frozen until `reset` with a mask.
-    Set `drawing` to False for a policy without eyes: worlds that can skip their drawing then do.
+    A step holds the action for `action_repeat` frames. `infos["count"]` is the count of the step.
+    Under AutoresetMode.DISABLED a finished lane is frozen until `reset` with a mask.
+
+    Attributes:
+        drawing: False for an open-loop policy: frames are then black, and environments that can
+            skip their drawing do so.
     """
 
     def __init__(
@@ -118,12 +121,11 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.drawing, self.official = True, official
         self.envs = [make_env(world.config, official=official) for _ in range(num_envs)]
         self.metadata = {"autoreset_mode": autoreset_mode, "render_fps": world.fps}
-        size = world.config.size
-        self.single_observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+        self.single_observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.frames = np.zeros((num_envs, size, size, 3), np.uint8)
+        self.frames = np.zeros((num_envs, SIZE, SIZE, 3), np.uint8)
         self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))
 
     def reset(
@@ -132,7 +134,11 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begins an episode in all lanes, or in those of `options["reset_mask"]`."""
+        """Begins an episode in all lanes, or in those of `options["reset_mask"]`.
+
+        Raises:
+            InputError: the seeds or the mask do not fit the lanes.
+        """
         seeds = lane_seeds(seed, self.num_envs)
         mask = reset_mask(options, self.num_envs)
         for lane in np.flatnonzero(mask):
@@ -140,8 +146,14 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         return self.frames.copy(), {}
 
     def step(
-        self, actions: np.ndarray
+        self, actions: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Steps the lanes that have not ended with the environment's own actions.
+
+        Raises:
+            InputError: the actions do not fit the action space; no lane has been stepped.
+        """
+        actions = own_actions(actions, self.action_space)
         rewards, counts = np.zeros(self.num_envs), np.zeros(self.num_envs, np.float32)
         for lane in range(self.num_envs):
             if not (self.terminated[lane] or self.truncated[lane]):
@@ -152,8 +164,8 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         return self.frames.copy(), rewards, *flags, {"count": counts}
 
     def retire(self, lanes: np.ndarray) -> None:
-        """These lanes (a mask) are over: frozen until reset, as if truncated."""
-        self.truncated |= lanes
+        """Freezes the lanes of a mask until they are reset, as if truncated."""
+        self.truncated |= lane_mask(lanes, self.num_envs, "lanes")
 
     def close_extras(self, **kwargs: Any) -> None:
         for env in self.envs:
@@ -161,15 +173,17 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
 
     def _reset_lane(self, lane: int, seed: int | None) -> None:
         env = self.envs[lane]
-        self._set_drawing(env, self.drawing)
+        if isinstance(env.unwrapped, SkipsDrawing):
+            env.unwrapped.drawing = self.drawing
         observation, _ = env.reset(seed=seed)
         self.frames[lane] = self._frame(env, observation)
         self.terminated[lane] = self.truncated[lane] = False
 
     def _advance(self, lane: int, action: Any) -> tuple[float, float]:
+        """Steps one lane; its reward and count."""
         env, repeat = self.envs[lane], self.world.config.action_repeat
         before = self._count(env)
-        if hasattr(env, "hold") and not self.official:
+        if isinstance(env, HoldsActions) and not self.official:
             observation, total, terminated, truncated, _ = env.hold(action, repeat)
         else:
             observation, total, terminated, truncated = self._repeat(env, action)
@@ -179,16 +193,17 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         return float(total), self._count(env) - before
 
     def _repeat(self, env: gymnasium.Env[Any, Any], action: Any) -> tuple[Any, float, bool, bool]:
-        """The action for action_repeat frames, of which only the last has to be drawn."""
-        repeat, total = self.world.config.action_repeat, 0.0
-        for frame in range(repeat):
-            last = frame == repeat - 1
-            skips = self._set_drawing(env, self.drawing and last)
+        """Steps action_repeat times with one action, or to the end; only the last step draws."""
+        inner, repeat, total = env.unwrapped, self.world.config.action_repeat, 0.0
+        skips = inner if isinstance(inner, SkipsDrawing) else None
+        for left in range(repeat - 1, -1, -1):
+            if skips:
+                skips.drawing = self.drawing and not left
             observation, reward, terminated, truncated, _ = env.step(action)
             total += float(reward)
             if terminated or truncated:
-                if skips and self.drawing and not last:
-                    observation = env.unwrapped.draw()  # type: ignore[attr-defined]
+                if skips and self.drawing and left:
+                    observation = skips.draw()
                 break
         return observation, total, terminated, truncated
 
@@ -196,28 +211,9 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         name = self.world.config.count_attribute
         return float(getattr(env.unwrapped, name)) if name else 0.0
 
-    @staticmethod
-    def _set_drawing(env: gymnasium.Env[Any, Any], drawing: bool) -> bool:
-        """Whether the environment can skip its drawing."""
-        if not hasattr(env.unwrapped, "drawing"):
-            return False
-        env.unwrapped.drawing = drawing
-        return True
-
     def _frame(self, env: gymnasium.Env[Any, Any], observation: Any) -> np.ndarray:
         if not self.drawing:
             return np.zeros_like(self.frames[0])
-        if self.world.config.screen is None and not _is_picture(env.observation_space):
+        if self.world.picture.rendered:
             observation = env.render()
-        return preprocess(self.world.config, observation)
-
-
-def preprocess(config: EnvConfig, observation: Any) -> np.ndarray:
-    """A raw observation to the frame that V sees: chosen, cropped, resized by area."""
-    picture = observation if config.screen is None else observation[config.screen]
-    if config.crop is not None:
-        top, bottom, left, right = config.crop
-        picture = picture[top:bottom, left:right]
-    if picture.ndim == 2 or picture.shape[2] == 1:
-        picture = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
-    return shrink(np.ascontiguousarray(picture), config.size)
+        return preprocess(self.world, observation)

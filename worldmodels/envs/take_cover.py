@@ -21,6 +21,8 @@ from typing import Any
 
 import gymnasium
 
+from worldmodels.envs.abilities import HoldsActions
+
 TAKE_COVER = {"doom_skill": 4, "episode_start_time": 14, "episode_timeout": 2100}
 """The paper's task, calibrated by its random baseline (210 ± 108): skill 4 and 2100 tics, the first
 14 of which nobody plays."""
@@ -42,7 +44,7 @@ if os.getppid() == {parent}:
 _starting = threading.Lock()  # the working directory belongs to all threads
 
 
-class OwnFolder(gymnasium.Wrapper[Any, Any, Any, Any]):
+class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
     """Starts the game in a temporary folder; the caller's working directory stays what it is.
 
     At the time-out ViZDoom reports both ends; here it is truncated, not terminated.
@@ -70,12 +72,12 @@ class OwnFolder(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = super().step(action)
         return observation, reward, terminated and not truncated, truncated, info
 
-    def hold(self, action: Any, tics: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """`tics` steps with one action, of which only the last picture is drawn.
+    def hold(self, action: Any, frames: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """`frames` steps with one action, of which only the last picture is drawn.
 
         The same game as so many calls of `step`, sooner.
         """
-        self.unwrapped.frame_skip = tics  # type: ignore[attr-defined]
+        self.unwrapped.frame_skip = frames  # type: ignore[attr-defined]
         try:
             return self.step(action)
         finally:

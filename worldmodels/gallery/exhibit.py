@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from worldmodels.artifacts import fill, save_model
 from worldmodels.command_line import CONFIGS, keep, leading, parse
-from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.files import load_tensors, save_json
 from worldmodels.run import Metrics, Run, cores, progress
@@ -25,6 +24,7 @@ from worldmodels.stages.fit import (
     require_finite,
     save_training,
 )
+from worldmodels.versions import package_versions
 
 NAMES = ("densities", "arcsine", "spiral", "walk", "handwriting", "kanji", "sketch_vae", "touch")
 

@@ -30,13 +30,13 @@ from worldmodels.artifacts import (
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import sample_starts
 from worldmodels.envs.dream import DreamConfig
-from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError, check_at_least
 from worldmodels.figure import new_figure
 from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.seeding import environment_seeds
+from worldmodels.versions import package_versions
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 

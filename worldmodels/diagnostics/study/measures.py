@@ -21,12 +21,12 @@ from worldmodels.acting.evaluate import (
 from worldmodels.artifacts import load_controller, load_world
 from worldmodels.diagnostics.study.evolutions import Evolution
 from worldmodels.diagnostics.study.rows import StudyConfig
-from worldmodels.envs.real import package_versions
 from worldmodels.files import file_hash
 from worldmodels.models.controller import controller_for
 from worldmodels.run import Metrics, cores
 from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.stages.evaluate import open_loop_policies
+from worldmodels.versions import package_versions
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 

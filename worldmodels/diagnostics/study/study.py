@@ -26,9 +26,9 @@ from worldmodels.diagnostics.study.table import (
     papers_numbers,
     summed_up,
 )
-from worldmodels.envs.real import package_versions
 from worldmodels.files import load_json, save_json, save_text
 from worldmodels.run import Metrics, Run, cores, say
+from worldmodels.versions import package_versions
 from worldmodels.world import World
 
 

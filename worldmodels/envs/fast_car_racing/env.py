@@ -15,6 +15,7 @@ import gymnasium.envs.box2d.car_racing as official
 import numpy as np
 from jaxtyping import Float64
 
+from worldmodels.envs.abilities import SkipsDrawing
 from worldmodels.envs.fast_car_racing.bar import SIDE, text_of
 from worldmodels.envs.fast_car_racing.kernel import paint
 from worldmodels.envs.fast_car_racing.motion import Car
@@ -58,7 +59,7 @@ class Track:
 _tracks: OrderedDict[str, Track] = OrderedDict()
 
 
-class CarRacing(official.CarRacing):
+class CarRacing(SkipsDrawing, official.CarRacing):
     """Gymnasium's CarRacing-v3 with a faster picture; takes the same arguments.
 
     Differs: the 96x96 observation alone, by less than one grey level in 255 on average; what people
@@ -68,7 +69,6 @@ class CarRacing(official.CarRacing):
         drawing: Whether `step` and `reset` draw. If not, they return the last drawn observation.
     """
 
-    drawing: bool = True
     track: Any  # the parent declares these too narrowly
     road: Any
     car: Any
