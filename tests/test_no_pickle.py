@@ -7,9 +7,9 @@ import pytest
 
 import worldmodels
 
-# public data sets of drawings are object arrays: `numbers_only` reads arrays of numbers out of them
-# and refuses everything else, see tests/gallery/test_numbers_only.py
-READER = "numbers_only.py"
+# public data sets of drawings are object arrays: `public_files` reads arrays of numbers out of them
+# and refuses everything else, see tests/gallery/test_public_files.py
+READER = "public_files.py"
 FILES = sorted(p for p in Path(worldmodels.__file__).parent.rglob("*.py") if p.name != READER)
 UNPICKLING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

@@ -192,7 +192,7 @@ def study(about: str, flags: list[str]) -> None:
 
 def gallery(about: str, flags: list[str]) -> None:  # noqa: ARG001
     """Train and show another mixture density system: gallery NAME [--data PATH]."""
-    from worldmodels.gallery.exhibit import show
+    from worldmodels.gallery.system import show
 
     run, numbers = show(flags)
     for name, value in numbers.items():

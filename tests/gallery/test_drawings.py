@@ -17,7 +17,7 @@ from worldmodels.gallery.drawings import (
     from_strokes,
     jittered,
     read_drawings,
-    rows_alike,
+    similar_rows,
     simplified,
     strokes_of,
 )
@@ -61,7 +61,7 @@ def test_quick_draws_ndjson(quick_draw):
     [
         ({"strokes": np.zeros(3)}, "no member"),
         ({"points": np.zeros((4, 3)), "offsets": np.array([0, 5])}, "offsets end at 5"),
-        ({"points": np.zeros((4, 3)), "offsets": np.array([0, 3, 2, 4])}, "don't rise"),
+        ({"points": np.zeros((4, 3)), "offsets": np.array([0, 3, 2, 4])}, "do not rise"),
         ({"points": np.zeros((80, 2)), "offsets": np.arange(0, 81, 2)}, "finite"),
         ({"points": np.full((80, 3), np.nan), "offsets": np.arange(0, 81, 2)}, "finite"),
         ({"points": np.zeros((1, 3)), "offsets": np.array([0, 1])}, "no train drawing"),
@@ -78,7 +78,7 @@ def test_foreign_files_are_named(tmp_path, members, message):
 )
 def test_foreign_lines_are_named(tmp_path, text):
     (tmp_path / "a.ndjson").write_text(text)
-    with pytest.raises(InputError, match=r"a\.ndjson is no ndjson"):
+    with pytest.raises(InputError, match=r"a\.ndjson is not an ndjson"):
         read_drawings(tmp_path / "a.ndjson", 100)
 
 
@@ -129,13 +129,13 @@ def test_long_drawings_are_left_out(scribbles):
 def test_batches_are_of_like_lengths_and_see_everything():
     lengths = np.random.default_rng(0).integers(5, 100, 200)
     sequences = [range(length) for length in lengths]
-    batches = [rows_alike(sequences, 20, 3, step) for step in range(160)]
+    batches = [similar_rows(sequences, 20, 3, step) for step in range(160)]
     assert set(np.concatenate(batches)) == set(range(200))
     kept = [lengths[rows].sum() / (len(rows) * lengths[rows].max()) for rows in batches]
     assert np.mean(kept) > 0.9  # of the points; about .5 if any sat beside any
     longest = [lengths[rows].max() for rows in batches]
     assert np.corrcoef(longest[:-1], longest[1:])[0, 1] < 0.3  # short and long in no order
-    again = rows_alike(sequences, 20, 3, 17)
+    again = similar_rows(sequences, 20, 3, 17)
     assert (again == batches[17]).all()
 
 

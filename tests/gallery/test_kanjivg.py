@@ -39,5 +39,5 @@ def test_foreign_folders_and_files_are_named(tmp_path):
         '<svg xmlns="http://www.w3.org/2000/svg"><path d="?"/></svg>',
     ):
         (tmp_path / "04e00.svg").write_text(content)
-        with pytest.raises(InputError, match=r"04e00\.svg is no SVG of KanjiVG"):
+        with pytest.raises(InputError, match=r"04e00\.svg is not an SVG of KanjiVG"):
             read_kanjivg(kanjivg_files(tmp_path), 1.0)

@@ -8,7 +8,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from worldmodels.gallery import arcsine, densities, spiral, walk
-from worldmodels.gallery.exhibit import drawn
+from worldmodels.gallery.system import initialised
 from worldmodels.models.mixture import Mixture
 
 
@@ -48,7 +48,7 @@ def test_parameters_of_the_inverse_problem():
 
 def test_floors_of_the_inverse_problem():
     """By integration over y: the entropy and variance of the true law of y given x."""
-    x, y = arcsine.draw(4000, torch.Generator().manual_seed(0))
+    x, y = arcsine.sample(4000, torch.Generator().manual_seed(0))
     grid = torch.linspace(-arcsine.LIMIT, arcsine.LIMIT, 4001)
     weights = torch.exp(-0.5 * (x - arcsine.curve(grid)) ** 2)
     density = weights / torch.trapezoid(weights, grid)[:, None]
@@ -67,7 +67,7 @@ def test_floors_of_the_spiral():
 
 
 def test_the_spirals_noise_is_correlated():
-    z, xy = spiral.draw(100_000, 0.7, torch.Generator().manual_seed(0))
+    z, xy = spiral.sample(100_000, 0.7, torch.Generator().manual_seed(0))
     clean = torch.cat([7 * torch.sin(0.75 * z) + 0.5 * z, 6.5 * torch.cos(0.8 * z) + 0.5 * z], 1)
     found = torch.cov((xy - clean).T)
     torch.testing.assert_close(found, torch.tensor([[1.0, 0.7], [0.7, 1.0]]), atol=0.02, rtol=0.0)
@@ -75,8 +75,8 @@ def test_the_spirals_noise_is_correlated():
 
 def test_the_walks_law_is_exact():
     """Its NLL is the entropy of the choices plus the noise's, where the normals lie apart."""
-    walks = walk.draw(2000, 30, 0.02, torch.Generator().manual_seed(0))
-    found = walk.nll(walk.exact_law(walks, 0.02), walks.moves, 0)
+    walks = walk.sample(2000, 30, 0.02, torch.Generator().manual_seed(0))
+    found = walk.nll(walk.exact_mixture(walks, 0.02), walks.moves, 0)
     choices = walk.CHOICES[walks.choices[:, :-1]]
     entropy = -torch.xlogy(choices, choices).sum(-1).mean().item()
     noise = math.log(2 * math.pi * math.e) + 2 * math.log(0.02)
@@ -84,7 +84,7 @@ def test_the_walks_law_is_exact():
 
 
 def test_nobody_turns_the_same_way_twice():
-    walks = walk.draw(500, 30, 0.1, torch.Generator().manual_seed(0))
+    walks = walk.sample(500, 30, 0.1, torch.Generator().manual_seed(0))
     turns = 1 - walks.choices
     assert not ((turns[:, 1:] == turns[:, :-1]) & (turns[:, 1:] != 0)).any()
     steps = torch.diff(walks.headings, dim=1) / walk.TURN
@@ -92,7 +92,7 @@ def test_nobody_turns_the_same_way_twice():
 
 
 def test_permuted_walks_keep_their_last_moves():
-    walks = walk.draw(20, 12, 0.1, torch.Generator().manual_seed(0))
+    walks = walk.sample(20, 12, 0.1, torch.Generator().manual_seed(0))
     found = walk.permuted(walks.moves, torch.Generator().manual_seed(1))
     assert torch.equal(found[:, -2:], walks.moves[:, -2:])
     assert torch.equal(found.sort(1).values, walks.moves.sort(1).values)
@@ -101,7 +101,7 @@ def test_permuted_walks_keep_their_last_moves():
 
 def test_a_robot_is_an_mdnrnn_without_actions():
     model = walk.robot(walk.WalkConfig(hidden_size=8, num_mixtures=2))
-    walks = walk.draw(3, 6, 0.1, torch.Generator().manual_seed(0))
+    walks = walk.sample(3, 6, 0.1, torch.Generator().manual_seed(0))
     assert walk.predicted(model, walks.moves).log_prob(walks.moves[:, 1:]).shape == (3, 5)
-    first, again = (drawn(1, "a", make=lambda: torch.nn.Linear(2, 2)) for _ in range(2))
+    first, again = (initialised(1, "a", make=lambda: torch.nn.Linear(2, 2)) for _ in range(2))
     np.testing.assert_array_equal(first.weight.detach(), again.weight.detach())

@@ -1,22 +1,19 @@
 """The drawing network: its loss by another way, its samples, and what they are compared by."""
 
-import math
-
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 from torch.nn import functional
 
 from worldmodels.gallery.drawings import Drawings, batch_of
-from worldmodels.gallery.exhibit import drawn
-from worldmodels.gallery.pen import Pen, Statistics, ks_distance
+from worldmodels.gallery.pen import Pen, Statistics, nats_of
+from worldmodels.gallery.system import initialised
 from worldmodels.models.mixture import Temperature
 
 
 @pytest.fixture
 def pen():
-    return drawn(0, "pen", make=lambda: Pen(8, 3, 2))
+    return initialised(0, "pen", make=lambda: Pen(8, 3, 2))
 
 
 def test_losses_are_those_of_single_steps(pen, scribbles):
@@ -78,9 +75,12 @@ def test_statistics_count_strokes_and_points():
     assert found.points.tolist() == [2, 4, 2]
 
 
-def test_ks_distance_is_scipys():
-    generator = np.random.default_rng(0)
-    a, b = generator.poisson(5, 300), generator.poisson(6, 200)
-    assert ks_distance(a, b) == pytest.approx(scipy.stats.ks_2samp(a, b).statistic)
-    assert ks_distance(a, a) == 0
-    assert math.isclose(ks_distance(np.zeros(3), np.ones(4)), 1)
+def test_nats_of_batches_are_those_of_all_drawings(pen, scribbles):
+    drawings = scribbles(7)
+    for drawing in drawings[:2]:
+        drawing[0, :2] = 0  # the start itself: its offset does not count
+    parts = drawings[:3], drawings[3:], drawings
+    with torch.no_grad():
+        batches = [batch_of(part) for part in parts]
+        *some, whole = [(b, pen.losses(b, torch.zeros(len(b.pens), 2))) for b in batches]
+    assert nats_of(some) == pytest.approx(nats_of([whole]), rel=1e-5)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from worldmodels.errors import InputError
-from worldmodels.gallery.exhibit import drawn
 from worldmodels.gallery.performances import Split, read_performances, windows
+from worldmodels.gallery.system import initialised
 from worldmodels.gallery.touch import TouchShowConfig, baselines, respond, taps
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 
@@ -41,7 +41,7 @@ def test_impsy_logs(tmp_path):
 )
 def test_foreign_logs_are_named(tmp_path, line):
     (tmp_path / "a.log").write_text(line)
-    with pytest.raises(InputError, match=r"a\.log is no IMPSY log"):
+    with pytest.raises(InputError, match=r"a\.log is not an IMPSY log"):
         read_performances(tmp_path)
 
 
@@ -89,7 +89,7 @@ def test_a_normal_beats_persistence_where_touches_forget():
 def test_responses_fill_their_time():
     split = split_of()
     config = MDNRNNConfig(hidden_size=8, num_mixtures=3, mixture="joint")
-    model = drawn(0, "touch", make=lambda: MDNRNN(config, 3, 0, Heads()))
+    model = initialised(0, "touch", make=lambda: MDNRNN(config, 3, 0, Heads()))
     generator = torch.Generator().manual_seed(0)
     played = respond(model, split, split.test[0], TouchShowConfig(seconds=3.0), generator)
     assert played[:, 2].sum() >= 3.0 > played[:-1, 2].sum()

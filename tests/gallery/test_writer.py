@@ -6,7 +6,7 @@ import torch
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.drawings import batch_of
-from worldmodels.gallery.exhibit import drawn
+from worldmodels.gallery.system import initialised
 from worldmodels.gallery.writer import Recogniser, Writer
 from worldmodels.gallery.written import one_hot
 from worldmodels.models.mixture import Temperature
@@ -16,7 +16,7 @@ TEXTS = ["abba", "cab"]
 
 @pytest.fixture
 def writer():
-    return drawn(0, "writer", make=lambda: Writer(4, 8, 8, 3, 2))
+    return initialised(0, "writer", make=lambda: Writer(4, 8, 8, 3, 2))
 
 
 def test_letters_are_one_hot():
@@ -80,7 +80,7 @@ def test_a_recogniser_learns_letters_that_differ(scribbles):
         "c": [[-1, -1, 0], [0, -1, 1]],
     }
     drawings = [np.array([row for k in t for row in shapes[k]], np.float32) for t in texts]
-    reader, batch = drawn(0, "reader", make=lambda: Recogniser(3, 16)), batch_of(drawings)
+    reader, batch = initialised(0, "reader", make=lambda: Recogniser(3, 16)), batch_of(drawings)
     assert reader.recognise(batch, letters) != texts
     optimizer = torch.optim.Adam(reader.parameters(), 0.02)
     for _ in range(80):

@@ -105,7 +105,7 @@ def test_iam_on_db(tmp_path):
 def test_foreign_files_are_named(tmp_path):
     folder = iam(tmp_path)
     (folder / "lineStrokes/a01/a01-000/a01-000u-02.xml").write_text("<no")
-    with pytest.raises(InputError, match=r"a01-000u-02\.xml is no IAM-OnDB"):
+    with pytest.raises(InputError, match=r"a01-000u-02\.xml is not an IAM-OnDB"):
         read_words(folder, 0.01, 100)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="not IAM-OnDB"):

@@ -2,8 +2,8 @@
 
     x = 7 sin(0.75 y) + 0.5 y + N(0, 1),  y uniform(-10.5, 10.5)
 
-A network that learns by squared error answers with the mean of the branches, which lies on none of
-them; a mixture keeps them apart. Source: Bishop 1994, section 4; Ha 2015 for these numbers.
+A network that minimises the squared error answers with the mean of the branches, which lies on none
+of them. A mixture keeps them apart. Source: Bishop 1994, section 4; Ha 2015 for these numbers.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodels.errors import check_at_least
 from worldmodels.figure import new_figure
-from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
+from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mixture import HALF_LOG_2PI, Mixture, MixtureHead
+from worldmodels.ranges import PositiveInt
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
+from worldmodels.stages.fit import FitConfig
 
 LIMIT = 10.5
 """|y| at most."""
 FLOOR_NLL, FLOOR_MSE = 1.288, 21.3
-"""What the true law of y given x leaves: its conditional entropy in nats, and its variance."""
+"""Of the true distribution of y given x: its entropy in nats, and its variance."""
 NEAR = 3.0
 """A sample y is on a branch if the curve passes within this of x."""
 PIECE = 100_000
+"""Test points that are measured at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,26 +40,22 @@ class ArcsineConfig:
     """Squared error against a mixture."""
 
     seed: int = 0
-    """Of data and weights; the others follow from it."""
-    points: int = 3000
-    """In the data."""
-    hidden_size: int = 15
+    """Of the data and the initial weights."""
+    points: PositiveInt = 3000
+    """Training points."""
+    hidden_size: PositiveInt = 15
     """Units of both layers."""
-    num_mixtures: int = 5
-    """Normals."""
-    repetitions: int = 5
-    """Data and weights are drawn so often; medians are reported."""
-    test_points: int = 1_000_000
-    """Fresh ones, on which all is measured."""
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
+    num_mixtures: PositiveInt = 5
+    """Normals in the mixture."""
+    repetitions: PositiveInt = 5
+    """Independent data sets and networks, whose medians are reported."""
+    test_points: PositiveInt = 1_000_000
+    """New points, on which everything is measured."""
+    train: FitConfig = field(
+        default_factory=lambda: FitConfig(
             steps=6000, batch_size=3000, learning_rate=0.01, final_learning_rate=1e-5
         )
     )
-
-    def __post_init__(self) -> None:
-        sizes = "points", "hidden_size", "num_mixtures", "repetitions", "test_points"
-        check_at_least("arcsine", self, 1, *sizes)
 
 
 def curve(y: Tensor) -> Tensor:
@@ -65,13 +63,13 @@ def curve(y: Tensor) -> Tensor:
     return 7 * torch.sin(0.75 * y) + 0.5 * y
 
 
-def draw(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Points (x, y), (N, 1) each."""
+def sample(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Samples x and y, (N, 1) each."""
     y = LIMIT * (2 * torch.rand(count, 1, generator=generator) - 1)
     return curve(y) + torch.randn(count, 1, generator=generator), y
 
 
-def mean_network(hidden_size: int) -> nn.Sequential:
+def mean_network(hidden_size: PositiveInt) -> nn.Sequential:
     """x to one y: 286 parameters for 15 units."""
     return nn.Sequential(
         nn.Linear(1, hidden_size),
@@ -82,7 +80,7 @@ def mean_network(hidden_size: int) -> nn.Sequential:
     )
 
 
-def mixture_network(hidden_size: int, num_mixtures: int) -> nn.Sequential:
+def mixture_network(hidden_size: PositiveInt, num_mixtures: int) -> nn.Sequential:
     """x to a mixture over y: 510 parameters for 15 units and 5 normals."""
     return nn.Sequential(
         nn.Linear(1, hidden_size),
@@ -95,7 +93,7 @@ def mixture_network(hidden_size: int, num_mixtures: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Trained:
-    """One repetition: its data, both networks, and their losses on the way."""
+    """One repetition: its data and both networks."""
 
     x: Float[Tensor, "N 1"]
     y: Float[Tensor, "N 1"]
@@ -104,18 +102,18 @@ class Trained:
 
     @property
     def variance(self) -> float:
-        """Of the data about the mean network's answers: makes it a normal."""
+        """Mean squared error on the training data: makes a normal of the mean network."""
         return float((self.mean(self.x) - self.y).square().mean())
 
 
 def trained(metrics: Metrics, config: ArcsineConfig, number: int) -> Trained:
     """Both networks of a repetition."""
-    x, y = draw(config.points, torch_generator(config.seed, "arcsine", number))
-    mean = drawn(config.seed, "mean", number, make=partial(mean_network, config.hidden_size))
+    x, y = sample(config.points, torch_generator(config.seed, "arcsine", number))
+    mean = initialised(config.seed, "mean", number, make=partial(mean_network, config.hidden_size))
     sizes = config.hidden_size, config.num_mixtures
-    mixture = drawn(config.seed, "mixture", number, make=partial(mixture_network, *sizes))
+    mixture = initialised(config.seed, "mixture", number, make=partial(mixture_network, *sizes))
 
-    def picked(step: int) -> Tensor:
+    def batch(step: int) -> Tensor:
         count = min(config.train.batch_size, config.points)
         if count == config.points:
             return torch.arange(count)
@@ -123,11 +121,11 @@ def trained(metrics: Metrics, config: ArcsineConfig, number: int) -> Trained:
         return torch.randint(config.points, (count,), generator=generator)
 
     def squares(step: int) -> Tensor:
-        rows = picked(step)
+        rows = batch(step)
         return torch.as_tensor((mean(x[rows]) - y[rows]).square().mean())
 
     def nll(step: int) -> Tensor:
-        rows = picked(step)
+        rows = batch(step)
         return torch.as_tensor(mixture(x[rows]).nll(y[rows]).mean())
 
     train(metrics, f"mean_{number}", mean, config.train, squares)
@@ -137,9 +135,9 @@ def trained(metrics: Metrics, config: ArcsineConfig, number: int) -> Trained:
 
 @torch.inference_mode()
 def measured(one: Trained, config: ArcsineConfig, number: int) -> dict[str, float]:
-    """Means over fresh points: squared error, both NLLs in nats, share of samples on a branch."""
+    """Means over new points: squared error, both NLLs in nats, share of samples on a branch."""
     generator = torch_generator(config.seed, "arcsine test", number)
-    x, y = draw(config.test_points, generator)
+    x, y = sample(config.test_points, generator)
     variance = one.variance
     sums = np.zeros(4)
     for part_x, part_y in zip(x.split(PIECE), y.split(PIECE), strict=True):
@@ -154,7 +152,7 @@ def measured(one: Trained, config: ArcsineConfig, number: int) -> dict[str, floa
 
 
 def show(metrics: Metrics, config: ArcsineConfig) -> Numbers:
-    """Medians over the repetitions, and the picture of the first."""
+    """Medians over the repetitions, and a figure of the first."""
     runs = [trained(metrics, config, number) for number in range(config.repetitions)]
     rows = [measured(one, config, number) for number, one in enumerate(runs)]
     _draw(metrics, runs[0])
@@ -207,4 +205,4 @@ def _losses(axes: Any, metrics: Metrics) -> None:
     axes.legend()
 
 
-EXHIBIT = Exhibit("Several y for one x: squared error against a mixture.", ArcsineConfig, show)
+SYSTEM = System("Several y for one x: squared error against a mixture.", ArcsineConfig, show)

@@ -1,4 +1,4 @@
-"""The variational autoencoder of drawings: two LSTMs to a latent vector, and a pen back again.
+"""The variational autoencoder of drawings: a bidirectional LSTM encodes, a pen decodes.
 
 Source: Ha & Eck 2017, "A Neural Representation of Sketch Drawings".
 """
@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from worldmodels.errors import check_at_least, check_share
 from worldmodels.gallery.drawings import Batch, Drawing
 from worldmodels.gallery.pen import Pen
 from worldmodels.models.mdnrnn import State
 from worldmodels.models.mixture import Temperature
+from worldmodels.ranges import ClosedUnitInterval, PositiveInt
 from worldmodels.seeding import torch_generator
 
 
@@ -24,25 +24,20 @@ from worldmodels.seeding import torch_generator
 class SketchModelConfig:
     """Encoder and decoder."""
 
-    latent_size: int = 128
-    """Numbers of the latent vector."""
-    encoder_size: int = 256
-    """Of the encoder's LSTM, in each direction."""
-    hidden_size: int = 512
-    """Of the decoder. Differs: the paper's LSTM is a layer-normalised or hyper one."""
-    num_mixtures: int = 20
-    """Normals."""
-    dropout: float = 0.1
-    """Of the decoder's h, in training; the paper: of its inner products."""
-
-    def __post_init__(self) -> None:
-        sizes = "latent_size", "encoder_size", "hidden_size", "num_mixtures"
-        check_at_least("model", self, 1, *sizes)
-        check_share("model", self, "dropout")
+    latent_size: PositiveInt = 64
+    """Size of z; the paper: 128."""
+    encoder_size: PositiveInt = 128
+    """Units of the encoder's LSTM, in each direction; the paper: 256."""
+    hidden_size: PositiveInt = 256
+    """Units of the decoder; the paper: 512. Differs: its LSTM is layer-normalised or hyper."""
+    num_mixtures: PositiveInt = 20
+    """Normals in the mixture."""
+    dropout: ClosedUnitInterval = 0.1
+    """Of the decoder's h, in training; the paper: recurrent dropout inside the cell."""
 
 
 class SketchVAE(nn.Module):
-    """A bidirectional LSTM to mu and logvar, and a pen that is told z at every step."""
+    """Encodes drawings to mu and logvar; the decoder is a pen whose condition is z."""
 
     def __init__(self, config: SketchModelConfig) -> None:
         super().__init__()
@@ -68,7 +63,7 @@ class SketchVAE(nn.Module):
         return h, c
 
     def losses(self, batch: Batch, z: Float[Tensor, "B Z"]) -> tuple[Tensor, Tensor]:
-        """Nats a point of offsets and pen, given z."""
+        """Nats a point of the offsets and of the pen, given z."""
         return self.pen.losses(batch, z, self.state(z))
 
     def draw(

@@ -1,4 +1,4 @@
-"""Two mixtures of three facts each: integral, moments, modes; one normal beside each; and a fit.
+"""Two known mixtures: their integral, moments and modes, one normal beside each, and a fit.
 
 Source: Bishop 1994, section 2.
 """
@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from worldmodels.errors import check_at_least
 from worldmodels.figure import new_figure
-from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
+from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mixture import Mixture, split_mixture
+from worldmodels.ranges import Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
+from worldmodels.stages.fit import FitConfig
 
 MIXTURES = {
     "two": ((0.5, 0.5), (-5.0, 5.0), (2.0, 3.0)),
@@ -27,34 +28,31 @@ MIXTURES = {
 }
 """Weights, means and standard deviations."""
 REACH = 12.0
-"""Integrals go so many of the widest deviations beyond the outermost means."""
+"""Integrals reach so many of the largest standard deviation beyond the outermost means."""
 POINTS = 200_001
+"""Of an integral."""
 ASCENTS = 500
+"""Steps from a mean to a mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DensitiesConfig:
-    """Two known densities, and networks without inputs that find them in samples."""
+    """Two known densities, and networks without inputs that are fitted to their samples."""
 
     seed: int = 0
     """Of the samples."""
-    samples: int = 10_000
-    """From which each density is found."""
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=1000, learning_rate=0.05, final_learning_rate=1e-4
-        )
+    samples: Annotated[int, Range(2.0)] = 10_000
+    """To which each network is fitted."""
+    train: FitConfig = field(
+        default_factory=lambda: FitConfig(steps=1000, learning_rate=0.05, final_learning_rate=1e-4)
     )
-
-    def __post_init__(self) -> None:
-        check_at_least("densities", self, 2, "samples")
 
 
 class BiasOnly(nn.Module):
-    """A mixture density network that sees nothing: the bias of its last layer is all it has."""
+    """A mixture density network without inputs: its only weights are the last layer's bias."""
 
     def __init__(self, num_mixtures: int, low: float, high: float) -> None:
-        """Its means begin evenly between two numbers, as wide as their distance."""
+        """The means begin evenly spaced from `low` to `high`, the deviations as that space."""
         super().__init__()
         gap = (high - low) / num_mixtures
         means = low + gap * (torch.arange(num_mixtures) + 0.5)
@@ -74,7 +72,7 @@ def mixture_of(name: str) -> Mixture:
 
 
 def modes(mixture: Mixture) -> Float64[np.ndarray, " M"]:
-    """The maxima of a mixture of one number, in order.
+    """The maxima of a mixture over one dimension, in ascending order.
 
     From each mean upwards by x <- Σ r_k m_k / s_k² / Σ r_k / s_k², r_k the share of normal k in the
     density at x. Source: Carreira-Perpiñán 2000, section 3.
@@ -91,14 +89,14 @@ def modes(mixture: Mixture) -> Float64[np.ndarray, " M"]:
 
 
 def grid(mixture: Mixture) -> Float64[Tensor, "N 1"]:
-    """Points that cover all of the density."""
+    """Points that cover the whole density."""
     reach = REACH * mixture.log_stds.exp().max()
     low, high = mixture.means.min() - reach, mixture.means.max() + reach
     return torch.linspace(float(low), float(high), POINTS, dtype=torch.float64)[:, None]
 
 
 def facts(mixture: Mixture) -> dict[str, Any]:
-    """Integral, moments, modes, cdf(0) and entropy of a mixture of one number."""
+    """Integral, moments, modes, cdf(0) and entropy of a mixture over one dimension."""
     x = grid(mixture)
     log_prob = mixture.log_prob(x)
     prob = log_prob.exp()
@@ -113,25 +111,25 @@ def facts(mixture: Mixture) -> dict[str, Any]:
 
 
 def integral(values: Tensor, x: Tensor) -> float:
-    """By trapezoids."""
+    """The trapezoidal rule."""
     return float(torch.trapezoid(values[:, 0], x[:, 0]))
 
 
 def cross_entropy(truth: Mixture, model: Mixture) -> float:
-    """-∫ p ln q: what `model` needs for draws of `truth`, in nats, without sampling error."""
+    """-∫ p ln q in nats: the NLL of `model` on samples of `truth`, without sampling error."""
     x = grid(truth)
     return -integral(truth.log_prob(x).exp() * model.log_prob(x), x)
 
 
 def fitted(name: str, config: DensitiesConfig, metrics: Metrics) -> Mixture:
-    """The mixture that a bias-only network finds in samples of the named one."""
+    """The bias-only network fitted to samples of the named mixture."""
     truth = mixture_of(name)
     generator = torch_generator(config.seed, "densities", name)
     parts = (truth.logits, truth.means, truth.log_stds)
     repeated = Mixture(*(part.expand(config.samples, -1, 1) for part in parts))
     samples = repeated.sample(generator=generator).float()
     limits = samples.min().item(), samples.max().item()
-    network = drawn(config.seed, name, make=lambda: BiasOnly(truth.num_mixtures, *limits))
+    network = initialised(config.seed, name, make=lambda: BiasOnly(truth.num_mixtures, *limits))
 
     def loss(_: int) -> Tensor:
         return network().nll(samples).mean()
@@ -142,7 +140,7 @@ def fitted(name: str, config: DensitiesConfig, metrics: Metrics) -> Mixture:
 
 
 def show(metrics: Metrics, config: DensitiesConfig) -> Numbers:
-    """Facts of both densities, of one normal beside each, and of what was found in samples."""
+    """Facts of both densities, with the NLL of one normal and of the fitted network."""
     figure = new_figure(9, 3.5)
     numbers: dict[str, Any] = {}
     for name, axes in zip(MIXTURES, figure.subplots(1, len(MIXTURES)), strict=True):
@@ -163,11 +161,11 @@ def show(metrics: Metrics, config: DensitiesConfig) -> Numbers:
 
 def _draw(axes: Any, truth: Mixture, normal: Mixture, found: Mixture, title: str) -> None:
     x = torch.linspace(-17, 17, 500, dtype=torch.float64)[:, None]
-    lines = (truth, "the mixture", "tab:purple", "-"), (found, "found in samples", "black", ":")
+    lines = (truth, "the mixture", "tab:purple", "-"), (found, "fitted to samples", "black", ":")
     for law, label, color, style in (*lines, (normal, "one normal", "0.6", "--")):
         axes.plot(x[:, 0], law.log_prob(x).exp()[:, 0], style, color=color, label=label)
     axes.set(title=title, xlabel="x", ylabel="density")
     axes.legend(fontsize="small")
 
 
-EXHIBIT = Exhibit("Known densities, and networks that find them in samples.", DensitiesConfig, show)
+SYSTEM = System("Known densities, and networks fitted to their samples.", DensitiesConfig, show)

@@ -1,4 +1,4 @@
-"""Drawings as points: what is read, how it is scaled, and the batches that networks see.
+"""Drawings as points: reading, scaling, and the batches that networks see.
 
 A drawing is float32 (N, 3): dx and dy from the point before, and 1 where the pen is then lifted.
 """
@@ -19,36 +19,35 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from worldmodels.errors import InputError
-from worldmodels.gallery.npz import load_npz
+from worldmodels.gallery.public_files import load_npz, reading
 from worldmodels.seeding import numpy_generator
 
 Drawing = Float32[np.ndarray, "_ 3"]
 
 DRAW, LIFT, END = range(3)
-"""What the pen does after a point: goes on, is lifted, or is put away."""
+"""What the pen does after a point: it goes on, is lifted, or ends the drawing."""
 SPLITS = ("train", "valid", "test")
 HELD_OUT = 20
-"""Of a file without splits every so many drawings one is for validation, and one for the test."""
-
-DEALT = 16
-"""Batches whose sequences are drawn together."""
+"""One drawing in so many is for validation, and one for the test, where a file has no splits."""
+SHARED = 16
+"""Batches whose sequences are sampled together."""
 
 
 @dataclass(frozen=True)
 class Drawings:
-    """A data set in its three parts, in units of the training offsets' deviation."""
+    """A data set in three parts, in units of the training offsets' standard deviation."""
 
     train: list[Drawing]
     valid: list[Drawing]
     test: list[Drawing]
     scale: float
-    """One unit, in the file's own."""
+    """One unit, in the file's units."""
 
     @classmethod
     def of(
         cls, parts: Mapping[str, Sequence[np.ndarray]], max_points: int, epsilon: float = 0.0
     ) -> Drawings:
-        """Simplifies drawings to within epsilon, leaves out longer ones than `max_points`, scales.
+        """Simplifies drawings to within epsilon, drops those above `max_points`, scales the rest.
 
         Raises:
             InputError: a part is empty, or not of the shape of drawings.
@@ -75,12 +74,12 @@ class Drawings:
 
     @cached_property
     def still(self) -> bool:
-        """Whether first points are the start itself: their offsets are zero, and not learnt."""
+        """Whether every first point is the start itself; its offset, zero, is not learnt."""
         return not any(drawing[0, :2].any() for drawing in self.train)
 
 
 def _sparser(drawing: Drawing, epsilon: float) -> Drawing:
-    """The same strokes with fewer points; it begins at its first point."""
+    """The same strokes with fewer points; the drawing begins at its first point."""
     return from_strokes([simplified(stroke, epsilon) for stroke in strokes_of(drawing)])
 
 
@@ -96,39 +95,43 @@ def _checked(drawing: np.ndarray, name: str) -> Drawing:
 def read_drawings(path: Path, max_points: int, epsilon: float = 0.0) -> Drawings:
     """Drawings of a public file, simplified to within epsilon, in the file's units.
 
-    npz of sketch-rnn and of Quick, Draw! (`train`, `valid`, `test` with object arrays), npz of
-    `points` and `offsets` (with or without those prefixes), ndjson of Quick, Draw!.
+    It may be an npz of sketch-rnn or Quick, Draw! (object arrays `train`, `valid`, `test`), an npz
+    of `points` and `offsets` (with or without these names as prefixes), or Quick, Draw!'s ndjson.
 
     Raises:
         InputError: the file is missing, broken, or of another kind.
     """
-    if path.suffix == ".ndjson":
-        return Drawings.of(_split(_ndjson(path)), max_points, epsilon)
+    with reading(path, "a file of drawings"):
+        parts = _ndjson(path) if path.suffix == ".ndjson" else _arrays(path)
+        data = Drawings.of(parts, max_points, epsilon)
+    return data
+
+
+def _arrays(path: Path) -> Mapping[str, Sequence[np.ndarray]]:
     found = load_npz(path)
     if all(name in found for name in SPLITS):
-        return Drawings.of({name: list(found[name]) for name in SPLITS}, max_points, epsilon)
+        return {name: list(found[name]) for name in SPLITS}
     try:
         if "points" in found:
-            return Drawings.of(_split(cut(found["points"], found["offsets"])), max_points, epsilon)
+            return _split(cut(found["points"], found["offsets"]))
         names = [(name, f"{name}_points", f"{name}_offsets") for name in SPLITS]
-        parts = {name: cut(found[points], found[offsets]) for name, points, offsets in names}
+        return {name: cut(found[points], found[offsets]) for name, points, offsets in names}
     except KeyError as error:
         raise InputError(
             f"{path} has no member {error}: drawings need train, valid and test, or points and "
             "offsets"
         ) from error
-    return Drawings.of(parts, max_points, epsilon)
 
 
 def cut(points: Any, offsets: Any) -> list[np.ndarray]:
-    """Sequences out of one long array.
+    """Cuts one long array into sequences; `offsets` are their ends, after a 0.
 
     Raises:
-        InputError: the offsets don't fit.
+        InputError: the offsets do not fit.
     """
     points, offsets = np.asarray(points), np.asarray(offsets)
     if offsets.ndim != 1 or not len(offsets) or (np.diff(offsets) < 0).any():
-        raise InputError("offsets don't rise: use another file")
+        raise InputError("offsets do not rise: use another file")
     if offsets[0] != 0 or offsets[-1] != len(points):
         raise InputError(f"offsets end at {offsets[-1]}, but there are {len(points)} points")
     return np.split(points, offsets[1:-1])
@@ -141,19 +144,17 @@ def _split(drawings: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
     return {"train": rest, **parts}
 
 
-def _ndjson(path: Path) -> list[np.ndarray]:
+def _ndjson(path: Path) -> dict[str, list[np.ndarray]]:
     """Quick, Draw!'s lines: strokes of [x...], [y...] (raw: and times), recognised ones only."""
-    try:
+    with reading(path, "an ndjson of drawings"):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         kept = [line["drawing"] for line in lines if line.get("recognized", True)]
-        return [from_strokes([np.stack(s[:2], 1) for s in drawing]) for drawing in kept]
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path} is no ndjson of drawings ({reason})") from error
+        drawings = [from_strokes([np.stack(s[:2], 1) for s in drawing]) for drawing in kept]
+    return _split(drawings)
 
 
 def from_strokes(strokes: Sequence[np.ndarray]) -> Drawing:
-    """A drawing from strokes of absolute points (N, 2); it begins at its first point."""
+    """A drawing of strokes of absolute points (N, 2); it begins at its first point."""
     points = np.concatenate(strokes).astype(np.float32)
     lifts = np.concatenate([np.arange(len(s)) == len(s) - 1 for s in strokes])
     offsets = np.diff(points, axis=0, prepend=points[:1])
@@ -167,26 +168,26 @@ def strokes_of(drawing: Drawing) -> list[Float32[np.ndarray, "_ 2"]]:
 
 
 def simplified(stroke: np.ndarray, epsilon: float) -> np.ndarray:
-    """A stroke (N, 2) with as few points as keep it within epsilon: Ramer-Douglas-Peucker."""
+    """A stroke (N, 2) with the fewest points that stay within epsilon: Ramer-Douglas-Peucker."""
     return cv2.approxPolyDP(stroke.astype(np.float32)[:, None], epsilon, False)[:, 0]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Drawings side by side; step t sees point t - 1 and predicts point t."""
+    """Padded drawings; step t sees point t - 1 and predicts point t."""
 
     offsets: Float[Tensor, "B points 2"]
-    """The first is the start, where the pen is put down."""
+    """The first is zero: the start, where the pen is put down."""
     pens: Int64[Tensor, "B points"]
     """DRAW, LIFT or END after each point."""
     known: Bool[Tensor, "B T"]
     """Whether there is a point to predict."""
     moved: Bool[Tensor, "B T"]
-    """The same less first points that are the start itself: there is no offset to predict."""
+    """The same without first points that are the start itself: they have no offset to predict."""
 
     @property
     def pen_inputs(self) -> Float[Tensor, "B T 3"]:
-        """What is seen of the pen."""
+        """The pen after the last point, one-hot."""
         return torch.nn.functional.one_hot(self.pens[:, :-1], 3).float()
 
 
@@ -210,18 +211,18 @@ def batch_of(drawings: Sequence[Drawing]) -> Batch:
 def training_batch(
     drawings: Sequence[Drawing], size: int, spread: float, seed: int, step: int
 ) -> Batch:
-    """Some drawings, each stretched; the step alone decides which, and seeds its dropout."""
-    generator, rows = numpy_generator(seed, "batch", step), rows_alike(drawings, size, seed, step)
+    """A step's drawings, each stretched at random; also seeds the dropout of the step."""
+    generator, rows = numpy_generator(seed, "batch", step), similar_rows(drawings, size, seed, step)
     batch = batch_of([jittered(drawings[row], spread, generator) for row in rows])
     torch.manual_seed(int(generator.integers(2**31)))
     return batch
 
 
 def dequantised(batch: Batch, width: float, generator: torch.Generator) -> Batch:
-    """Uniform noise over the cell of a grid of that width, on all offsets to be predicted.
+    """Adds uniform noise to the offsets that are predicted: over a cell of a grid of that width.
 
-    Numbers on a grid have no density: a mixture would only learn its lines. Source: Uria et al.
-    2013, "RNADE", section 3.
+    Numbers on a grid have no density: a mixture would only learn the grid's lines. Source: Uria et
+    al. 2013, "RNADE", section 3.
     """
     offsets = batch.offsets.clone()
     noise = width * (torch.rand(offsets[:, 1:].shape, generator=generator) - 0.5)
@@ -229,21 +230,22 @@ def dequantised(batch: Batch, width: float, generator: torch.Generator) -> Batch
     return replace(batch, offsets=offsets)
 
 
-def rows_alike(
+def similar_rows(
     sequences: Sequence[Sized], size: int, seed: int, step: int
 ) -> Int64[np.ndarray, " size"]:
-    """Of which sequences a step's batch consists: of like lengths, so that little is padded.
+    """Indices of a step's batch: sequences of similar lengths, so that little is padded.
 
-    The rows of some steps are drawn together, sorted by length, and dealt out in random order.
+    The rows of `SHARED` steps are sampled together, sorted by length, cut into batches, and the
+    batches are used in random order.
     """
-    generator = numpy_generator(seed, "batches", step // DEALT)
-    rows = generator.integers(len(sequences), size=DEALT * size)
+    generator = numpy_generator(seed, "batches", step // SHARED)
+    rows = generator.integers(len(sequences), size=SHARED * size)
     order = np.argsort([len(sequences[row]) for row in rows], kind="stable")
-    place = generator.permutation(DEALT)[step % DEALT]
-    return rows[order].reshape(DEALT, size)[place]
+    place = generator.permutation(SHARED)[step % SHARED]
+    return rows[order].reshape(SHARED, size)[place]
 
 
 def jittered(drawing: Drawing, spread: float, generator: np.random.Generator) -> Drawing:
-    """Stretched in both directions by up to a share. Source: Ha & Eck 2017, section 3.4."""
+    """Stretches each axis by up to a share. Source: Ha & Eck 2017, section 3.4."""
     factors = 1 + spread * generator.uniform(-1, 1, 2)
     return np.column_stack([drawing[:, :2] * factors, drawing[:, 2]]).astype(np.float32)

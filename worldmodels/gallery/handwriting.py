@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodels.errors import InputError, check_at_least
 from worldmodels.figure import new_figure
-from worldmodels.gallery.drawings import batch_of, rows_alike
-from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
-from worldmodels.gallery.pen import paint
+from worldmodels.gallery.drawings import batch_of, similar_rows
+from worldmodels.gallery.pen import nats_of, paint
+from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.gallery.writer import Recogniser, Writer
 from worldmodels.gallery.written import (
     FONTS,
@@ -30,82 +29,83 @@ from worldmodels.gallery.written import (
     read_words,
 )
 from worldmodels.models.mixture import Temperature
+from worldmodels.ranges import NonNegativeFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
+from worldmodels.stages.fit import FitConfig
 
 BIASES = (0.0, 0.5, 1.0, 2.0, 4.0)
-"""Graves'."""
-UNTOLD = 0.2
-"""Share of training words of which the writer is not told the font."""
+"""Those of the source's figures."""
+NO_FONT = 0.2
+"""Share of training words whose font the writer does not see."""
+WOBBLE = 0.02
+"""Standard deviation of the noise on the fonts' points; a letter is 1 high."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WriterConfig:
     """The network."""
 
-    reading_size: int = 400
-    """Of the LSTM that reads the text."""
-    hidden_size: int = 400
-    """Of M above it. Differs: the source has two such layers."""
-    num_mixtures: int = 20
-    """Normals."""
-    bumps: int = 10
-    """Of the window."""
-
-    def __post_init__(self) -> None:
-        check_at_least("model", self, 1, "reading_size", "hidden_size", "num_mixtures", "bumps")
+    reading_size: PositiveInt = 200
+    """Units of the LSTM that reads the text; the source: 400."""
+    hidden_size: PositiveInt = 400
+    """Units of M above it. Differs: the source has two such layers."""
+    num_mixtures: PositiveInt = 20
+    """Normals in the mixture."""
+    bumps: PositiveInt = 6
+    """Of the window; the source: 10."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HandwritingShowConfig:
-    """What is written; may change without training anew."""
+    """What is written; may change without a new training."""
 
     text: str = ""
-    """In place of held-out words."""
-    bias: float = 1.0
-    """Graves': 0 writes as the data are, more is neater."""
-    written: int = 200
-    """Held-out words that are written to be measured."""
-
-    def __post_init__(self) -> None:
-        check_at_least("show", self, 0, "bias")
-        check_at_least("show", self, 2, "written")
+    """Words for the figure; none: held-out words."""
+    bias: NonNegativeFloat = 1.0
+    """0 samples as the data are, more is neater; Graves 2013, section 5.4."""
+    written: Annotated[int, Range(2.0)] = 200
+    """Held-out words that are written and measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HandwritingConfig:
-    """Words: from Hershey's fonts, the cursive set, or IAM-OnDB."""
+    """Words in Hershey's fonts, of the cursive set, or of IAM-OnDB."""
 
     seed: int = 0
-    """Of words, weights, batches and samples."""
+    """Of words, initial weights, batches and samples."""
     data: str | None = None
     """The cursive set's npz or a folder of IAM-OnDB; none: Hershey's fonts."""
-    words: int = 3000
-    """Invented words that are learnt, in each font."""
-    held_out: int = 300
-    """Invented words that aren't."""
-    fonts: tuple[str, ...] = FONTS
-    held_out_fonts: tuple[str, ...] = HELD_OUT_FONTS
-    """Hershey's, by name; see HersheyFonts().default_font_names."""
-    wobble: float = 0.02
-    """Deviation of the fonts' points, in heights of a letter."""
-    epsilon: float = 0.02
-    """Strokes are simplified to within so much: of a letter's height, or a data file's unit."""
-    max_points: int = 300
-    """Longer ones are left out."""
+    words: Annotated[int, Range(2.0)] = 3000
+    """Invented training words, each in every font."""
+    held_out: Annotated[int, Range(2.0)] = 300
+    """Invented words that are held out."""
+    epsilon: NonNegativeFloat = 0.02
+    """Strokes are simplified to within this distance: a letter is 1 high, or the file's unit."""
+    max_points: Annotated[int, Range(2.0)] = 300
+    """Longer words are left out."""
     model: WriterConfig = field(default_factory=WriterConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    recogniser: TrainConfig = field(default_factory=TrainConfig)
-    recogniser_size: int = 96
-    """Of its LSTM, in each direction."""
+    train: FitConfig = field(
+        default_factory=lambda: FitConfig(
+            steps=1700,
+            batch_size=64,
+            learning_rate=2e-3,
+            final_learning_rate=1e-5,
+            gradient_clip=1.0,
+        )
+    )
+    recogniser: FitConfig = field(
+        default_factory=lambda: FitConfig(
+            steps=1200,
+            batch_size=48,
+            learning_rate=3e-3,
+            final_learning_rate=1e-5,
+            gradient_clip=1.0,
+        )
+    )
+    recogniser_size: PositiveInt = 96
+    """Units of its LSTM, in each direction."""
     show: HandwritingShowConfig = field(default_factory=HandwritingShowConfig)
-
-    def __post_init__(self) -> None:
-        counts = "words", "held_out", "max_points", "recogniser_size"
-        check_at_least("handwriting", self, 2, *counts)
-        check_at_least("handwriting", self, 0, "wobble", "epsilon")
-        if not self.fonts:
-            raise InputError("handwriting.fonts is empty: name one of Hershey's, e.g. futural")
 
 
 def words_of(config: HandwritingConfig) -> Words:
@@ -120,11 +120,11 @@ def words_of(config: HandwritingConfig) -> Words:
     texts = invented_words(config.words + config.held_out, generator)
     known, unknown = texts[: config.words], texts[config.words :]
     made = [
-        hershey_words(some, fonts, config.epsilon, config.wobble, generator)
+        hershey_words(some, fonts, config.epsilon, WOBBLE, generator)
         for some, fonts in (
-            (known, config.fonts),
-            (unknown, config.fonts),
-            (unknown, config.held_out_fonts),
+            (known, FONTS),
+            (unknown, FONTS),
+            (unknown, HELD_OUT_FONTS),
         )
     ]
     kept = [[w for w in part if len(w) <= config.max_points] for part in made]
@@ -136,12 +136,12 @@ def learnt(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
     """The network that writes."""
     model = config.model
     sizes = model.reading_size, model.hidden_size, model.num_mixtures, model.bumps
-    writer = drawn(config.seed, "writer", make=lambda: Writer(words.symbol_size, *sizes))
+    writer = initialised(config.seed, "writer", make=lambda: Writer(words.symbol_size, *sizes))
 
     def loss(step: int) -> Tensor:
         some = _picked(words.train, config.train, config.seed, step)
-        untold = numpy_generator(config.seed, "untold", step).random(len(some)) < UNTOLD
-        fonts = np.where(untold, -1, _fonts(some)).tolist()
+        hidden = numpy_generator(config.seed, "untold", step).random(len(some)) < NO_FONT
+        fonts = np.where(hidden, -1, _fonts(some)).tolist()
         batch = batch_of([word.drawing for word in some])
         return torch.stack(writer.losses(batch, *words.codes(_texts(some), fonts))).sum()
 
@@ -150,9 +150,9 @@ def learnt(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
 
 
 def learnt_recogniser(metrics: Metrics, config: HandwritingConfig, words: Words) -> Recogniser:
-    """A reader of the data's own strokes."""
+    """The recogniser, trained on the data's own strokes."""
     letters, size = words.letters, config.recogniser_size
-    reader = drawn(config.seed, "recogniser", make=lambda: Recogniser(len(letters), size))
+    reader = initialised(config.seed, "recogniser", make=lambda: Recogniser(len(letters), size))
 
     def loss(step: int) -> Tensor:
         some = _picked(words.train, config.recogniser, config.seed, step)
@@ -162,8 +162,8 @@ def learnt_recogniser(metrics: Metrics, config: HandwritingConfig, words: Words)
     return reader
 
 
-def _picked(words: Sequence[Word], config: TrainConfig, seed: int, step: int) -> list[Word]:
-    return [words[row] for row in rows_alike(words, config.batch_size, seed, step)]
+def _picked(words: Sequence[Word], config: FitConfig, seed: int, step: int) -> list[Word]:
+    return [words[row] for row in similar_rows(words, config.batch_size, seed, step)]
 
 
 def _texts(words: Sequence[Word]) -> list[str]:
@@ -176,28 +176,26 @@ def _fonts(words: Sequence[Word]) -> list[int]:
 
 @torch.inference_mode()
 def nats(writer: Writer, words: Words, some: Sequence[Word], roll: int = 0) -> dict[str, float]:
-    """Nats a point, each word beside its own text or beside another's, `roll` words further."""
-    totals, points = np.zeros(2), 0
+    """Nats a point, each word given its own text or that of another word, `roll` words further."""
+    parts = []
     for start in range(0, len(some), 100):
         part = some[start : start + 100]
         texts, batch = _texts(part), batch_of([word.drawing for word in part])
         codes = words.codes([*texts[roll:], *texts[:roll]], _fonts(part))
-        parts = writer.losses(batch, *codes)
-        totals += int(batch.known.sum()) * np.array([each.item() for each in parts])
-        points += int(batch.known.sum())
-    return dict(zip(("xy", "pen"), (totals / points).tolist(), strict=True))
+        parts.append((batch, writer.losses(batch, *codes)))
+    return dict(zip(("xy", "pen"), nats_of(parts), strict=True))
 
 
 def readable(
     reader: Recogniser, drawings: Sequence[np.ndarray], texts: Sequence[str], letters: str
 ) -> float:
-    """Share of words that the recogniser reads as they are meant."""
+    """Share of words that the recogniser reads correctly."""
     found = reader.recognise(batch_of(drawings), letters)
     return float(np.mean([a == b for a, b in zip(found, texts, strict=True)]))
 
 
 def show(metrics: Metrics, config: HandwritingConfig) -> Numbers:
-    """Likelihood with right and wrong texts, lengths, forward windows, readability; pictures."""
+    """Likelihood with right and wrong texts, lengths, window, readability; and the figure."""
     words = words_of(config)
     writer, reader = learnt(metrics, config, words), learnt_recogniser(metrics, config, words)
     numbers: dict[str, Any] = {
@@ -216,7 +214,7 @@ def show(metrics: Metrics, config: HandwritingConfig) -> Numbers:
 def _written(
     config: HandwritingConfig, words: Words, writer: Writer, reader: Recogniser
 ) -> dict[str, Any]:
-    """Held-out words, written: whether they end, and whether they can be read."""
+    """Writes held-out words: whether they end, and whether the recogniser reads them."""
     order = numpy_generator(config.seed, "written").permutation(len(words.valid))
     some = [words.valid[i] for i in order[: config.show.written]]
     texts, lengths = _texts(some), np.array([len(word) for word in some])
@@ -266,4 +264,4 @@ def _draw(metrics: Metrics, config: HandwritingConfig, words: Words, writer: Wri
     figure.savefig(metrics.run.folder / "handwriting.png", dpi=80)
 
 
-EXHIBIT = Exhibit("Handwriting of any text.", HandwritingConfig, show)
+SYSTEM = System("Handwriting of any text.", HandwritingConfig, show)

@@ -14,17 +14,18 @@ import numpy as np
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.drawings import Drawing, from_strokes, simplified
+from worldmodels.gallery.public_files import reading
 from worldmodels.run import progress
 
 KANJI = range(0x4E00, 0xA000)
 """CJK Unified Ideographs; KanjiVG has kana, letters and signs as well."""
 PIECES = 12
-"""Points to which each Bézier curve is flattened, before most of them are left out again."""
+"""Points on each Bézier curve, before the strokes are simplified."""
 PATH = "{http://www.w3.org/2000/svg}path"
 
 
 def kanjivg_files(folder: Path | None = None) -> list[Path]:
-    """SVG files of kanji, in the order of their codes; variants of a character are left out.
+    """SVG files of kanji in the order of their codes, without variants of a character.
 
     Raises:
         InputError: the package is missing, or the folder has none.
@@ -47,10 +48,10 @@ def kanjivg_files(folder: Path | None = None) -> list[Path]:
 
 
 def read_kanjivg(paths: list[Path], epsilon: float) -> list[Drawing]:
-    """Characters as drawings, their curves simplified to within epsilon of a 109 x 109 square.
+    """Characters as drawings, simplified to within epsilon; a character is 109 wide.
 
     Raises:
-        InputError: a file is no SVG of KanjiVG, or svg.path is missing.
+        InputError: a file is not an SVG of KanjiVG, or svg.path is missing.
     """
     return [_character(path, epsilon) for path in progress(paths, "KanjiVG")]
 
@@ -62,13 +63,11 @@ def _character(path: Path, epsilon: float) -> Drawing:
         raise InputError(
             "KanjiVG's curves need svg.path (`pip install worldmodels-dream[gallery]`)"
         ) from error
-    try:
+    with reading(path, "an SVG of KanjiVG"):
         curves = [parse_path(node.attrib["d"]) for node in ElementTree.parse(path).iter(PATH)]
         strokes = [simplified(_flat(curve), epsilon) for curve in curves]
-        return from_strokes([stroke for stroke in strokes if len(stroke) > 1])
-    except (ElementTree.ParseError, OSError, KeyError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path} is no SVG of KanjiVG ({reason}): leave it out") from error
+        drawing = from_strokes([stroke for stroke in strokes if len(stroke) > 1])
+    return drawing
 
 
 def _flat(curve: object) -> np.ndarray:

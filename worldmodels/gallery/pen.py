@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,10 @@ from worldmodels.precision import product_dtype
 
 
 class Pen(nn.Module):
-    """M that predicts the next offset, two correlated numbers, and what the pen does after it.
+    """M over the next offset, a correlated mixture of two dimensions, and over the pen's state.
 
-    It sees the last offset, the pen and a condition. Sources: Ha 2015; Ha & Eck 2017, section 3.2.
+    Its inputs are the last offset, the pen and a condition. Sources: Ha 2015; Ha & Eck 2017,
+    section 3.2.
     """
 
     def __init__(
@@ -69,13 +70,13 @@ class Pen(nn.Module):
         condition: Float[Tensor, "B C"] | None = None,
         state: State | None = None,
     ) -> list[Drawing]:
-        """Drawings from the start to their END, or of `most` points.
+        """Samples drawings up to their END, or of `most` points.
 
         Args:
-            count: how many.
+            count: number of drawings.
             most: points at most; a drawing that is cut there ends with a lift.
-            temperature: of the offsets; the pen's logits are scaled like the weights'.
-            generator: of all draws.
+            temperature: of the offsets; the pen's logits are scaled as the mixture's are.
+            generator: of all random numbers.
             still: whether the first point is the start itself, as in the data.
             condition: as in training.
             state: h and c at the start; none: zeros.
@@ -128,7 +129,7 @@ def remembered(
 
 @dataclass(frozen=True)
 class Statistics:
-    """Counts by which drawn and real drawings are compared."""
+    """Counts by which sampled and real drawings are compared."""
 
     strokes: np.ndarray
     """Of each drawing."""
@@ -143,17 +144,23 @@ class Statistics:
         return cls(np.array([len(p) for p in points]), np.concatenate(points))
 
 
-def ks_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest difference of two samples' distribution functions: Kolmogorov-Smirnov."""
-    both = np.sort(np.concatenate([a, b]))
-    ranks = (np.searchsorted(np.sort(x), both, side="right") / len(x) for x in (a, b))
-    return float(np.abs(np.subtract(*ranks)).max())
+def nats_of(
+    parts: Iterable[tuple[Batch, tuple[Float[Tensor, ""], Float[Tensor, ""]]]],
+) -> tuple[float, float]:
+    """Nats a point of the offsets and of the pen over several batches, from those of each."""
+    totals, weights = np.zeros(2), np.zeros(2)
+    for batch, losses in parts:
+        counts = np.array([batch.moved.sum().item(), batch.known.sum().item()])
+        totals += counts * [loss.item() for loss in losses]
+        weights += counts
+    xy, pen = (totals / weights).tolist()
+    return xy, pen
 
 
 def paint(
     axes: Any, drawing: Drawing, at: tuple[int | float, int | float], size: float, color: str
 ) -> None:
-    """Draws a drawing about a place, its longer side `size` long; y goes down."""
+    """Draws a drawing around a point, its longer side `size` long; y points down."""
     strokes = strokes_of(drawing)
     points = np.concatenate(strokes)
     low, high = points.min(0), points.max(0)

@@ -1,4 +1,4 @@
-"""Touch performances: the public formats, the split, and stretches to learn from."""
+"""Touch performances: reading, the split, and the batches that M sees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.drawings import cut
-from worldmodels.gallery.npz import load_npz
+from worldmodels.gallery.public_files import load_npz, reading
 from worldmodels.seeding import numpy_generator
 
 Performance = Float32[np.ndarray, "_ 3"]
@@ -25,14 +25,15 @@ LONGEST = 5.0
 
 
 def read_performances(path: Path) -> list[Performance]:
-    """Performances of a file or folder, clipped to their ranges; those of a single touch left out.
+    """Performances of a file or folder, clipped to their ranges, without those of a single touch.
 
     Raises:
         InputError: there are none, or a file is broken or of another kind.
     """
-    raw = _logs(path) if path.is_dir() or path.suffix == ".log" else _arrays(path)
-    kept = [np.asarray(p, np.float32)[:, :3] for p in raw if p.ndim == 2 and p.shape[1] >= 3]
-    kept = [np.clip(p, 0, [1, 1, LONGEST]).astype(np.float32) for p in kept if len(p) > 1]
+    with reading(path, "a file of performances"):
+        raw = _logs(path) if path.is_dir() or path.suffix == ".log" else _arrays(path)
+        kept = [np.asarray(p, np.float32)[:, :3] for p in raw if p.ndim == 2 and p.shape[1] >= 3]
+        kept = [np.clip(p, 0, [1, 1, LONGEST]).astype(np.float32) for p in kept if len(p) > 1]
     if len(kept) < 10:
         raise InputError(f"{path} has {len(kept)} performances of x, y, dt: 10 are needed")
     if not all(np.isfinite(p).all() for p in kept):
@@ -49,26 +50,22 @@ def _arrays(path: Path) -> list[np.ndarray]:
 
 
 def _logs(path: Path) -> list[np.ndarray]:
-    """IMPSY logs, a performance each: lines of time, source, x, y..."""
+    """IMPSY logs, one performance each: lines of time, source, x, y..."""
     files = sorted(path.glob("*.log")) if path.is_dir() else [path]
     return [_log(file) for file in files]
 
 
 def _log(path: Path) -> np.ndarray:
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if len(row) >= 4 and row[1] == "interface"]
+    with reading(path, "an IMPSY log"), open(path, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.reader(file) if len(row) >= 4 and row[1] == "interface"]
         times = np.array([datetime.fromisoformat(row[0]).timestamp() for row in rows])
         places = np.array([[float(value) for value in row[2:4]] for row in rows]).reshape(-1, 2)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path} is no IMPSY log ({reason}): leave it out") from error
     return np.column_stack([places, np.diff(times, prepend=times[:1])])
 
 
 @dataclass(frozen=True)
 class Split:
-    """Performances, in units of the training set's deviations about its means."""
+    """Performances, normalised by the training set's mean and standard deviation."""
 
     train: list[Performance]
     test: list[Performance]
@@ -77,7 +74,7 @@ class Split:
 
     @classmethod
     def of(cls, performances: Sequence[Performance], seed: int) -> Split:
-        """Nine in ten performances for training: whole ones, windows of one share too much."""
+        """Nine in ten performances are for training: windows of one performance are too similar."""
         order = numpy_generator(seed, "touch split").permutation(len(performances))
         first, rest = np.split(order, [len(order) * 9 // 10])
         together = np.concatenate([performances[i] for i in first])
@@ -86,7 +83,7 @@ class Split:
         return cls(parts[0], parts[1], mean, std)
 
     def restored(self, values: Tensor) -> Performance:
-        """In screens and seconds again, within their ranges."""
+        """Values in shares of a screen and in seconds, within their ranges."""
         found = values.numpy() * self.std + self.mean
         return np.clip(found, 0, [1, 1, LONGEST]).astype(np.float32)
 
@@ -97,7 +94,7 @@ def windows(
     length: int,
     generator: np.random.Generator,
 ) -> tuple[Float[Tensor, "B T 3"], Bool[Tensor, "B T-1"]]:
-    """A stretch of each performance, and which of its next touches are there to be predicted."""
+    """A stretch of each performance, and which of its next touches are known."""
     values = torch.zeros(len(rows), length, 3)
     known = torch.zeros(len(rows), length - 1, dtype=torch.bool)
     for place, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Sketch-RNN: a drawing's latent vector, and M as the decoder that draws it again.
+"""Sketch-RNN: a variational autoencoder of drawings, with M as the decoder.
 
 Source: Ha & Eck 2017, "A Neural Representation of Sketch Drawings".
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
+from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
 from worldmodels.gallery.autoencoder import SketchModelConfig, SketchVAE, kl, slerp
 from worldmodels.gallery.drawings import (
@@ -24,17 +24,23 @@ from worldmodels.gallery.drawings import (
     read_drawings,
     training_batch,
 )
-from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
 from worldmodels.gallery.pen import Pen, paint
+from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mixture import Temperature
+from worldmodels.ranges import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
+from worldmodels.stages.fit import FitConfig
 
 TEMPERATURES = (0.1, 0.3, 0.5, 0.8, 1.0)
 STEPS = 9
-"""Drawings of an interpolation."""
+"""Drawings in an interpolation."""
 ACTIVE = 0.01
 """Nats above which a latent is active."""
+JITTER = 0.1
+"""Drawings are stretched by up to this share in training."""
+FIRST_SHARE = 0.01
+"""η₀, the share of the KL's weight at the start; the paper: 0.01."""
 WHERE = (
     "sketch_vae needs --data: an npz of drawings, e.g. omniglot or aaron_sheep of "
     "https://github.com/hardmaru/sketch-rnn-datasets, or an npz or ndjson of Quick, Draw! "
@@ -44,33 +50,28 @@ WHERE = (
 
 @dataclass(frozen=True, kw_only=True)
 class SketchLossConfig:
-    """What the KL costs."""
+    """The KL's part in the loss."""
 
-    weights: tuple[float, ...] = (1.0, 0.5, 0.25)
-    """A model is trained for each; the paper's table 1. The last is the one that is drawn."""
-    floor: float = 0.2
-    """KL below this, as the paper counts it, costs nothing."""
-    first: float = 0.01
-    """Share of its weight at the start..."""
-    rate: float = 0.9999
-    """...whose distance to 1 shrinks by this factor each batch."""
+    weights: tuple[PositiveFloat, ...] = (1.0, 0.5, 0.25)
+    """A model is trained for each; the paper's table 1. The last one is drawn."""
+    floor: NonNegativeFloat = 0.05
+    """KL a latent, in nats, below which it costs nothing. Differs: the paper's 0.2 is more than
+    any weight reaches in so few batches."""
+    rate: ClosedUnitInterval = 0.998
+    """R: each batch multiplies the distance between the KL's weight and its final value by it;
+    the paper: 0.9999, for many more batches."""
 
     def __post_init__(self) -> None:
-        if not self.weights or min(self.weights) <= 0:
-            raise InputError(f"loss.weights is {self.weights}: positive numbers are needed")
-        check_at_least("loss", self, 0, "floor")
-        check_share("loss", self, "first", "rate")
+        if not self.weights:
+            raise InputError("loss.weights is empty: name at least one weight")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SketchShowConfig:
-    """What is drawn; may change without training anew."""
+    """What is drawn; may change without a new training."""
 
-    temperature: float = 0.3
+    temperature: PositiveFloat = 0.3
     """Of reconstructions and interpolations."""
-
-    def __post_init__(self) -> None:
-        check_above_zero("show", self, "temperature")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,42 +79,43 @@ class SketchConfig:
     """A variational autoencoder of drawings."""
 
     seed: int = 0
-    """Of weights, batches and samples."""
+    """Of initial weights, batches and samples."""
     data: str | None = None
     """npz or ndjson of drawings; required."""
-    max_points: int = 100
+    max_points: Annotated[int, Range(2.0)] = 100
     """Longer drawings are left out."""
-    jitter: float = 0.1
-    """Drawings are stretched by up to this share in training."""
-    epsilon: float = 0.0
-    """Strokes are simplified to within so much, in the file's units."""
-    grid: float = 1.0
-    """Width, in the file's units, of the grid on which its points lie; noise fills its cells."""
+    epsilon: NonNegativeFloat = 0.0
+    """Strokes are simplified to within this distance, in the file's units."""
+    grid: NonNegativeFloat = 1.0
+    """Width of the grid on which the file's points lie, in its units; noise fills the cells."""
     model: SketchModelConfig = field(default_factory=SketchModelConfig)
     loss: SketchLossConfig = field(default_factory=SketchLossConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: FitConfig = field(
+        default_factory=lambda: FitConfig(
+            steps=1500,
+            batch_size=100,
+            learning_rate=2e-3,
+            final_learning_rate=1e-5,
+            gradient_clip=1.0,
+        )
+    )
     show: SketchShowConfig = field(default_factory=SketchShowConfig)
-
-    def __post_init__(self) -> None:
-        check_at_least("sketch_vae", self, 2, "max_points")
-        check_at_least("sketch_vae", self, 0, "epsilon", "grid")
-        check_share("sketch_vae", self, "jitter")
 
 
 def learnt(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float) -> SketchVAE:
-    """A VAE with a weight of the KL.
+    """A VAE trained with one weight of the KL.
 
-    The loss is the paper's: offsets and pen over the longest drawing's points, and the latents'
-    mean KL. Source: Ha & Eck 2017, section 3.3.
+    The loss is the paper's: nats of offsets and pen, summed over a drawing's points and divided by
+    the longest drawing's, and the latents' mean KL. Source: Ha & Eck 2017, section 3.3.
     """
     name, loss = f"sketch_vae_{weight:g}", config.loss
-    model = drawn(config.seed, name, make=lambda: SketchVAE(config.model))
+    model = initialised(config.seed, name, make=lambda: SketchVAE(config.model))
 
     def value(step: int) -> Tensor:
         batch, generator = _batch(data, config, step), torch_generator(config.seed, "noise", step)
         mu, logvar = model.encode(batch)
         z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
-        share = 1 - (1 - loss.first) * loss.rate**step
+        share = 1 - (1 - FIRST_SHARE) * loss.rate**step
         cost = kl(mu, logvar).mean().clamp(min=loss.floor)
         points = batch.known.sum() / (len(batch.known) * data.longest)
         return points * torch.stack(model.losses(batch, z)).sum() + weight * share * cost
@@ -123,10 +125,10 @@ def learnt(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float
 
 
 def learnt_alone(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
-    """The decoder without a latent vector: what a drawing's own past predicts."""
+    """The decoder without z: it predicts from a drawing's past alone."""
     model = config.model
     sizes = model.hidden_size, model.num_mixtures, 0, model.dropout
-    pen = drawn(config.seed, "decoder_only", make=lambda: Pen(*sizes))
+    pen = initialised(config.seed, "decoder_only", make=lambda: Pen(*sizes))
 
     def value(step: int) -> Tensor:
         return torch.stack(pen.losses(_batch(data, config, step))).sum()
@@ -137,13 +139,13 @@ def learnt_alone(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
 
 def _batch(data: Drawings, config: SketchConfig, step: int) -> Batch:
     size = config.train.batch_size
-    batch = training_batch(data.train, size, config.jitter, config.seed, step)
+    batch = training_batch(data.train, size, JITTER, config.seed, step)
     return dequantised(batch, config.grid / data.scale, torch_generator(config.seed, "grid", step))
 
 
 @torch.inference_mode()
 def measured(model: SketchVAE, batch: Batch, seed: int) -> dict[str, float]:
-    """Nats a point given z drawn from the posterior, given another drawing's, and the KL."""
+    """Nats a point given a sample of the posterior, given another drawing's, and the KL."""
     generator = torch_generator(seed, "measure")
     mu, logvar = model.encode(batch)
     z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
@@ -158,7 +160,7 @@ def measured(model: SketchVAE, batch: Batch, seed: int) -> dict[str, float]:
 
 
 def show(metrics: Metrics, config: SketchConfig) -> Numbers:
-    """Reconstruction and KL by weight, beside the decoder alone; and the pictures."""
+    """Reconstruction and KL by weight, beside the decoder alone; and the figure."""
     if config.data is None:
         raise InputError(WHERE)
     data = read_drawings(Path(config.data), config.max_points, config.epsilon)
@@ -211,4 +213,4 @@ def _by_temperature(
     return [d for tau in taus for d in model.draw(z.expand(2, -1), 2 * data.longest, tau, *fixed)]
 
 
-EXHIBIT = Exhibit("Drawings, their latent vectors, and what lies between.", SketchConfig, show)
+SYSTEM = System("A variational autoencoder of drawings.", SketchConfig, show)

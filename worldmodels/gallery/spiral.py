@@ -1,9 +1,9 @@
-"""A joint mixture over two numbers, with and without correlation; and the way back.
+"""A joint mixture over two dimensions, with and without correlation; and the inverse problem.
 
     x = 7 sin(0.75 z) + 0.5 z + ε₁,  y = 6.5 cos(0.8 z) + 0.5 z + ε₂,  z uniform(-10.5, 10.5)
 
-(x, y) given z is one normal, whose correlation a diagonal mixture can only imitate; z given (x, y)
-has several branches. Source: the inverse problem of Bishop 1994, section 4, wound up.
+(x, y) given z is one normal, whose correlation a diagonal mixture can only approximate. z given
+(x, y) has several branches. Source: the inverse problem of Bishop 1994, section 4, as a spiral.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodels.errors import InputError, check_at_least
 from worldmodels.figure import new_figure
-from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
+from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mixture import Mixture, MixtureHead, MixtureKind
+from worldmodels.ranges import PositiveInt
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
+from worldmodels.stages.fit import FitConfig
 
 LIMIT = 10.5
 """|z| at most."""
+CORRELATION = 0.7
+"""Of ε₁ and ε₂ in the second data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,27 +36,20 @@ class SpiralConfig:
     """A spiral forwards and backwards."""
 
     seed: int = 0
-    """Of data and weights."""
-    points: int = 10_000
-    """In the data."""
-    correlation: float = 0.7
-    """Of the two numbers' noise, in the second data set."""
-    hidden_size: int = 64
+    """Of the data and the initial weights."""
+    points: PositiveInt = 10_000
+    """Training points."""
+    hidden_size: PositiveInt = 64
     """Units of both layers."""
-    num_mixtures: int = 5
-    """Normals."""
-    test_points: int = 200_000
-    """Fresh ones, on which all is measured."""
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
+    num_mixtures: PositiveInt = 5
+    """Normals in a mixture."""
+    test_points: PositiveInt = 200_000
+    """New points, on which everything is measured."""
+    train: FitConfig = field(
+        default_factory=lambda: FitConfig(
             steps=6000, batch_size=1000, learning_rate=3e-3, final_learning_rate=1e-5
         )
     )
-
-    def __post_init__(self) -> None:
-        check_at_least("spiral", self, 1, "points", "hidden_size", "num_mixtures", "test_points")
-        if not -1 < self.correlation < 1:
-            raise InputError(f"correlation is {self.correlation}: it must lie between -1 and 1")
 
 
 def floor(correlation: float) -> float:
@@ -61,7 +57,7 @@ def floor(correlation: float) -> float:
     return math.log(2 * math.pi * math.e) + 0.5 * math.log(1 - correlation**2)
 
 
-def draw(
+def sample(
     count: int, correlation: float, generator: torch.Generator
 ) -> tuple[Float[Tensor, "N 1"], Float[Tensor, "N 2"]]:
     """z and (x, y)."""
@@ -75,7 +71,7 @@ def draw(
 def network(
     inputs: int, outputs: int, hidden: int, num_mixtures: int, kind: MixtureKind
 ) -> nn.Module:
-    """Two layers and a mixture."""
+    """Two layers of tanh and a mixture."""
     return nn.Sequential(
         nn.Linear(inputs, hidden),
         nn.Tanh(),
@@ -93,7 +89,7 @@ def learnt(
     make: Callable[[], nn.Module],
 ) -> nn.Module:
     """A network trained on (given, wanted)."""
-    model, (given, wanted) = drawn(config.seed, name, make=make), data
+    model, (given, wanted) = initialised(config.seed, name, make=make), data
 
     def loss(step: int) -> Tensor:
         generator = torch_generator(config.seed, "batch", name, step)
@@ -105,7 +101,7 @@ def learnt(
 
 
 def _log_prob(mixture: Mixture, value: Tensor) -> Tensor:
-    """Of the whole value, (N,)."""
+    """Of all dimensions together, (N,)."""
     log_prob = mixture.log_prob(value)
     return log_prob if mixture.joint else log_prob.sum(-1)
 
@@ -120,7 +116,7 @@ def nll(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
 
 @torch.inference_mode()
 def fitted_correlation(model: nn.Module, z: Tensor) -> float:
-    """ρ of the normals, each by its weight, mean over the points."""
+    """ρ, averaged over the normals by their weights, and over the points."""
     mixture: Mixture = model(z / LIMIT)
     assert mixture.correlation is not None
     weights = mixture.log_weights.exp()[..., 0]
@@ -128,13 +124,13 @@ def fitted_correlation(model: nn.Module, z: Tensor) -> float:
 
 
 def show(metrics: Metrics, config: SpiralConfig) -> Numbers:
-    """Forwards with independent and with correlated noise, backwards with one normal and many."""
+    """NLLs for independent and correlated noise, and of the inverse with one normal and many."""
     hidden, many = config.hidden_size, config.num_mixtures
     numbers: dict[str, Any] = {}
     models: dict[str, nn.Module] = {}
-    for noise, rho in (("independent", 0.0), ("correlated", config.correlation)):
-        data = draw(config.points, rho, torch_generator(config.seed, "spiral", noise))
-        test = draw(config.test_points, rho, torch_generator(config.seed, "spiral test", noise))
+    for noise, rho in (("independent", 0.0), ("correlated", CORRELATION)):
+        data = sample(config.points, rho, torch_generator(config.seed, "spiral", noise))
+        test = sample(config.test_points, rho, torch_generator(config.seed, "spiral test", noise))
         numbers[f"{noise}_floor"] = floor(rho)
         kinds: tuple[MixtureKind, ...] = ("joint", "correlated") if rho else ("joint",)
         for kind in kinds:
@@ -157,7 +153,7 @@ def show(metrics: Metrics, config: SpiralConfig) -> Numbers:
 @torch.inference_mode()
 def _draw(metrics: Metrics, config: SpiralConfig, models: dict[str, nn.Module]) -> None:
     generator = torch_generator(config.seed, "figure")
-    z, xy = draw(1500, 0.0, generator)
+    z, xy = sample(1500, 0.0, generator)
     figure = new_figure(12, 4.5)
     forwards = models["independent_joint"](z / LIMIT).sample(generator=generator)
     one, many = (
@@ -166,9 +162,9 @@ def _draw(metrics: Metrics, config: SpiralConfig, models: dict[str, nn.Module]) 
     )
     panels = (
         (xy, z, "0.4", "data"),
-        (forwards, z, "tab:purple", "(x, y) drawn given z"),
-        (xy, one, "tab:red", "z drawn given (x, y), one normal"),
-        (xy, many, "tab:purple", f"z drawn given (x, y), {config.num_mixtures} normals"),
+        (forwards, z, "tab:purple", "(x, y) sampled given z"),
+        (xy, one, "tab:red", "z sampled given (x, y), one normal"),
+        (xy, many, "tab:purple", f"z sampled given (x, y), {config.num_mixtures} normals"),
     )
     for place, (points, height, color, title) in enumerate(panels):
         axes = figure.add_subplot(1, 4, place + 1, projection="3d")
@@ -177,4 +173,4 @@ def _draw(metrics: Metrics, config: SpiralConfig, models: dict[str, nn.Module]) 
     figure.savefig(metrics.run.folder / "spiral.png", dpi=80)
 
 
-EXHIBIT = Exhibit("Two numbers at once, correlated; and the way back.", SpiralConfig, show)
+SYSTEM = System("Two correlated dimensions at once, and the inverse problem.", SpiralConfig, show)

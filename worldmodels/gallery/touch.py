@@ -1,4 +1,4 @@
-"""Touch performances: M over x, y and the time between, and responses to a call.
+"""Touch performances: M over x, y and the time between touches, and responses to a call.
 
 Source: Martin & Torresen 2018, "RoboJam: A Musical Mixture Density Network for Collaborative
 Touchscreen Interaction".
@@ -10,25 +10,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from scipy.stats import ks_2samp
 from torch import Tensor
 
-from worldmodels.errors import InputError, check_above_zero, check_at_least
+from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
-from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
-from worldmodels.gallery.pen import ks_distance
 from worldmodels.gallery.performances import Performance, Split, read_performances, windows
+from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mdnrnn_losses import masked_mean
 from worldmodels.models.mixture import HALF_LOG_2PI, MIN_LOG_STD, Temperature
+from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
+from worldmodels.stages.fit import FitConfig
 
 NEW_TOUCH = 0.1
-"""After so many seconds a finger comes down anew. Source: RoboJam."""
+"""A touch after more than this many seconds begins a new stroke. Source: RoboJam."""
 WHERE = (
     "touch needs --data: TinyPerformanceArrays.npz of "
     "https://github.com/cpmpercussion/creative-prediction, an npz of points and offsets, or a "
@@ -40,30 +42,22 @@ WHERE = (
 class TouchModelConfig:
     """The network."""
 
-    hidden_size: int = 512
-    """Of the LSTM. Differs: the source has three layers of 512."""
-    num_mixtures: int = 16
-    """Normals."""
-
-    def __post_init__(self) -> None:
-        check_at_least("model", self, 1, "hidden_size", "num_mixtures")
+    hidden_size: PositiveInt = 256
+    """Units of the LSTM. Differs: the source has three layers of 512."""
+    num_mixtures: PositiveInt = 16
+    """Normals in the mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TouchShowConfig:
-    """What is played; may change without training anew."""
+    """What is played; may change without a new training."""
 
-    seconds: float = 5.0
+    seconds: PositiveFloat = 5.0
     """Of a response."""
-    mixture_temperature: float = 1.0
-    sigma_temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     """Of a response."""
-    compared: int = 200
-    """Performances that are played from nothing, to compare their times."""
-
-    def __post_init__(self) -> None:
-        check_above_zero("show", self, "seconds", "mixture_temperature", "sigma_temperature")
-        check_at_least("show", self, 1, "compared")
+    compared: PositiveInt = 200
+    """Held-out performances that are answered and compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,27 +65,32 @@ class TouchConfig:
     """Touch performances."""
 
     seed: int = 0
-    """Of the split, weights, batches and responses."""
+    """Of the split, initial weights, batches and responses."""
     data: str | None = None
-    """Performances; required."""
-    length: int = 120
-    """Touches of a training sequence."""
+    """npz of performances, or a folder of IMPSY logs; required."""
+    length: Annotated[int, Range(2.0)] = 120
+    """Touches in a training sequence."""
     model: TouchModelConfig = field(default_factory=TouchModelConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: FitConfig = field(
+        default_factory=lambda: FitConfig(
+            steps=4000,
+            batch_size=64,
+            learning_rate=2e-3,
+            final_learning_rate=1e-5,
+            gradient_clip=1.0,
+        )
+    )
     show: TouchShowConfig = field(default_factory=TouchShowConfig)
-
-    def __post_init__(self) -> None:
-        check_at_least("touch", self, 2, "length")
 
 
 def learnt(metrics: Metrics, config: TouchConfig, split: Split) -> MDNRNN:
-    """M over touches, drawn in proportion to the performances' lengths."""
+    """M trained on stretches, sampled in proportion to the performances' lengths."""
     sizes = MDNRNNConfig(
         hidden_size=config.model.hidden_size,
         num_mixtures=config.model.num_mixtures,
         mixture="joint",
     )
-    model = drawn(config.seed, "touch", make=lambda: MDNRNN(sizes, 3, 0, Heads()))
+    model = initialised(config.seed, "touch", make=lambda: MDNRNN(sizes, 3, 0, Heads()))
     lengths = np.array([len(p) for p in split.train], float)
     shares = lengths / lengths.sum()
 
@@ -108,7 +107,7 @@ def learnt(metrics: Metrics, config: TouchConfig, split: Split) -> MDNRNN:
 
 @torch.inference_mode()
 def nats(model: MDNRNN, performances: Sequence[Performance]) -> float:
-    """Nats a touch, each with its whole past."""
+    """Nats a touch, given its whole past."""
     total, count = 0.0, 0
     for performance in performances:
         values = torch.from_numpy(performance)[None]
@@ -118,7 +117,7 @@ def nats(model: MDNRNN, performances: Sequence[Performance]) -> float:
 
 
 def baselines(split: Split) -> dict[str, float]:
-    """Nats a touch of a normal that forgets, and of one about the last touch; M's sigma floor."""
+    """Nats a touch of one normal, and of a normal around the last touch; both with M's least σ."""
     floor = math.exp(MIN_LOG_STD)
     first = np.concatenate([p[1:] for p in split.train])
     steps = np.concatenate([np.diff(p, axis=0) for p in split.train])
@@ -143,8 +142,8 @@ def respond(
     config: TouchShowConfig,
     generator: torch.Generator,
 ) -> Performance:
-    """What M plays after a call, for some seconds; at most 2,000 touches."""
-    temperature = Temperature.world_models(config.mixture_temperature, config.sigma_temperature)
+    """M's continuation of a call: as long as the config says, at most 2,000 touches."""
+    temperature = Temperature.world_models(config.temperature)
     _, state = model.states(torch.from_numpy(call[None, :-1]), None, None)
     touch, time = torch.from_numpy(call[-1:]), 0.0
     played: list[Tensor] = []
@@ -158,14 +157,14 @@ def respond(
 
 
 def taps(performance: Performance) -> float:
-    """Share of touches that are alone: a finger comes down and does not move."""
+    """Share of strokes that are a single touch."""
     starts = np.append(performance[:, 2] > NEW_TOUCH, True)
     starts[0] = True
     return float((np.diff(np.flatnonzero(starts)) == 1).mean())
 
 
 def show(metrics: Metrics, config: TouchConfig) -> Numbers:
-    """Likelihoods, times between touches, taps; and calls with their responses."""
+    """Likelihoods, times between touches, taps; and a figure of calls and responses."""
     if config.data is None:
         raise InputError(WHERE)
     split = Split.of(read_performances(Path(config.data)), config.seed)
@@ -187,7 +186,7 @@ def show(metrics: Metrics, config: TouchConfig) -> Numbers:
         "dt_real": np.quantile(times[1], quantiles).tolist(),
         "taps_played": shares[0],
         "taps_real": shares[1],
-        "ks_dt": ks_distance(*times),
+        "ks_dt": float(ks_2samp(*times).statistic),
     }
     _draw(metrics, real, played)
     return numbers
@@ -205,4 +204,4 @@ def _draw(metrics: Metrics, calls: list[Performance], responses: list[Performanc
     figure.savefig(metrics.run.folder / "touch.png", dpi=80)
 
 
-EXHIBIT = Exhibit("Touch performances: call and response.", TouchConfig, show)
+SYSTEM = System("Touch performances: call and response.", TouchConfig, show)

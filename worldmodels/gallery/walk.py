@@ -1,56 +1,58 @@
-"""A robot that chooses among several valid next positions: the MDN-RNN against the exact law.
+"""A robot with several valid next positions: the MDN-RNN beside the exact distribution.
 
-It walks along the edges of hexagons, with a little noise: at each corner it turns left, goes
-straight or turns right, by a law that depends on its last turn, for it never turns the same way
-twice in a row. Which way it faces and what it did last stand in no position: the history tells.
+The robot walks along the edges of hexagons, with a little noise. At each corner it turns left, goes
+straight or turns right, with probabilities that depend on its last turn: it never turns the same
+way twice in a row. A position alone tells neither its direction nor its last turn; the history
+does.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from worldmodels.errors import check_above_zero, check_at_least
 from worldmodels.figure import new_figure
-from worldmodels.gallery.exhibit import Exhibit, Numbers, TrainConfig, drawn, train
+from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mixture import Mixture
+from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
+from worldmodels.stages.fit import FitConfig
 
 TURN = math.pi / 3
 """A turn, in radians."""
 CHOICES = torch.tensor([[0.0, 0.7, 0.3], [0.25, 0.5, 0.25], [0.6, 0.4, 0.0]])
 """Probability of left, straight, right (columns) after left, straight, right (rows)."""
+WARM_UP = 5
+"""First steps, which are not measured: the last turn is unknown before two moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WalkConfig:
-    """A walk whose law is known."""
+    """A walk whose distribution is known."""
 
     seed: int = 0
-    """Of walks and weights."""
-    walks: int = 2000
-    """In the data."""
-    test_walks: int = 1000
-    """Fresh ones."""
-    steps: int = 40
+    """Of the walks and the initial weights."""
+    walks: PositiveInt = 2000
+    """Training walks."""
+    test_walks: PositiveInt = 1000
+    """New walks, on which everything is measured."""
+    steps: Annotated[int, Range(WARM_UP + 2.0)] = 40
     """Of a walk."""
-    noise: float = 0.1
-    """Deviation of a step of length 1, in each direction."""
-    hidden_size: int = 64
-    """Of the LSTM."""
-    num_mixtures: int = 6
-    """Normals of its joint mixture."""
-    warm_up: int = 5
-    """Steps that are not measured: before it has moved twice, nobody knows what it did last."""
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
+    noise: PositiveFloat = 0.1
+    """Standard deviation, in each direction, of a step of length 1."""
+    hidden_size: PositiveInt = 64
+    """Units of the LSTM."""
+    num_mixtures: PositiveInt = 6
+    """Normals in its joint mixture."""
+    train: FitConfig = field(
+        default_factory=lambda: FitConfig(
             steps=4000,
             batch_size=64,
             learning_rate=3e-3,
@@ -59,26 +61,20 @@ class WalkConfig:
         )
     )
 
-    def __post_init__(self) -> None:
-        check_at_least("walk", self, 1, "walks", "test_walks", "hidden_size", "num_mixtures")
-        check_at_least("walk", self, 2 + self.warm_up, "steps")
-        check_at_least("walk", self, 0, "warm_up")
-        check_above_zero("walk", self, "noise")
-
 
 @dataclass(frozen=True)
 class Walks:
-    """Walks, and what was chosen in them."""
+    """Walks, and the choices in them."""
 
     moves: Float[Tensor, "N T 2"]
     """Differences of the positions."""
     headings: Float[Tensor, "N T"]
-    """Directions of the moves, without their noise."""
+    """Directions of the moves without noise, in radians."""
     choices: Int64[Tensor, "N T"]
     """0 left, 1 straight, 2 right: the turn before each move."""
 
 
-def draw(count: int, steps: int, noise: float, generator: torch.Generator) -> Walks:
+def sample(count: int, steps: int, noise: float, generator: torch.Generator) -> Walks:
     """Walks that begin in one of six directions."""
     heading = TURN * torch.randint(6, (count,), generator=generator)
     choice = torch.ones(count, dtype=torch.long)
@@ -98,8 +94,8 @@ def direction(heading: Tensor) -> Tensor:
     return torch.stack([heading.cos(), heading.sin()], -1)
 
 
-def exact_law(walks: Walks, noise: float) -> Mixture:
-    """The true mixture of each next move, (N, T - 1)."""
+def exact_mixture(walks: Walks, noise: float) -> Mixture:
+    """The true distribution of each next move, (N, T - 1)."""
     heading = walks.headings[:, :-1, None] + TURN * (1 - torch.arange(3))
     weights = CHOICES[walks.choices[:, :-1]].clamp(min=1e-30).log()[..., None]
     means = direction(heading)
@@ -107,11 +103,11 @@ def exact_law(walks: Walks, noise: float) -> Mixture:
 
 
 def robot(config: WalkConfig) -> MDNRNN:
-    """The agent's M, with nothing but moves to see."""
+    """The agent's M, whose only input is the last move."""
     sizes = MDNRNNConfig(
         hidden_size=config.hidden_size, num_mixtures=config.num_mixtures, mixture="joint"
     )
-    return drawn(config.seed, "walk", make=lambda: MDNRNN(sizes, 2, 0, Heads()))
+    return initialised(config.seed, "walk", make=lambda: MDNRNN(sizes, 2, 0, Heads()))
 
 
 def predicted(model: MDNRNN, moves: Float[Tensor, "N T 2"]) -> Mixture:
@@ -120,27 +116,27 @@ def predicted(model: MDNRNN, moves: Float[Tensor, "N T 2"]) -> Mixture:
 
 
 def nll(mixture: Mixture, moves: Float[Tensor, "N T 2"], warm_up: int) -> float:
-    """Nats a move after the warm-up, the move's both numbers together."""
+    """Nats a move after the warm-up, both dimensions together."""
     return -float(mixture.log_prob(moves[:, 1:])[:, warm_up:].double().mean())
 
 
 def permuted(moves: Float[Tensor, "N T 2"], generator: torch.Generator) -> Tensor:
-    """Each walk with all but its last two moves in another order."""
+    """Each walk with all but its last two moves in random order."""
     order = torch.rand(moves.shape[:2], generator=generator)
     order[:, -2:] = torch.tensor([2.0, 3.0])
     return moves.gather(1, order.argsort(1)[..., None].expand_as(moves))
 
 
 def show(metrics: Metrics, config: WalkConfig) -> Numbers:
-    """NLL of the true law and of M, with the history and with a permuted one."""
+    """NLL of the true distribution and of M, with the history and with a permuted one."""
     generator = torch_generator(config.seed, "walks")
-    walks = draw(config.walks, config.steps, config.noise, generator)
-    test = draw(config.test_walks, config.steps, config.noise, generator)
+    walks = sample(config.walks, config.steps, config.noise, generator)
+    test = sample(config.test_walks, config.steps, config.noise, generator)
     model = robot(config)
 
     def loss(step: int) -> Tensor:
-        drawing = torch_generator(config.seed, "batch", step)
-        rows = torch.randint(len(walks.moves), (config.train.batch_size,), generator=drawing)
+        batch = torch_generator(config.seed, "batch", step)
+        rows = torch.randint(len(walks.moves), (config.train.batch_size,), generator=batch)
         moves = walks.moves[rows]
         return -predicted(model, moves).log_prob(moves[:, 1:]).mean()
 
@@ -149,8 +145,8 @@ def show(metrics: Metrics, config: WalkConfig) -> Numbers:
         shuffled = permuted(test.moves, generator)
         last = config.steps - 2
         numbers: dict[str, Any] = {
-            "exact_nll": nll(exact_law(test, config.noise), test.moves, config.warm_up),
-            "nll": nll(predicted(model, test.moves), test.moves, config.warm_up),
+            "exact_nll": nll(exact_mixture(test, config.noise), test.moves, WARM_UP),
+            "nll": nll(predicted(model, test.moves), test.moves, WARM_UP),
             "last_nll": nll(predicted(model, test.moves), test.moves, last),
             "permuted_last_nll": nll(predicted(model, shuffled), shuffled, last),
         }
@@ -166,9 +162,9 @@ def _draw(metrics: Metrics, config: WalkConfig, model: MDNRNN, test: Walks) -> N
         moves = test.moves[row : row + 1]
         path = torch.cat([torch.zeros(1, 2), moves[0].cumsum(0)])
         axes.plot(path[:, 0], path[:, 1], ".-", color="0.8", markersize=4)
-        law = predicted(model, moves)
-        for t in range(config.warm_up, moves.shape[1] - 1, 6):
-            parts = Mixture(law.logits[0, t], law.means[0, t], law.log_stds[0, t])
+        mixture = predicted(model, moves)
+        for t in range(WARM_UP, moves.shape[1] - 1, 6):
+            parts = Mixture(mixture.logits[0, t], mixture.means[0, t], mixture.log_stds[0, t])
             fan = torch.stack([parts.sample(generator=generator) for _ in range(40)])
             ends = path[t + 1] + fan
             axes.plot(ends[:, 0], ends[:, 1], ".", color="tab:purple", markersize=2)
@@ -178,4 +174,4 @@ def _draw(metrics: Metrics, config: WalkConfig, model: MDNRNN, test: Walks) -> N
     figure.savefig(metrics.run.folder / "walk.png", dpi=80)
 
 
-EXHIBIT = Exhibit("Several valid next steps: M against the exact law.", WalkConfig, show)
+SYSTEM = System("Several valid next steps: M beside the exact distribution.", WalkConfig, show)

@@ -1,4 +1,4 @@
-"""The network that writes a text: an LSTM that reads it through a soft window, and M above it.
+"""The network that writes a text: an LSTM reads it through a soft window, and M is above it.
 
 Source: Graves 2013, "Generating Sequences With Recurrent Neural Networks", section 5.
 """
@@ -21,19 +21,19 @@ from worldmodels.models.mdnrnn_losses import masked_mean
 from worldmodels.models.mixture import Temperature
 
 LIFTED, LAST = 0, 1
-"""The two binary numbers that M predicts of a point."""
+"""Indices of the two binary outputs."""
 
 
 @dataclass
 class Reading:
-    """Where the reading LSTM stands in its text."""
+    """State of the reading LSTM."""
 
     h: Float[Tensor, "B H"]
     c: Float[Tensor, "B H"]
     window: Float[Tensor, "B L"]
-    """What it sees of the text: a weighted sum of letters."""
+    """A weighted sum of the text's letters."""
     place: Float[Tensor, "B W"]
-    """Where each of the window's bumps lies; never backwards."""
+    """Position of each of the window's bumps; it never decreases."""
     weights: Float[Tensor, "B U"]
     """Of each letter in the window."""
 
@@ -71,7 +71,7 @@ class Writer(nn.Module):
         known: Float[Tensor, "B U"],
         reading: Reading,
     ) -> Reading:
-        """A step on. Source: Graves 2013, eqs. 46 to 51.
+        """One step. Source: Graves 2013, eqs. 46 to 51.
 
         φ(u) = Σ α exp(-β (κ - u)²),  κ' = κ + exp(κ̂): the window moves forward only.
         """
@@ -114,13 +114,13 @@ class Writer(nn.Module):
         temperature: Temperature,
         generator: torch.Generator,
     ) -> tuple[list[Drawing], list[np.ndarray], list[bool]]:
-        """Writes texts until the pen is put away at their last letter, or for `most` points.
+        """Writes texts until the pen ends them at their last letter, or for `most` points.
 
-        Only offsets are made cooler, not the pen (Graves 2013, section 5.4).
+        The temperature applies to the offsets only (Graves 2013, section 5.4).
 
         Returns:
             The drawings; the window's weights at each of their points, (N, U); whether each ended
-            by itself.
+            before `most`.
         """
         count = len(text)
         point, reading = torch.zeros(count, 3), self.begin(text)
@@ -163,7 +163,7 @@ def _cut(
 
 
 class Recogniser(nn.Module):
-    """Reads a word from its points: a bidirectional LSTM, learnt with CTC (Graves et al. 2006)."""
+    """Reads a word from its points: a bidirectional LSTM, trained with CTC (Graves et al. 2006)."""
 
     def __init__(self, letters: int, hidden_size: int) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class Recogniser(nn.Module):
 
     @torch.inference_mode()
     def recognise(self, batch: Batch, letters: str) -> list[str]:
-        """The best path: repeated letters and blanks left out."""
+        """The best path, without repeated letters and blanks."""
         best, lengths = self(batch).argmax(-1).T, batch.known.sum(1)
         found = []
         for row, length in zip(best, lengths, strict=True):

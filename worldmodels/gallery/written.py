@@ -1,4 +1,4 @@
-"""Written words: from Hershey's fonts with jitter, a cursive set, or IAM-OnDB; with their texts."""
+"""Written words and their texts: Hershey's fonts with jitter, the cursive set, or IAM-OnDB."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.drawings import Drawing, cut, from_strokes, simplified
-from worldmodels.gallery.npz import load_npz
+from worldmodels.gallery.public_files import load_npz, reading
 
 FONTS = ("futural", "cursive", "timesr")
-"""Hershey's Latin designs that are learnt; several other names have the same glyphs."""
+"""Hershey's Latin fonts in training; several other names have the same glyphs."""
 HELD_OUT_FONTS = ("scriptc", "timesi")
 ONSETS = "b c d f g h j k l m n p r s t v w z bl br ch cl dr fl gr pl qu sh sl st th tr wh"
 NUCLEI = "a e i o u y ai ea ee io oa ou"
 CODAS = "- - - b ck d f g l ll m n nd ng nt p r rd rt s ss st t x"
 STRETCH = 6.0
-"""The cursive set's x is stored divided by this."""
+"""The cursive set stores x divided by this."""
 
 Stroke = Float32[np.ndarray, "_ 2"]
 
@@ -37,7 +37,7 @@ class Word:
     text: str
     drawing: Drawing
     font: int = -1
-    """Which of the fonts in training; -1: none of them, or nobody knows."""
+    """Index of the training font; -1: none of them, or unknown."""
 
     def __len__(self) -> int:
         """Points."""
@@ -50,21 +50,21 @@ class Words:
 
     train: Sequence[Word]
     valid: Sequence[Word]
-    """Texts that are not in training."""
+    """Words whose texts are not in training."""
     other: Sequence[Word]
-    """The same, in fonts that are not in training; empty where writers are not known."""
+    """The same texts in fonts that are not in training; empty where fonts are unknown."""
     scale: float
     fonts: int
-    """In training, where they are known."""
+    """Number of training fonts; 0 where they are unknown."""
 
     @cached_property
     def letters(self) -> str:
-        """All that are written in training, in order."""
+        """Letters of the training words, sorted."""
         return "".join(sorted({letter for word in self.train for letter in word.text}))
 
     @classmethod
     def of(cls, train: Sequence[Word], valid: Sequence[Word], other: Sequence[Word]) -> Words:
-        """Scales all by training's deviation; leaves out what has letters that aren't in it."""
+        """Scales by the training deviation; leaves out words with letters unknown in training."""
         letters = {letter for word in train for letter in word.text}
         scale = float(np.concatenate([w.drawing[:, :2] for w in train]).std())
         unit = np.array([scale, scale, 1], np.float32)
@@ -77,13 +77,13 @@ class Words:
 
     @property
     def symbol_size(self) -> int:
-        """Numbers of a symbol: L, below."""
+        """Length of a symbol's code: L below."""
         return len(self.letters) + 1 + self.fonts
 
     def codes(
         self, texts: Sequence[str], fonts: Sequence[int]
     ) -> tuple[Float[Tensor, "B U L"], Float[Tensor, "B U"]]:
-        """What a writer is told: letters, an end, each with its font; and where there are any."""
+        """Codes of texts: letters and an end, each with its font; and which symbols are known."""
         symbols, known = one_hot(texts, self.letters)
         told = torch.eye(self.fonts + 1)[list(fonts), : self.fonts]  # -1, the last row: zeros
         return torch.cat([symbols, known[..., None] * told[:, None]], -1), known
@@ -121,7 +121,7 @@ def _font(name: str) -> object:
 
 
 def printed(text: str, font: str, epsilon: float) -> list[Stroke]:
-    """A word's strokes in a font one high, simplified to within epsilon; y goes down.
+    """A word's strokes in a font of height 1, simplified to within epsilon; y points down.
 
     Raises:
         InputError: the package of fonts is missing, or has no such font.
@@ -135,7 +135,7 @@ def printed(text: str, font: str, epsilon: float) -> list[Stroke]:
 def jittered_strokes(
     strokes: Sequence[Stroke], generator: np.random.Generator, wobble: float
 ) -> list[Stroke]:
-    """In a hand of its own: slanted, stretched, turned, and not quite straight."""
+    """Strokes with a random slant, stretch and rotation, and noise on their points."""
     slant, turn = generator.uniform(-0.3, 0.3), generator.uniform(-0.05, 0.05)
     across, up = generator.uniform(0.8, 1.25, 2)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
@@ -151,7 +151,7 @@ def hershey_words(
     wobble: float,
     generator: np.random.Generator,
 ) -> list[Word]:
-    """Each text once in each font, in a hand of its own."""
+    """Each text once in each font, with its own jitter."""
     return [
         Word(text, from_strokes(jittered_strokes(strokes, generator, wobble)), number)
         for text in texts
@@ -167,7 +167,10 @@ def read_words(path: Path, epsilon: float, max_points: int) -> Words:
     Raises:
         InputError: there are none, or a file is broken or of another kind.
     """
-    found = _iam(path, epsilon) if path.is_dir() else _cursive(path, epsilon)
+    with reading(path, "a file of words"):
+        found = _iam(path, epsilon) if path.is_dir() else _cursive(path, epsilon)
+    if not all(np.isfinite(word.drawing).all() for word in found):
+        raise InputError(f"{path} has words that are not finite: use another file")
     kept = [word for word in found if 1 < len(word) <= max_points and word.text]
     texts = sorted({word.text for word in kept})
     held_out = set(texts[::10])
@@ -225,19 +228,16 @@ def _transcription(path: Path) -> list[str]:
 
 
 def _ink(path: Path) -> list[Stroke]:
-    try:
+    with reading(path, "an IAM-OnDB line"):
         strokes = ElementTree.parse(path).iter("Stroke")
         points = [[(float(p.attrib["x"]), float(p.attrib["y"])) for p in s] for s in strokes]
-    except (ElementTree.ParseError, OSError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path} is no IAM-OnDB line ({reason}): leave it out") from error
     return [np.array(stroke, np.float32) for stroke in points if stroke]
 
 
 def one_hot(
     texts: Sequence[str], letters: str
 ) -> tuple[Float[Tensor, "B U L"], Float[Tensor, "B U"]]:
-    """Texts as vectors, each with an end, the last of the L symbols; and where there is a symbol.
+    """Texts as one-hot symbols, each with an end, the last symbol; and which symbols are known.
 
     Raises:
         InputError: a letter was never in training.

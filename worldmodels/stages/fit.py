@@ -59,11 +59,12 @@ def fit(
     checkpoint: Path,
     name: str,
     clip: Literal["norm", "value"] = "norm",
+    device: torch.device | None = None,
 ) -> None:
     """Trains a model in place, or continues from its checkpoint.
 
     Args:
-        model: moves to the best device, and back to the CPU at the end.
+        model: moves to the device, and back to the CPU at the end.
         losses: `losses(step)` yields the losses of that step and of all later ones. Batch and
             noise depend on the step alone, so a training that continues has the same ones. Each
             loss is computed only when the weights of its step are in place.
@@ -72,11 +73,12 @@ def fit(
         checkpoint: file of weights, Adam's moments and the step.
         name: what is trained, in messages and logged names; no prefix where it is the stage's.
         clip: whether `config.gradient_clip` limits the gradient's norm or each of its values.
+        device: that of the losses; none: the best one.
 
     Raises:
         InputError: the loss is not finite, or the checkpoint belongs to another model.
     """
-    optimizer = adam(model.train().to(best_device()), config.learning_rate)
+    optimizer = adam(model.train().to(device or best_device()), config.learning_rate)
     start = load_training(checkpoint, model, optimizer) if checkpoint.exists() else 0
     bar = progress(range(start, config.steps), name, initial=start, total=config.steps)
     for step, (loss, parts) in zip(bar, losses(start), strict=False):

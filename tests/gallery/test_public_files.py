@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from worldmodels.errors import InputError
-from worldmodels.gallery.npz import load_npz
+from worldmodels.gallery.public_files import load_npz
 
 
 class Evil:

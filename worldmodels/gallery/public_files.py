@@ -1,4 +1,4 @@
-"""Reads npz files from the web, whose object arrays are pickles, without trusting them.
+"""Reads files from the web without trusting them; object arrays of an npz are pickles.
 
 A pickle may call any function of any package, and even NumPy's own classes read foreign memory if
 their state is forged. So a pickle gets nothing of NumPy: classes and functions of this file stand
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,22 +80,35 @@ class _NumbersOnly(pickle.Unpickler):
         return STANDINS[module, name]
 
 
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Turns whatever the reader of a file from the web raises into one line.
+
+    Raises:
+        InputError: the file is missing, or is not of the kind, such as `an IMPSY log`.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: check the name") from None
+    # foreign bytes make readers raise nearly anything
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(f"{path} is not {kind} ({reason}): use another file") from error
+
+
 def load_npz(path: Path) -> dict[str, list[np.ndarray] | np.ndarray]:
     """All members of an npz; an object array becomes a list of arrays of numbers.
 
     Raises:
         InputError: the file is missing, broken, or holds anything else.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
-            return {name.removesuffix(".npy"): _member(archive, name) for name in names}
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: check the name") from None
-    # foreign bytes make the readers raise nearly anything
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{path} is not an npz of numbers ({reason}): use another file") from error
+    with reading(path, "an npz of numbers"), zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        members = {name.removesuffix(".npy"): _member(archive, name) for name in names}
+    return members
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> list[np.ndarray] | np.ndarray:

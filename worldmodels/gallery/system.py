@@ -1,0 +1,129 @@
+"""What all systems of the gallery share: their command line, their files, their training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import count
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from worldmodels.artifacts import fill, save_model
+from worldmodels.command_line import keep, leading, parse
+from worldmodels.envs.real import package_versions
+from worldmodels.errors import InputError
+from worldmodels.files import load_tensors, save_json
+from worldmodels.run import Metrics, Run, cores
+from worldmodels.seeding import seed_for
+from worldmodels.stages.fit import FitConfig, Loss, fit
+
+NAMES = ("densities", "arcsine", "spiral", "walk", "handwriting", "kanji", "sketch_vae", "touch")
+
+Model = TypeVar("Model", bound=nn.Module)
+
+Numbers = Mapping[str, Any]
+"""What a system measures, as results.json holds it."""
+
+
+@dataclass(frozen=True)
+class System:
+    """One system of the gallery."""
+
+    about: str
+    """First line of its `--help`."""
+    config: type[Any]
+    """Dataclass of its fields and sections; `show` may change without a new training."""
+    show: Callable[[Metrics, Any], Numbers]
+    """Trains the networks that are not trained yet, measures, and draws the figures."""
+
+
+def system_of(name: str) -> System:
+    """The system of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in NAMES:
+        raise InputError(f"{name!r} is not in the gallery: name one of {', '.join(NAMES)}")
+    found: System = import_module(f"worldmodels.gallery.{name}").SYSTEM
+    return found
+
+
+def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
+    """Runs a system's command line, `NAME ...`; writes its results.json.
+
+    Without `--run` the run folder is runs/gallery/NAME.
+
+    Raises:
+        InputError: for a mistake in the arguments, the config or the data.
+    """
+    name, flags = leading(argv)
+    if name is None:
+        raise InputError(f"no system is named: worldmodels gallery NAME, one of {', '.join(NAMES)}")
+    system = system_of(name)
+    config, run = parse(system.config, system.about, _with_run(name, flags))
+    new = not run.config_file.exists()
+    keep(config, run, free=("show",))
+    try:
+        with Metrics(run, name) as metrics:
+            numbers = system.show(metrics, config)
+    except InputError:
+        if new and not any(run.folder.glob("*.safetensors")):
+            run.config_file.unlink()  # nothing was trained with it: it may be corrected
+        raise
+    report = {
+        "system": name,
+        "numbers": numbers,
+        "seed": config.seed,
+        "seconds": sum(line["seconds"] for line in Metrics.ends(run)),
+        "cores": cores(),
+        "command": " ".join(sys.argv),
+        "versions": package_versions(),
+    }
+    save_json(run.folder / "results.json", report)
+    return run, numbers
+
+
+def _with_run(name: str, flags: Sequence[str]) -> list[str]:
+    named = any(flag.split("=")[0] == "--run" for flag in flags)
+    return [*flags] if named else [f"--run=runs/gallery/{name}", *flags]
+
+
+def train(
+    metrics: Metrics, name: str, model: nn.Module, config: FitConfig, loss: Callable[[int], Tensor]
+) -> None:
+    """Trains a model, continues its training, or reads it if it is trained: NAME.safetensors.
+
+    Args:
+        metrics: of the run that holds the file.
+        name: of the file.
+        model: is changed in place, and left in evaluation mode.
+        config: steps, learning rate, clipping.
+        loss: the loss of a step. Batch and noise depend on the step alone, so that a training
+            that continues has the same ones.
+
+    Raises:
+        InputError: the loss is not finite, or a file belongs to another model.
+    """
+
+    def losses(start: int) -> Iterator[Loss]:
+        return ((loss(step), {}) for step in count(start))
+
+    result = metrics.run.folder / f"{name}.safetensors"
+    if not result.exists():
+        checkpoint = metrics.run.folder / f"{name}_checkpoint.safetensors"
+        fit(model, losses, config, metrics, checkpoint, name, device=torch.device("cpu"))
+        save_model(result, model, {})
+        checkpoint.unlink(missing_ok=True)
+    fill(model.eval(), "", load_tensors(result)[0], result)
+
+
+def initialised(seed: int, *name: int | str, make: Callable[[], Model]) -> Model:
+    """A model whose initial weights depend on the seed and the name alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, *name))
+        return make()
