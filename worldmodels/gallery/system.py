@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from worldmodels.artifacts import fill, save_model
 from worldmodels.command_line import keep, leading, parse
-from worldmodels.envs.real import package_versions
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_json
 from worldmodels.run import Metrics, Run, cores
 from worldmodels.seeding import seed_for
 from worldmodels.stages.fit import FitConfig, Loss, fit
+from worldmodels.versions import package_versions
 
 NAMES = ("densities", "arcsine", "spiral", "walk", "handwriting", "kanji", "sketch_vae", "touch")
 
