@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -47,6 +48,12 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ViZDoom writes to the working directory, and two games that start in one race."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORLDMODELS_PRECISION", "auto")  # commands change it for the process
+
+
+@pytest.fixture
+def no_type_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shape annotations are not checked, as for users: the functions' own checks must do."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture

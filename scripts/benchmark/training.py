@@ -20,8 +20,10 @@ from benchmark.untrained import CAR_RACING, TAKE_COVER, Size
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, SequenceBatch, frame_batches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.action import Actions
+from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Heads
-from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, termination_loss
+from worldmodels.models.mdnrnn_losses import reward_nll, termination_loss
+from worldmodels.models.mixture import mixture_loss
 from worldmodels.models.vae import VAE, VAEConfig, images_of, vae_loss
 from worldmodels.precision import product_dtype
 from worldmodels.seeding import numpy_generator, torch_generator
@@ -136,7 +138,7 @@ def plain_mdnrnn_loss(mdnrnn: MDNRNN, batch: SequenceBatch, generator: torch.Gen
     noise = torch.randn(batch.mu.shape, generator=generator)
     z = batch.mu + torch.exp(0.5 * batch.logvar) * noise
     prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
-    loss = masked_mean(prediction.mixture.nll(z[:, 1:]), batch.next_known)
+    loss = mixture_loss(prediction.mixture, z[:, 1:], batch.next_known)
     if prediction.reward is not None:
         nll = reward_nll(mdnrnn.heads, prediction.reward, batch.counts)
         loss = loss + masked_mean(nll, batch.valid)

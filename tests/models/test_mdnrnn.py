@@ -11,8 +11,9 @@ from torch.nn.functional import softplus
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.dropout import dropout_mask
+from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, symexp, symlog
-from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss, termination_loss
+from worldmodels.models.mdnrnn_losses import reward_nll, risk_loss, termination_loss
 from worldmodels.run import Run
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, train_mdnrnn
 from worldmodels.world import EnvConfig, RawPicture, World

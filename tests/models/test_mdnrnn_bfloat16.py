@@ -1,13 +1,14 @@
 """M in bfloat16 is M, up to rounding; and learns as well."""
 
-from dataclasses import replace
+import math
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from worldmodels.data.dataset import SequenceBatch
 from worldmodels.kernels.mixture import MixtureNLL
-from worldmodels.kernels.rows import alive, present
+from worldmodels.kernels.rows import active_rows, present
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mdnrnn_bfloat16 import states
 from worldmodels.models.mixture import split_mixture
@@ -87,8 +88,8 @@ def test_rows_that_are_over_are_left_out():
     mdnrnn, z = MDNRNN(replace(SMALL, restart_input=False), 4, 2, Heads()), torch.randn(4, 6, 4)
     told, weights = torch.randn(4, 6, 2), list(mdnrnn.lstm.parameters())[:3]
     valid = torch.arange(6) < torch.tensor([6, 4, 4, 1])[:, None]
-    assert alive(valid) == [4, 3, 3, 3, 1, 1]
-    assert alive(valid[[3, 1, 2, 0]]) == [4] * 6
+    assert active_rows(valid) == [4, 3, 3, 3, 1, 1]
+    assert active_rows(valid[[3, 1, 2, 0]]) == [4] * 6
     whole, short = (states(mdnrnn, z, told, None, valid=v)[valid].float() for v in (None, valid))
     assert torch.equal(whole, short)
     slopes = torch.randn(whole.shape)
@@ -108,7 +109,7 @@ def test_the_mixtures_gradient_is_autograds():
     torch.manual_seed(0)
     h, values = torch.randn(7, 8).bfloat16(), torch.randn(7, 3)
     weight = torch.randn(18, 8).bfloat16().float()
-    weight[12:] *= 5  # some deviations leave their bounds
+    weight[12:] *= 5  # some deviations leave their bounds, and not all gradients lead back
     weights, bias = torch.rand(7), torch.randn(18)
     leaves = [t.requires_grad_() for t in (h, weight, bias)]
     ours = MixtureNLL.apply(h, weight, bias, values, weights)
@@ -143,3 +144,47 @@ def test_it_learns_as_well_as_the_plain_one():
         held_out[dtype] = losses(mdnrnn, batch_of(9999, 256), torch.float32)[1]["nll"].item()
     assert held_out[torch.float32] < 0.3
     assert held_out[torch.bfloat16] == pytest.approx(held_out[torch.float32], abs=0.02)
+
+
+def test_deviations_below_their_bound_are_learnt():
+    values = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+    bias = torch.tensor([0.0, 0.0, 0.0, 0.0, -9.0, 9.0], requires_grad=True)
+    h, weight, shares = (
+        torch.zeros(400, 4).bfloat16(),
+        torch.zeros(6, 4),
+        torch.full((400,), 1 / 800),
+    )
+    optimizer = torch.optim.Adam([bias], 0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        MixtureNLL.apply(h, weight, bias, values, shares).backward()
+        torch.nn.utils.clip_grad_value_([bias], 1.0)
+        optimizer.step()
+    assert bias[4:].exp().tolist() == pytest.approx(values.std(0).tolist(), rel=0.1)
+
+
+def test_a_batch_of_no_windows_has_no_loss():
+    torch.manual_seed(0)
+    mdnrnn, batch = MDNRNN(SMALL, 4, 2, Heads("real", 1.0, True)), batch_of(0)
+    none = SequenceBatch(*(getattr(batch, f.name)[:0] for f in fields(batch)))
+    for dtype in (torch.bfloat16, torch.float32):
+        loss, _ = losses(mdnrnn, none, dtype)
+        loss.backward()
+        assert loss == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_targets_that_a_mask_hides_may_be_nan(dtype):
+    torch.manual_seed(0)
+    heads = Heads("real", 1.0, termination=True, choices=2)
+    mdnrnn, batch = MDNRNN(replace(SMALL, risk_horizons=(2,)), 4, 2, heads), batch_of(0)
+    hidden = ~batch.valid
+    rewards, ends = (
+        part.masked_fill(hidden, math.nan) for part in (batch.rewards, batch.terminated)
+    )
+    dirty = replace(batch, rewards=rewards, terminated=ends)
+    weights = [p for p in mdnrnn.parameters() if p.requires_grad]
+    found = [losses(mdnrnn, b, dtype)[0] for b in (batch, dirty)]
+    assert torch.equal(*found)
+    for a, b in zip(*(torch.autograd.grad(x, weights) for x in found), strict=True):
+        assert torch.equal(a, b)

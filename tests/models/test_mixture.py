@@ -1,4 +1,4 @@
-"""The mixture against torch.distributions, scipy and numbers worked by hand."""
+"""Mixtures against torch.distributions, scipy and numbers worked by hand."""
 
 import math
 
@@ -15,10 +15,16 @@ from torch.distributions import (
     Normal,
 )
 
+from worldmodels.models.masking import masked, masked_mean
 from worldmodels.models.mixture import (
+    MAX_LOG_STD,
+    MIN_LOG_STD,
     Mixture,
+    MixtureHead,
     MixtureKind,
     Temperature,
+    clamp_log_stds,
+    correlation_factor,
     mixture_loss,
     mixture_size,
     split_mixture,
@@ -137,10 +143,10 @@ def test_cdf_is_that_of_scipy(kind: MixtureKind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pit_of_samples_is_uniform(kind: MixtureKind) -> None:
+def test_the_cdf_of_samples_is_uniform(kind: MixtureKind) -> None:
     mixture = repeated(random_mixture(kind), 20_000)
-    pit = mixture.pit(mixture.sample(generator=torch.Generator().manual_seed(1)))
-    for dimension in pit.T:
+    found = mixture.cdf(mixture.sample(generator=torch.Generator().manual_seed(1)))
+    for dimension in found.T:
         assert scipy.stats.kstest(dimension.numpy(), "uniform").pvalue > 1e-3
 
 
@@ -281,3 +287,204 @@ def test_wrong_shapes_are_refused() -> None:
     for weights, factors in ((good, (5, 4, 4)), (good[:, :1], (5, 3, 3)), (good[:, :1], (4, 4))):
         with pytest.raises(ValueError, match="correlation"):
             Mixture(weights, good, good, torch.zeros(factors))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
+def test_loss_and_gradients_stay_finite(kind: MixtureKind, scale: float) -> None:
+    parameters = (torch.randn(8, mixture_size(4, 5, kind)) * scale).requires_grad_()
+    loss = mixture_loss(split_mixture(parameters, 4, 5, kind), torch.randn(8, 4) * scale)
+    loss.backward()
+    assert loss.isfinite()
+    assert parameters.grad is not None
+    assert parameters.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_right(kind: MixtureKind) -> None:
+    def loss(parameters: Tensor) -> Tensor:
+        return mixture_loss(split_mixture(parameters, 2, 3, kind), torch.ones(2, 2).double())
+
+    parameters = torch.randn(2, mixture_size(2, 3, kind)).double()
+    assert torch.autograd.gradcheck(loss, parameters.requires_grad_())
+
+
+def test_masked_places_do_not_count() -> None:
+    parameters = torch.randn(4, mixture_size(4, 5, "joint"), dtype=torch.float64)
+    mixture, value = split_mixture(parameters, 4, 5, "joint"), torch.zeros(4, 4).double()
+    mask = torch.tensor([True, False, True, False])
+    torch.testing.assert_close(
+        mixture_loss(mixture, value, mask), mixture.nll(value)[[0, 2]].mean()
+    )
+    assert mixture_loss(mixture, value, torch.zeros(4, dtype=torch.bool)).item() == 0
+
+
+def test_head_clamps_and_counts_its_parameters() -> None:
+    head = MixtureHead(256, 32, 5)
+    log_stds = head(100 * torch.randn(10, 256)).log_stds
+    assert (log_stds.min().item(), log_stds.max().item()) == (MIN_LOG_STD, MAX_LOG_STD)
+    assert head.linear.out_features == mixture_size(32, 5) == 480
+    assert mixture_size(32, 5, "joint") == 5 * 65
+    assert mixture_size(2, 20, "correlated") == 20 * 6  # Graves 2013, with a pen 121
+    assert mixture_size(4, 1, "correlated") == 9 + 6
+    assert MixtureHead(8, 4, 2, "joint")(torch.randn(3, 8)).joint
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_factors_are_those_of_correlation_matrices(size: int) -> None:
+    raw = 3 * torch.randn(50, size * (size - 1) // 2, dtype=torch.float64)
+    factors = correlation_factor(raw, size)
+    matrices = factors @ factors.mT
+    diagonals = matrices.diagonal(dim1=-2, dim2=-1)
+    torch.testing.assert_close(diagonals, torch.ones(50, size, dtype=torch.float64))
+    assert (factors.triu(1) == 0).all()
+    assert (factors.diagonal(dim1=-2, dim2=-1) > 0).all()
+
+
+def test_in_two_dimensions_rho_is_a_tanh() -> None:
+    factor = correlation_factor(torch.tensor([0.4]), 2)
+    rho = torch.tanh(torch.tensor(0.4))
+    expected = torch.stack([rho, (1 - rho**2).sqrt()])
+    torch.testing.assert_close(factor[1], expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tails_keep_their_digits_in_float32(kind: MixtureKind) -> None:
+    logits = torch.zeros(2, 4 if kind == "per_dimension" else 1)
+    mixture = Mixture(logits, torch.zeros(2, 4), torch.zeros(2, 4))
+    value = torch.tensor([-12.0, -6.0, -3.0, 5.0])
+    np.testing.assert_allclose(mixture.cdf(value), scipy.stats.norm.cdf(value), rtol=3e-5)
+    p = torch.tensor([1e-30, 1e-9, 1 - 2**-24, 0.75])
+    expected = scipy.stats.norm.ppf(p.double().numpy())
+    np.testing.assert_allclose(mixture.quantile(p), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cdf_lies_between_0_and_1(kind: MixtureKind) -> None:
+    parameters = torch.randn(2000, mixture_size(4, 5, kind))
+    mixture = split_mixture(parameters, 4, 5, kind)
+    for far, bound in ((-1e6, 0.0), (1e6, 1.0)):
+        found = mixture.cdf(torch.full((2000, 4), far))
+        assert found.min() >= 0
+        assert found.max() <= 1
+        torch.testing.assert_close(found, torch.full_like(found, bound))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [(0,), (3, 0)])
+def test_an_empty_batch_has_empty_results(kind: MixtureKind, batch: tuple[int, ...]) -> None:
+    mixture, value = random_mixture(kind, *batch), torch.zeros(*batch, 4, dtype=torch.float64)
+    results = (
+        *(mixture.sample(), mixture.mode, mixture.mean, mixture.variance),
+        *(mixture.cdf(value), mixture.quantile(value + 0.5)),
+    )
+    assert {result.shape for result in results} == {(*batch, 4)}
+    each = (*batch, 4) if kind == "per_dimension" else batch
+    assert mixture.log_prob(value).shape == mixture.entropy(2).shape == each
+    assert mixture.nll(value).shape == batch
+    assert mixture_loss(mixture, value).item() == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_masked_target_may_be_nan(kind: MixtureKind) -> None:
+    parameters = torch.randn(4, mixture_size(4, 5, kind)).requires_grad_()
+    value, mask = torch.randn(4, 4), torch.tensor([True, False, True, False])
+    clean, dirty = value.clone(), value.clone()
+    clean[~mask], dirty[~mask] = 0, math.nan
+    losses = [mixture_loss(split_mixture(parameters, 4, 5, kind), v, mask) for v in (clean, dirty)]
+    assert torch.equal(*losses)
+    slopes = [torch.autograd.grad(loss, parameters)[0] for loss in losses]
+    assert torch.equal(*slopes)
+    assert slopes[1].isfinite().all()
+
+
+def test_masks_are_checked_and_nan_does_not_pass_them(no_type_checks) -> None:
+    values, mask = torch.tensor([[1.0, math.nan], [3.0, 5.0]]), torch.ones(2, 2, dtype=torch.bool)
+    mask[0, 1] = False
+    assert masked_mean(values, mask) == 3
+    assert masked(values, mask).tolist() == [[1, 0], [3, 5]]
+    assert masked(values[..., None].expand(2, 2, 3), mask).sum() == 27
+    assert masked_mean(values, torch.zeros_like(mask)) == 0
+    for wrong in (mask[:1], mask.float(), mask[..., None]):
+        with pytest.raises(ValueError, match=r"^mask is .*torch.bool of shape \(2, 2\)$"):
+            masked_mean(values, wrong)
+
+
+def test_the_clamp_passes_gradients_that_lead_back() -> None:
+    raw = torch.tensor([-9.0, -9.0, -7.0, 0.0, 7.0, 9.0, 9.0], requires_grad=True)
+    slope = torch.tensor([1.0, -1.0, 1.0, 2.0, -1.0, 1.0, -1.0])
+    clamped = clamp_log_stds(raw)
+    assert torch.equal(clamped, raw.clamp(-7, 7))
+    (found,) = torch.autograd.grad(clamped, raw, slope)
+    assert found.tolist() == [0, -1, 1, 2, -1, 1, 0]
+
+
+@pytest.mark.parametrize("start", [-9.0, 9.0])
+def test_deviations_that_start_outside_their_bounds_are_learnt(start: float) -> None:
+    value = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+    parameters = torch.tensor([0.0, 0.0, start], requires_grad=True)
+    optimizer = torch.optim.Adam([parameters], 0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        mixture_loss(split_mixture(parameters.expand(500, 3), 1, 1), value).backward()
+        torch.nn.utils.clip_grad_value_([parameters], 1.0)
+        optimizer.step()
+    assert parameters[2].exp().item() == pytest.approx(value.std().item(), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((3,), float), ((7, 3), float), ((2, 4), float), ((), float), ((7, 4), int)],
+)
+def test_values_that_do_not_fit_are_refused(
+    kind: MixtureKind, shape, dtype, no_type_checks
+) -> None:
+    mixture, value = random_mixture(kind, 7), torch.zeros(shape, dtype=torch.tensor(dtype()).dtype)
+    fault = r"float64|int64" if dtype is int else rf"\({', '.join(map(str, shape))},?\).*\(7, 4\)"
+    for method in (mixture.log_prob, mixture.nll, mixture.cdf, mixture.quantile):
+        with pytest.raises(ValueError, match=fault) as caught:
+            method(value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=fault):
+        mixture_loss(mixture, value)
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, -0.1, math.nan])
+def test_a_quantiles_p_is_a_probability(p: float) -> None:
+    with pytest.raises(ValueError, match=r"p must be in \(0, 1\)"):
+        random_mixture("joint").quantile(torch.tensor([0.5, 0.5, p, 0.5], dtype=torch.float64))
+
+
+def test_noise_that_does_not_fit_is_refused(no_type_checks) -> None:
+    mixture = random_mixture("joint", 7)
+    for uniforms, normals in (((7, 4), (7, 4)), ((7, 1), (7, 1)), ((5, 1), (7, 4))):
+        with pytest.raises(ValueError, match=r"(uniforms|normals) has shape"):
+            mixture.sample_from_noise(torch.zeros(uniforms), torch.zeros(normals))
+    with pytest.raises(ValueError, match="num_samples is 0"):
+        mixture.entropy(0)
+
+
+def test_conventions() -> None:
+    assert Temperature.of(0.25) == Temperature.world_models(0.25) == Temperature(4.0, 0.5)
+    assert Temperature.world_models(2.0, 0.09) == Temperature(0.5, 0.3)
+    assert Temperature.graves(0.0) == Temperature.magenta(1.0) == Temperature()
+    assert Temperature.graves(3.0) == Temperature(4.0, math.exp(-3))
+    assert Temperature.magenta(0.5) == Temperature(2.0, 0.25)
+    kept = Temperature(2.0, 3.0)
+    assert Temperature.of(kept) is kept
+
+
+@pytest.mark.parametrize("tau", [0.0, -1.0, math.nan])
+def test_a_temperature_must_be_positive(tau: float) -> None:
+    for convention in (Temperature.of, Temperature.world_models, Temperature.magenta):
+        with pytest.raises(ValueError, match="temperature must be positive"):
+            convention(tau)
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        Temperature.world_models(1.0, tau)
+
+
+@pytest.mark.parametrize("bias", [-1.0, -2.0, math.inf, math.nan])
+def test_a_bias_must_leave_the_weights_their_order(bias: float) -> None:
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        Temperature.graves(bias)

@@ -185,7 +185,7 @@ def predict(
         batch = collate([(e, 0, len(e)) for e in some], max(map(len, some)))
         z = batch.drawn(latent_noise, generator)
         prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
-        pits.append(prediction.mixture.pit(z[:, 1:])[batch.next_known].numpy())
+        pits.append(prediction.mixture.cdf(z[:, 1:])[batch.next_known].numpy())
         ended.append(batch.terminated[batch.valid].bool().numpy())
         if prediction.termination is not None:
             ends.append(torch.sigmoid(prediction.termination[batch.valid]).numpy())

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, strokes_of
+from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
-from worldmodels.models.mdnrnn_losses import masked_mean
 from worldmodels.models.mixture import Temperature
 from worldmodels.precision import product_dtype
 

@@ -21,8 +21,8 @@ from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
 from worldmodels.gallery.performances import Performance, Split, read_performances, windows
 from worldmodels.gallery.system import Numbers, System, initialised, train
+from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
-from worldmodels.models.mdnrnn_losses import masked_mean
 from worldmodels.models.mixture import HALF_LOG_2PI, MIN_LOG_STD, Temperature
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from worldmodels.gallery.drawings import DRAW, END, Batch, Drawing
 from worldmodels.gallery.pen import remembered
+from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
-from worldmodels.models.mdnrnn_losses import masked_mean
 from worldmodels.models.mixture import Temperature
 
 LIFTED, LAST = 0, 1

@@ -106,8 +106,10 @@ def likelihood(K: int, Z: int) -> Callable[..., Any]:
                     at, off = k * Z + z, offs[k, z]
                     part = heights[k, z] * total[z]
                     log_std = widened(outputs[row, 2 * K * Z + at]) + bias[2 * K * Z + at]
-                    free = LOWEST <= log_std <= HIGHEST
-                    spread = part * (F(1) - off * off) if free else F(0)
+                    spread = part * (F(1) - off * off)
+                    low, high = log_std < LOWEST, log_std > HIGHEST
+                    if (low and spread > F(0)) or (high and spread < F(0)):
+                        spread = F(0)  # only a gradient that leads back into the range is passed
                     outputs[row, at] = narrowed(logits[k, z] * share[z] - part, outputs)
                     outputs[row, K * Z + at] = narrowed(-part * off * precisions[k, z], outputs)
                     outputs[row, 2 * K * Z + at] = narrowed(spread, outputs)

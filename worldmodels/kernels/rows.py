@@ -32,7 +32,12 @@ class _Present(torch.autograd.Function):
         return whole, None
 
 
-def alive(valid: Bool[Tensor, "B T"]) -> list[int]:
-    """How many first rows each step needs; fewest where long rows come first."""
+def active_rows(valid: Bool[Tensor, "B T"]) -> list[int]:
+    """For each step the number of first rows that hold all its valid ones.
+
+    They are fewest where the longest rows come first.
+    """
+    if len(valid) == 0:
+        return [0] * valid.shape[1]
     places = torch.arange(1, len(valid) + 1, device=valid.device)
     return (valid * places[:, None]).amax(0).tolist()

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from worldmodels.kernels.lstm import LSTM
 from worldmodels.kernels.mixture import MixtureNLL
-from worldmodels.kernels.rows import alive, present
+from worldmodels.kernels.rows import active_rows, present
 from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.mixture import mixture_loss, mixture_size
 
@@ -33,7 +33,7 @@ def states(
 
     Where no valid step follows it may be zero: less is computed where long rows come first.
     """
-    rows = [len(z)] * z.shape[1] if valid is None else alive(valid)
+    rows = [len(z)] * z.shape[1] if valid is None else active_rows(valid)
     names = "weight_ih_l0", "weight_hh_l0", "bias_ih_l0"
     inputs = mdnrnn.inputs(z, actions, first).transpose(0, 1)
     weights = map(mdnrnn.lstm.get_parameter, names)

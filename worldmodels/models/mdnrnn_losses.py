@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from worldmodels.kernels.rows import present
 from worldmodels.models.action import choices_of
+from worldmodels.models.masking import masked, masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Heads, symlog
 
 
@@ -66,11 +67,8 @@ def risk_loss(
         soon = torch.maximum(over, hurt).amax(-1)
         known = beyond[..., 0] & ((over.amax(-1) > 0) | beyond[..., -1])
         soon, known = (functional.pad(part, (0, horizon - 1))[there] for part in (soon, known))
-        loss = functional.binary_cross_entropy_with_logits(risks[:, place], soon, reduction="none")
+        loss = functional.binary_cross_entropy_with_logits(
+            risks[:, place], masked(soon, known), reduction="none"
+        )
         losses.append(masked_mean(loss, known))
     return torch.stack(losses).sum()
-
-
-def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]) -> Float[Tensor, ""]:
-    """Mean of the values where the mask holds."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)

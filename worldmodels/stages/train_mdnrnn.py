@@ -19,8 +19,10 @@ from worldmodels.data.dataset import (
 )
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
+from worldmodels.models.masking import masked, masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
-from worldmodels.models.mdnrnn_losses import masked_mean, reward_nll, risk_loss, termination_loss
+from worldmodels.models.mdnrnn_losses import reward_nll, risk_loss, termination_loss
+from worldmodels.models.mixture import mixture_loss
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.ranges import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, say
@@ -166,11 +168,12 @@ def mdnrnn_loss(
     parts = {"nll": loss}
     if reward is not None:
         target = batch.counts if mdnrnn.heads.reward == "count" else batch.rewards
-        nll = reward_nll(mdnrnn.heads, reward, target)
+        nll = reward_nll(mdnrnn.heads, reward, masked(target, batch.valid))
         parts["reward_nll"] = masked_mean(nll, batch.valid)
         loss = loss + config.reward_weight * parts["reward_nll"]
     if termination is not None:
-        bce = termination_loss(termination, batch.terminated, config.positive_weight)
+        target = masked(batch.terminated, batch.valid)
+        bce = termination_loss(termination, target, config.positive_weight)
         parts["termination"] = masked_mean(bce, batch.valid)
         loss = loss + config.termination_weight * parts["termination"]
     if mdnrnn.num_risks:
@@ -190,7 +193,7 @@ def _predict(
         return predict(mdnrnn, z, batch.actions, batch.first, batch.next_known, batch.valid)
     h, _ = mdnrnn.states(z[:, :-1], batch.actions, batch.first)
     prediction = mdnrnn.predict(h)
-    nll = masked_mean(prediction.mixture.nll(z[:, 1:]), batch.next_known)
+    nll = mixture_loss(prediction.mixture, z[:, 1:], batch.next_known)
     return nll, prediction.reward, prediction.termination, h
 
 
