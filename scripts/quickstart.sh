@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh all
-exec python scripts/pipeline.py --config configs/quick.yaml --run runs/quick "$@"
+exec worldmodels pipeline --config quick --run runs/quick "$@"

@@ -3,7 +3,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh all,dev
+SECONDS=0
+trap 'echo "linters, types and tests took $((SECONDS / 60)) min $((SECONDS % 60)) s"' EXIT
 ruff check
 ruff format --check
 mypy
-exec python -m pytest -n 2 "$@"
+python -m pytest -n 2 "$@"

@@ -1,0 +1,70 @@
+"""A wheel, installed elsewhere, has the command, the configs and the shipped bundle."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("worldmodels", "configs", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with what a wheel holds; built from a copy, for a build leaves files behind."""
+    source, target = (tmp_path_factory.mktemp(name) for name in ("source", "target"))
+    for name in PARTS:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, source / name, ignore=ignored)
+        else:
+            shutil.copyfile(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    options = ["--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "wheel", *options, "-w", source / "dist", source], check=True)
+    (wheel,) = (source / "dist").glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", target, wheel], check=True)
+    shutil.rmtree(source)
+    return target
+
+
+@pytest.fixture
+def python(installed, tmp_path):
+    """Runs Python outside of the repository, with the installed package."""
+
+    def run(*arguments, code=0):
+        environment = {**os.environ, "PYTHONPATH": str(installed)}
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True
+        )
+        assert done.returncode == code, done.stderr.decode()
+        return (done.stdout + done.stderr).decode()
+
+    return run
+
+
+def test_the_command(installed, python):
+    out = python("-m", "worldmodels", "--help")
+    assert "  train-vae " in out
+    assert python(str(installed / "bin" / "worldmodels"), "--help") == out
+
+
+def test_the_configs(python):
+    assert "--collect.episodes" in python("-m", "worldmodels", "pipeline", "--config=smoke", "-h")
+    line = python("-m", "worldmodels", "collect", "--config", "nothing", code=2)
+    assert "nothing can't be read" in line
+    assert "quick" in line
+
+
+def test_the_gallery_reads_its_config(installed, python):
+    file = installed / "worldmodels" / "configs" / "gallery" / "walk.yaml"
+    file.write_text("nonsense: 1\n")
+    assert f"{file}: nonsense is unknown" in python("-m", "worldmodels", "gallery", "walk", code=2)
+
+
+def test_the_bundle(installed, python):
+    code = "import worldmodels; worldmodels.load('take_cover'); print(worldmodels.__file__)"
+    assert python("-c", code).strip() == str(installed / "worldmodels" / "__init__.py")
