@@ -60,9 +60,10 @@ def test_the_configs(python):
 
 
 def test_the_gallery_reads_its_config(installed, python):
-    file = installed / "worldmodels" / "configs" / "gallery" / "walk.yaml"
+    file = installed / "worldmodels" / "configs" / "gallery" / "handwriting.yaml"
     file.write_text("nonsense: 1\n")
-    assert f"{file}: nonsense is unknown" in python("-m", "worldmodels", "gallery", "walk", code=2)
+    line = python("-m", "worldmodels", "gallery", "handwriting", code=2)
+    assert f"{file}: nonsense is unknown" in line
 
 
 def test_the_bundle(installed, python):

@@ -237,7 +237,7 @@ def _config_files(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
 def _config_file(name: str) -> Path:
     """A YAML file, or the shipped one of that name."""
     shipped = CONFIGS / f"{name}.yaml"
-    return shipped if shipped.exists() and not Path(name).exists() else Path(name)
+    return shipped if shipped.exists() and not Path(name).is_file() else Path(name)
 
 
 def _shipped() -> str:
