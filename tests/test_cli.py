@@ -40,7 +40,7 @@ def test_the_help_of_a_command(name, capsys):
         (["unpack"], "no bundle is named: worldmodels unpack BUNDLE"),
         (["inspect-dream"], "no run is named: worldmodels inspect-dream RUN"),
         (["study"], "no run is named: worldmodels study RUN"),
-        (["gallery"], "no exhibit is named: worldmodels gallery NAME"),
+        (["gallery"], "no system is named: worldmodels gallery NAME"),
         (["collect", "--config"], "--config is empty"),
         (["train-vae", "--run", "nothing"], "nothing/config.yaml is missing: run `worldmodels col"),
     ],
