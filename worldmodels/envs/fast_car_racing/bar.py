@@ -1,17 +1,14 @@
-"""Draws the state bar of CarRacing's observation: the return so far, gauges and dials.
+"""The state bar of CarRacing's observation: where its parts lie, and the number in it.
 
 Coordinates are window pixels from the bar's upper left corner, rounded down as pygame does.
 """
 
 import functools
-import math
-from typing import Any
 
-import cv2
 import gymnasium.envs.box2d.car_racing as official
 import numpy as np
 import pygame
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 SIDE = official.STATE_W  # the picture is square
 BAR = 12  # rows of the bar
@@ -25,47 +22,10 @@ GAUGE_COLORS = ((255, 255, 255), (0, 0, 255), (0, 0, 255), (51, 0, 255), (51, 0,
 STEERING, ROTATION = 500, 750  # where the dials begin
 STEERING_UNIT, ROTATION_UNIT = 250, 20  # window pixels per radian, and per radian a second
 
-Bar = UInt8[np.ndarray, "12 96 3"]
-
-
-def draw_bar(car: Any, total: float) -> Bar:
-    """The bar for a car in its present state and a sum of rewards."""
-    bar = text_of(f"{total:04.0f}").copy()
-    speeds = (math.hypot(*car.hull.linearVelocity), *(wheel.omega for wheel in car.wheels))
-    for left, unit, speed, color in zip(GAUGES, GAUGE_UNITS, speeds, GAUGE_COLORS, strict=True):
-        if abs(speed) > 1e-4:
-            cv2.add(bar, _rectangle(left, left + 25, int(80 - unit * speed), 80, color), dst=bar)
-    steering, rotation = car.wheels[0].joint.angle, car.hull.angularVelocity
-    if abs(steering) > 1e-4:
-        right = int(STEERING - STEERING_UNIT * steering)
-        cv2.add(bar, _rectangle(STEERING, right, 20, 60, (0, 255, 0)), dst=bar)
-    if abs(rotation) > 1e-4:
-        right = int(ROTATION - ROTATION_UNIT * rotation)
-        cv2.add(bar, _rectangle(ROTATION, right, 20, 60, (255, 0, 0)), dst=bar)
-    return bar
-
 
 @functools.lru_cache(maxsize=4096)
-def _rectangle(x1: int, x2: int, y1: int, y2: int, color: tuple[int, int, int]) -> Bar:
-    """A bar with one rectangle, both of its ends included as in pygame."""
-    columns = _covered(min(x1, x2), max(x1, x2) + 1, SCALE_X, SIDE)
-    rows = _covered(min(y1, y2), max(y1, y2) + 1, SCALE_Y, BAR)
-    light = rows[:, None, None] * columns[:, None] * np.array(color)
-    bar: Bar = np.maximum(light - DARKER, 0).astype(np.uint8)
-    return bar
-
-
-def _covered(start: int, end: int, scale: float, count: int) -> Float[np.ndarray, " n"]:
-    """The share of each of `count` picture pixels between two window coordinates."""
-    pixels = np.arange(count)
-    overlap = np.minimum(end * scale, pixels + 1) - np.maximum(start * scale, pixels)
-    share: Float[np.ndarray, " n"] = np.clip(overlap, 0, 1)
-    return share
-
-
-@functools.lru_cache(maxsize=4096)
-def text_of(text: str) -> Bar:
-    """A bar with a text alone, centred at (60, 50)."""
+def text_of(text: str) -> UInt8[np.ndarray, "12 96 3"]:
+    """A bar that holds only a text, centred at (60, 50)."""
     label = _label(text)
     window = pygame.Surface((125, 100))  # 12 x 12 picture pixels
     window.blit(label, label.get_rect(center=(60, 50)))
@@ -79,7 +39,7 @@ def _label(text: str) -> pygame.Surface:
     white, black = (255, 255, 255), (0, 0, 0)
     try:
         return _font().render(text, True, white, black)
-    except pygame.error:  # closing any pygame window ends the life of the fonts made before
+    except pygame.error:  # closing any pygame window invalidates the fonts made before
         _font.cache_clear()
         return _font().render(text, True, white, black)
 

@@ -1,8 +1,8 @@
 """CarRacing with its observation redrawn: Gymnasium's physics, tracks and rewards, much faster.
 
-Gymnasium spends 98% of a step on drawing. Here `car_kernel` draws, or, in the far view of the first
-third of a second, near the map's edge and without Numba, `car_picture`. `car_motion` moves the car
-by the parent's arithmetic; rewards, ends and positions are equal to the last bit.
+Gymnasium spends 98% of a step on drawing. Here `kernel.paint` draws. In the far view of the first
+third of a second and near the map's edge OpenCV draws the field (`field.Camera`). `motion` moves
+the car by the parent's arithmetic: rewards, ends and positions are equal to the last bit.
 """
 
 import math
@@ -17,38 +17,37 @@ from jaxtyping import Float64
 
 from worldmodels.envs.abilities import SkipsDrawing
 from worldmodels.envs.fast_car_racing.bar import SIDE, text_of
-from worldmodels.envs.fast_car_racing.kernel import paint
-from worldmodels.envs.fast_car_racing.motion import Car
-from worldmodels.envs.fast_car_racing.picture import (
+from worldmodels.envs.fast_car_racing.field import (
     HALF_FIELD,
+    VIEW,
+    Camera,
     Palette,
     Picture,
     Raster,
-    draw_picture,
     hull_at,
     zoom_at,
 )
+from worldmodels.envs.fast_car_racing.kernel import paint, paint_overlays
+from worldmodels.envs.fast_car_racing.motion import Car
 
 CACHED_TRACKS = 64
-NEAR = 6.0  # zoom from which on `draw_picture` takes the map at full size
+NEAR = 6.0  # zoom above which two samples a pixel and axis are enough
 REACH = math.hypot(official.WINDOW_W / 2, official.WINDOW_H * 0.75)  # from the car to a corner
 
 
 @dataclass
 class Track:
-    """A generated track, remembered by the state of the generator it came from.
-
-    `road` holds in drawing order the corners and, for borders, their colour (None: a tile).
-    """
+    """A generated track, cached under the state of the generator that it came from."""
 
     path: list[tuple[float, float, float, float]]
     start_alpha: float
     road: list[tuple[list[tuple[float, float]], Any]]
+    """Corners in drawing order, with the colour of a border, or None for a tile."""
     state_after: Any
     _raster: "weakref.ref[Raster] | None" = None
 
     def raster(self) -> Raster:
-        """The painted map, shared by all environments on this track while one of them lives."""
+        """The map, shared by all environments on this track as long as one of them exists."""
         raster = self._raster() if self._raster else None
         if raster is None:
             raster = Raster(np.array([corners for corners, _ in self.road], float))
@@ -62,11 +61,10 @@ _tracks: OrderedDict[str, Track] = OrderedDict()
 class CarRacing(SkipsDrawing, official.CarRacing):
     """Gymnasium's CarRacing-v3 with a faster picture; takes the same arguments.
 
-    Differs: the 96x96 observation alone, by less than one grey level in 255 on average; what people
-    see (`render`) is drawn by Gymnasium. Published scores are measured in the official environment.
+    Differs: only the 96x96 observation, by less than one grey level of 255 on average. Gymnasium
+    draws what `render` returns. Published scores are measured in the official environment.
 
-    Attributes:
-        drawing: Whether `step` and `reset` draw. If not, they return the last drawn observation.
+    Without `drawing`, `step` and `reset` return the last picture that was drawn.
     """
 
     track: Any  # the parent declares these too narrowly
@@ -89,22 +87,21 @@ class CarRacing(SkipsDrawing, official.CarRacing):
         if self._raster is None:
             assert self._track is not None, "reset() first"
             self._raster = self._track.raster()
-        if self._is_near():
-            return self._paint(self._raster)
-        self._palette.paint(self._road_colors)
-        return draw_picture(self._raster, self._palette, self.car, self.t, self.reward)
-
-    def _is_near(self) -> bool:
-        """Whether two samples a pixel and axis are enough, and all of them lie inside the map."""
-        zoom, (x, y) = zoom_at(self.t), self.car.hull.position
-        return zoom > NEAR and max(abs(x), abs(y)) + REACH / zoom < HALF_FIELD
-
-    def _paint(self, raster: Raster) -> Picture:
+        raster, palette, road = self._raster, self._palette, self._road_colors
         picture, zoom = np.empty((SIDE, SIDE, 3), np.uint8), zoom_at(self.t)
-        field = raster.identities, self._palette.sums, self._road_colors
-        overlays = hull_at(zoom)[1], text_of(f"{self.reward:04.0f}"), numbers_of(self.car)
-        paint(picture, *field, *overlays, zoom)
+        overlays = hull_at(zoom), text_of(f"{self.reward:04.0f}"), numbers_of(self.car), zoom
+        if self._is_near(zoom):
+            paint(picture, raster.identities, palette.sums, road, *overlays)
+            return picture
+        palette.paint(road)
+        picture[:VIEW] = Camera.following(self.car.hull, zoom).field(raster, palette)
+        paint_overlays(picture, *overlays)
         return picture
+
+    def _is_near(self, zoom: float) -> bool:
+        """Whether the kernel may draw the field: the view is close, and inside the map."""
+        x, y = self.car.hull.position
+        return zoom > NEAR and max(abs(x), abs(y)) + REACH / zoom < HALF_FIELD
 
     def _render(self, mode: str) -> Any:
         if mode != "state_pixels":
@@ -114,7 +111,7 @@ class CarRacing(SkipsDrawing, official.CarRacing):
         return self._picture
 
     def _create_track(self) -> bool:
-        """Builds the road; the second time from memory, the generator moved on as if it had run."""
+        """Builds the road, from the cache where it can; the generator moves on in either case."""
         generator = self.np_random.bit_generator
         key = str(generator.state)
         track = _tracks.pop(key, None)
@@ -135,7 +132,7 @@ class CarRacing(SkipsDrawing, official.CarRacing):
         return True
 
     def _rebuild(self, track: Track) -> None:
-        """Makes the bodies of a remembered track as, and in the order in which, the parent does."""
+        """Makes the bodies of a cached track in the order in which the parent makes them."""
         self.track, self.start_alpha = track.path, track.start_alpha
         self.road = []
         for corners, color in track.road:
@@ -152,7 +149,7 @@ class CarRacing(SkipsDrawing, official.CarRacing):
             self.road_poly.append((corners, color))
 
     def _take_colors(self) -> None:
-        """Moves the colours into one array, of which each tile, repainted in place, owns a row."""
+        """Moves the colours into one array; each tile owns a row, and repaints it in place."""
         colors = self._road_colors = np.array([color for _, color in self.road_poly], float)
         tiles = iter(self.road)
         for row, (corners, color) in enumerate(self.road_poly):
@@ -163,7 +160,7 @@ class CarRacing(SkipsDrawing, official.CarRacing):
 
 
 def numbers_of(car: Any) -> Float64[np.ndarray, " 26"]:
-    """What the picture shows of a car: six numbers of the hull, five of each wheel."""
+    """What the picture shows of a car: six numbers for the hull, five for each wheel."""
     hull = car.hull
     position, velocity = hull.position, hull.linearVelocity
     speed, turn = math.hypot(velocity.x, velocity.y), hull.angularVelocity

@@ -1,7 +1,7 @@
-"""Draws CarRacing's observation in one compiled loop; without Numba `car_picture` does it.
+"""CarRacing's observation drawn by compiled loops.
 
-It samples the same map at the same places as `car_picture` and lays the car and the bar over it in
-the same way, so the two pictures differ by a grey level here and there.
+`paint` draws all of it, `paint_overlays` the car and the bar over a field that `Camera.field` has
+drawn. Trap: nothing here checks shapes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from worldmodels.envs.fast_car_racing.bar import (
     STEERING,
     STEERING_UNIT,
 )
-from worldmodels.envs.fast_car_racing.picture import (
+from worldmodels.envs.fast_car_racing.field import (
     CAR_BOX,
     CAR_FINE,
     CAR_X,
@@ -54,21 +54,28 @@ compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 @compiled
 @no_type_check
 def paint(picture, identities, sums, road, hull, text, numbers, zoom):
-    """Fills the picture.
+    """Draws the whole picture.
 
     Args:
-        picture: uint8 (96, 96, 3).
+        picture: uint8 (96, 96, 3), filled.
         identities: `Raster.identities`. Trap: the whole view must lie inside of it.
         sums: `Palette.sums`; its part for the road is set here.
         road: colours of the road's polygons (n, 3).
-        hull: the mask of `hull_at(zoom)`.
-        text: `text_of` the return.
+        hull: `hull_at(zoom)`.
+        text: `text_of` the sum of rewards.
         numbers: `numbers_of(car)`.
         zoom: `zoom_at(time)`.
     """
     for i in range(len(road)):
         sums[ROAD + i] = _summand(road[i])
     _paint_field(picture, identities.reshape(-1), len(identities), sums, numbers, zoom)
+    paint_overlays(picture, hull, text, numbers, zoom)
+
+
+@compiled
+@no_type_check
+def paint_overlays(picture, hull, text, numbers, zoom):
+    """Draws the car and the bar; arguments as in `paint`."""
     _paint_car(picture, hull, numbers, zoom)
     _paint_bar(picture, text, numbers)
 
@@ -76,7 +83,7 @@ def paint(picture, identities, sums, road, hull, text, numbers, zoom):
 @compiled
 @no_type_check
 def _summand(color):
-    """The darkened colour with 16 bits a channel, so that colours add up in one number."""
+    """The darkened colour in one number, 16 bits a channel: one addition then adds colours."""
     total = np.uint64(0)
     for k in range(3):
         total |= np.uint64(max(color[k], DARKER) - DARKER) << np.uint64(16 * k)
@@ -86,7 +93,7 @@ def _summand(color):
 @compiled
 @no_type_check
 def _paint_field(picture, identities, side, sums, numbers, zoom):
-    """Two by two samples a pixel, averaged; see `Camera._to_map`."""
+    """Averages two by two samples a pixel; see `Camera._to_map`."""
     cosine, sine = math.cos(numbers[2]) * DENSITY, math.sin(numbers[2]) * DENSITY
     step_x, step_y = 0.5 / (SCALE_X * zoom), -0.5 / (SCALE_Y * zoom)
     first_x, first_y = (0.5 - 2 * CAR_X) * step_x, (0.5 - 2 * CAR_Y) * step_y
@@ -110,6 +117,7 @@ def _paint_field(picture, identities, side, sums, numbers, zoom):
 @compiled
 @no_type_check
 def _paint_car(picture, hull, numbers, zoom):
+    """Blends hull, white marks and tyres with the field by their shares of a pixel's samples."""
     patch = np.zeros(hull.shape, np.uint8)
     for wheel in range(4):
         _paint_wheel(patch, numbers, POSE + wheel * WHEEL, zoom)
@@ -132,7 +140,7 @@ def _paint_car(picture, hull, numbers, zoom):
 @compiled
 @no_type_check
 def _paint_wheel(patch, numbers, first, zoom):
-    """Samples of the patch that lie on the wheel, found in the wheel's own frame."""
+    """Marks the samples of the patch that lie on a wheel, in the wheel's own frame."""
     x, y = numbers[first] - numbers[0], numbers[first + 1] - numbers[1]
     cosine, sine = math.cos(numbers[2]), math.sin(numbers[2])
     x, y = cosine * x + sine * y, cosine * y - sine * x
@@ -161,7 +169,7 @@ def _paint_wheel(patch, numbers, first, zoom):
 @compiled
 @no_type_check
 def _edge(phase):
-    """See `car_picture._mark_edge`."""
+    """Where an edge of the white mark is seen on the tyre; at the rim where it is below."""
     cosine = math.cos(phase)
     return TYRE_Y * (math.copysign(1.0, cosine) if math.sin(phase) > 0 else cosine)
 
@@ -169,6 +177,7 @@ def _edge(phase):
 @compiled
 @no_type_check
 def _paint_bar(picture, text, numbers):
+    """Draws the text, the gauges and the dials."""
     picture[VIEW:] = 0
     picture[VIEW:, : text.shape[1]] = text
     for i in range(5):
@@ -187,7 +196,7 @@ def _paint_bar(picture, text, numbers):
 @compiled
 @no_type_check
 def _light(picture, x1, x2, y1, y2, color):
-    """Adds a rectangle of the bar, both of its ends included as in pygame."""
+    """Adds a rectangle to the bar; it includes both of its ends, as in pygame."""
     left, right = min(x1, x2) * SCALE_X, (max(x1, x2) + 1) * SCALE_X
     top, bottom = min(y1, y2) * SCALE_Y, (max(y1, y2) + 1) * SCALE_Y
     for row in range(max(int(top), 0), min(int(bottom) + 1, BAR)):

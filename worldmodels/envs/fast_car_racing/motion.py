@@ -1,7 +1,7 @@
-"""CarRacing's car, moved by the same arithmetic on Python's floats, in half of the time.
+"""CarRacing's car, moved by the same arithmetic on Python floats, in half of the time.
 
-Gymnasium computes with numpy's scalars, each of which costs a microsecond where a float's costs a
-twentieth. Every operation is kept, in its order, so positions are equal to the last bit.
+Gymnasium computes with NumPy scalars: an operation takes a microsecond, twenty times as long as one
+on floats. All operations are kept, in their order, so positions are equal to the last bit.
 """
 
 import math
@@ -17,7 +17,7 @@ INERTIA = official.WHEEL_MOMENT_OF_INERTIA
 
 
 class Car(official.Car):
-    """Gymnasium's car with quicker `gas` and `step`."""
+    """Gymnasium's car with a faster `gas` and `step`."""
 
     def gas(self, gas: float) -> None:
         gas = min(max(float(gas), 0.0), 1.0)
@@ -31,7 +31,7 @@ class Car(official.Car):
             self._push(wheel, dt)
 
     def _drive(self, wheel: Any, dt: float) -> None:
-        """Engine and brake."""
+        """Applies engine and brake to a wheel."""
         power = dt * official.ENGINE_POWER * wheel.gas
         omega = wheel.omega + power / INERTIA / (abs(wheel.omega) + 5.0)
         self.fuel_spent += power
@@ -43,7 +43,7 @@ class Car(official.Car):
         wheel.phase += omega * dt
 
     def _push(self, wheel: Any, dt: float) -> None:
-        """The ground's force on the tyre, up to its friction."""
+        """Applies the ground's force on the tyre, limited by friction."""
         side = wheel.GetWorldVector((1, 0))
         x, y = side.x, side.y  # forwards is (-y, x)
         velocity = wheel.linearVelocity
@@ -62,7 +62,7 @@ class Car(official.Car):
         wheel.ApplyForceToCenter((across * x + forward * -y, across * y + forward * x), True)
 
     def _skid(self, wheel: Any, *, grass: bool) -> None:
-        """The trace that people see."""
+        """Records the skid mark that `render` shows."""
         particle = wheel.skid_particle
         if particle and particle.grass == grass and len(particle.poly) < 30:
             particle.poly.append((wheel.position[0], wheel.position[1]))
