@@ -1,7 +1,8 @@
 """Bundles and checkpoints rebuild themselves; what is broken is named in one line."""
 
+import errno
 import json
-from dataclasses import asdict
+import os
 
 import gymnasium
 import numpy as np
@@ -15,10 +16,12 @@ from worldmodels.artifacts import (
     Bundle,
     bundle_folder,
     check_latents,
+    link,
     load_mdnrnn,
     load_vae,
     load_world,
-    save_model,
+    save_mdnrnn,
+    save_vae,
 )
 from worldmodels.envs.take_cover import make_doom
 from worldmodels.errors import InputError
@@ -122,27 +125,38 @@ def test_no_bundle_at_all(tmp_path):
     assert_refused(lambda: bundle_folder(tmp_path / "nothing"), "nothing is no bundle")
 
 
-def test_checkpoints_rebuild_their_model(tiny_bundle, tmp_path):
+def test_checkpoints_rebuild_their_model(tiny_bundle, tmp_run):
     bundle = Bundle.load(tiny_bundle)
-    vae, mdnrnn = tmp_path / "v.safetensors", tmp_path / "m.safetensors"
-    save_model(vae, bundle.vae, {"vae": asdict(bundle.vae.config)})
-    about = {
-        "mdnrnn": asdict(bundle.mdnrnn.config),
-        "heads": asdict(bundle.mdnrnn.heads),
-        "latent_size": bundle.mdnrnn.latent_size,
-        "action_size": bundle.mdnrnn.action_size,
-    }
-    save_model(mdnrnn, bundle.mdnrnn, about)
+    vae, mdnrnn = tmp_run.vae / "vae.safetensors", tmp_run.mdnrnn / "mdnrnn.safetensors"
+    save_vae(tmp_run, bundle.vae)
+    save_mdnrnn(tmp_run, bundle.mdnrnn)
     for read, model in ((load_vae(vae), bundle.vae), (load_mdnrnn(mdnrnn), bundle.mdnrnn)):
         assert read.config == model.config
         states = read.state_dict(), model.state_dict()
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
         assert not read.training
-    assert_refused(lambda: load_vae(mdnrnn), "m.safetensors", "worldmodels train-vae")
-    assert_refused(lambda: load_mdnrnn(vae), "v.safetensors", "worldmodels train-mdnrnn")
+    assert_refused(lambda: load_vae(mdnrnn), "mdnrnn.safetensors", "worldmodels train-vae")
+    assert_refused(lambda: load_mdnrnn(vae), "vae.safetensors", "worldmodels train-mdnrnn")
     vae.write_bytes(vae.read_bytes()[:-1])
-    assert_refused(lambda: load_vae(vae), "v.safetensors")
-    assert_refused(lambda: load_vae(tmp_path / "none.safetensors"), "none.safetensors", "missing")
+    assert_refused(lambda: load_vae(vae), "vae.safetensors")
+    assert_refused(
+        lambda: load_vae(tmp_run.folder / "none.safetensors"), "none.safetensors", "missing"
+    )
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_file_is_linked_or_copied(tmp_path, monkeypatch, linked):
+    def no_links(*paths):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not linked:
+        monkeypatch.setattr(os, "link", no_links)
+    source, target = tmp_path / "a", tmp_path / "new" / "b"
+    source.write_text("a")
+    for _ in range(2):  # what was there is replaced
+        link(source, target)
+        assert target.read_text() == "a"
+        assert target.samefile(source) == linked
 
 
 def test_earlier_stages_must_have_run(tmp_run):

@@ -56,7 +56,7 @@ def test_an_unknown_environment(fails, script, tmp_run, tiny):
     """And the right name can be given to the same folder afterwards."""
     flags = ["--config", ROOT / "configs/smoke.yaml", *tiny, "--collect.episodes=1"]
     line = fails("collect", tmp_run, *flags, "--env.id=CartPoll-v1")
-    assert "env.id CartPoll-v1 can't be made" in line
+    assert "env.id CartPoll-v1 cannot be made" in line
     assert not tmp_run.folder.exists()
     script("collect", "--run", tmp_run.folder, *flags)
     assert tmp_run.world_file.exists()
@@ -78,9 +78,9 @@ def test_latents_of_somebody_else(fails, smoke_copy):
     run = smoke_copy("episodes", "vae")
     (run.latents / "thesis").mkdir(parents=True)
     (run.latents / "00_000000.npz").write_bytes(b"years of work")
-    assert f"{run.latents} was not made by scripts/encode.py" in fails("encode", run)
+    assert f"{run.latents} was not made by `worldmodels encode`" in fails("encode", run)
     (run.latents / "index.json").write_text("{}")
-    assert f"{run.latents} was not made by scripts/encode.py" in fails("encode", run)
+    assert f"{run.latents} was not made by `worldmodels encode`" in fails("encode", run)
 
 
 def test_other_files_among_latents_stay(script, smoke_copy):

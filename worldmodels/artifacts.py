@@ -1,12 +1,14 @@
-"""What a run's stages leave behind: V, M, C, their world and latents, read back and checked.
+"""What a run or a bundle has on disk: saves and loads V, M, C, world and bundles; links and hashes.
 
-Loading reads numbers and names only; nothing is executed.
+A checkpoint holds what rebuilds its model. Loading executes nothing.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +20,16 @@ from torch import Tensor, nn
 from worldmodels.command_line import validated
 from worldmodels.data.starts import Starts
 from worldmodels.errors import InputError
-from worldmodels.files import file_hash, load_json, load_tensors, save_json, save_tensors, save_text
+from worldmodels.files import (
+    Name,
+    file_hash,
+    load_json,
+    load_tensors,
+    replacing,
+    save_json,
+    save_tensors,
+    save_text,
+)
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
@@ -28,143 +39,115 @@ from worldmodels.world import World
 
 Section = TypeVar("Section")
 
+FORMAT = 1
+"""Version of the bundle's layout."""
+SHIPPED = Path(__file__).parent / "bundles"
+"""Folder of the bundles that come with the package."""
+
 
 def save_model(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None:
-    """A run's own checkpoint: weights, and as metadata the config that rebuilds the model."""
-    metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
-    save_tensors(path, model.state_dict(), metadata)
+    """Writes a checkpoint: the weights, and in the metadata what rebuilds the model."""
+    _save_described(path, model.state_dict(), about)
+
+
+def save_vae(run: Run, vae: VAE) -> None:
+    """Writes the run's V."""
+    save_model(run.vae / "vae.safetensors", vae, {"vae": asdict(vae.config)})
+
+
+def save_mdnrnn(run: Run, mdnrnn: MDNRNN, latents: str | None = None) -> None:
+    """Writes the run's M.
+
+    Args:
+        run: where.
+        mdnrnn: M.
+        latents: hash of the latents that M learnt from; None for an unpacked bundle.
+    """
+    about = {**_about_mdnrnn(mdnrnn), "latents": latents}
+    save_model(run.mdnrnn / "mdnrnn.safetensors", mdnrnn, about)
 
 
 def load_vae(path: Path) -> VAE:
-    """V from its checkpoint, ready to encode.
+    """Reads V from its checkpoint, ready to encode.
 
     Raises:
-        InputError: the file is missing, truncated or foreign.
+        InputError: the file is missing, truncated or of another kind.
     """
-    tensors, about = _checkpoint(path, "vae")
-    vae = VAE(section(VAEConfig, about, "vae", path))
-    fill(vae, "", tensors, path)
-    return vae.eval()
+    return _build_vae(_checkpoint(path, "vae"))
 
 
 def load_mdnrnn(path: Path) -> MDNRNN:
-    """M from its checkpoint, ready to dream.
+    """Reads M from its checkpoint, ready to dream.
 
     Raises:
-        InputError: the file is missing, truncated or foreign.
+        InputError: the file is missing, truncated or of another kind.
     """
-    tensors, about = _checkpoint(path, "mdnrnn")
-    config = section(MDNRNNConfig, about, "mdnrnn", path)
-    heads = section(Heads, about, "heads", path)
-    try:
-        mdnrnn = MDNRNN(config, about["latent_size"], about["action_size"], heads)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: the metadata lack {error}: train M again") from error
-    fill(mdnrnn, "", tensors, path)
-    return mdnrnn.eval()
+    return _build_mdnrnn(_checkpoint(path, "mdnrnn"))
 
 
 @dataclass(frozen=True)
-class SavedController:
-    """What evolution left of C."""
+class _Saved:
+    """Weights beside the description that rebuilds their model: a checkpoint's or a bundle's."""
 
-    config: ControllerConfig
-    parameters: dict[str, Tensor]
-    """`best`, the one that is kept, and `last`, where evolution ended: (N,) each."""
-    validation: float
-    """Mean return of the best on real validation episodes; NaN: it is the last, not validated."""
-    real_steps: dict[str, int]
-    """Steps taken in the real world to `validate` and to `evolve`."""
+    tensors: Mapping[str, Tensor]
+    about: Mapping[str, Any]
+    weights_file: Path
+    about_file: Path
 
 
-def controller_file(run: Run) -> Path | None:
-    """The file of a run's C: the one that evolution wrote, or else an unpacked bundle's."""
-    files = run.controller / "controller.safetensors", run.controller / "unpacked.safetensors"
-    return next((path for path in files if path.exists()), None)
+def _save_described(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
+    save_tensors(path, tensors, metadata)
 
 
-def load_controller(run: Run) -> SavedController:
-    """A run's C.
-
-    Raises:
-        InputError: the file is missing, foreign, or C was evolved in another M.
-    """
-    default = run.controller / "controller.safetensors"
-    path = run.need(controller_file(run) or default, "worldmodels evolve")
+def _load_described(path: Path) -> _Saved:
     tensors, metadata = load_tensors(path)
-    about = {name: json.loads(value) for name, value in metadata.items()}
-    if "best" not in tensors or "mdnrnn" not in about:
-        raise InputError(f"{path} is no controller of ours: delete it and run `worldmodels evolve`")
-    check_evolved_in(run, about["mdnrnn"], path)
-    config = section(ControllerConfig, about, "controller", path)
-    return SavedController(config, tensors, about["validation"], about["real_steps"])
+    try:
+        about = {name: json.loads(value) for name, value in metadata.items()}
+    except ValueError as error:
+        raise InputError(f"{path}: the metadata are not JSON: make it again") from error
+    return _Saved(tensors, about, path, path)
 
 
-def check_evolved_in(run: Run, mdnrnn: str, path: Path) -> None:
-    """That a file of evolution belongs to the run's M, whose hash it holds.
-
-    Raises:
-        InputError: it belongs to another.
-    """
-    if mdnrnn != file_hash(run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn")):
-        raise InputError(f"{path} was evolved in another M: delete {path.parent} and evolve again")
+def _checkpoint(path: Path, name: str) -> _Saved:
+    saved = _load_described(path)
+    if name not in saved.about:
+        raise InputError(f"{path} is not a {name} checkpoint: run `worldmodels train-{name}`")
+    return saved
 
 
-def load_world(run: Run) -> World:
-    """world.json of a run.
-
-    Raises:
-        InputError: nothing was collected yet.
-    """
-    path = run.need(run.world_file, "worldmodels collect")
-    return World.from_dict(load_json(path), path)
+def _build_vae(saved: _Saved, prefix: str = "") -> VAE:
+    vae = VAE(section(VAEConfig, saved.about, "vae", saved.about_file))
+    fill(vae, prefix, saved.tensors, saved.weights_file)
+    return vae.eval()
 
 
-def check_latents(run: Run) -> str:
-    """The hash of the run's latents, once they are known to fit the run's V, and M if there is one.
-
-    Raises:
-        InputError: they are missing, or of another V; or M learnt from others.
-    """
-    index = load_json(run.need(run.latents / "index.json", "worldmodels encode"))
-    vae = run.need(run.vae / "vae.safetensors", "worldmodels train-vae")
-    if index.get("vae") != file_hash(vae):
-        raise InputError(f"{run.latents} was made by another V: run `worldmodels encode` again")
-    if index.get("hash") is None:
-        raise InputError(f"{run.latents} is not complete: run `worldmodels encode` again")
-    made = run.mdnrnn / "mdnrnn.safetensors"
-    if made.exists() and _checkpoint(made, "mdnrnn")[1].get("latents") != index["hash"]:
-        raise InputError(
-            f"{made} learnt from other latents: delete {run.mdnrnn} and {run.controller}, and run "
-            "`worldmodels train-mdnrnn` again"
-        )
-    return str(index["hash"])
+def _build_mdnrnn(saved: _Saved, prefix: str = "") -> MDNRNN:
+    config = section(MDNRNNConfig, saved.about, "mdnrnn", saved.about_file)
+    heads = section(Heads, saved.about, "heads", saved.about_file)
+    try:
+        mdnrnn = MDNRNN(config, saved.about["latent_size"], saved.about["action_size"], heads)
+    except (KeyError, TypeError) as error:
+        reason = f"{saved.about_file}: the metadata lack {error}"
+        raise InputError(f"{reason}: run `worldmodels train-mdnrnn` again") from error
+    fill(mdnrnn, prefix, saved.tensors, saved.weights_file)
+    return mdnrnn.eval()
 
 
-def check_dreams(run: Run) -> None:
-    """That dreams of the run can begin: in an unpacked bundle's windows, or in fitting latents.
-
-    Raises:
-        InputError: there are neither, or the latents are not those of V and M.
-    """
-    if not run.starts.exists():
-        check_latents(run)
-
-
-def _checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, metadata = load_tensors(path)
-    if key not in metadata:
-        raise InputError(
-            f"{path} is no {key} checkpoint of ours: train it with worldmodels train-{key}"
-        )
-    return tensors, {name: json.loads(value) for name, value in metadata.items()}
+def _about_mdnrnn(mdnrnn: MDNRNN) -> dict[str, Any]:
+    return {
+        "mdnrnn": asdict(mdnrnn.config),
+        "heads": asdict(mdnrnn.heads),
+        "latent_size": mdnrnn.latent_size,
+        "action_size": mdnrnn.action_size,
+    }
 
 
 def fill(model: nn.Module, prefix: str, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Loads the weights whose names begin with the prefix; frozen from then on.
+    """Gives a model the weights whose names begin with the prefix, and freezes it.
 
     Raises:
-        InputError: they don't fit.
+        InputError: they do not fit.
     """
     start = f"{prefix}." if prefix else ""
     chosen = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
@@ -172,12 +155,12 @@ def fill(model: nn.Module, prefix: str, tensors: Mapping[str, Tensor], source: P
         model.load_state_dict(chosen)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{source}: the weights don't fit the config ({reason})") from error
+        raise InputError(f"{source}: the weights do not fit the config ({reason})") from error
     model.requires_grad_(False)
 
 
 def part(data: Mapping[str, Any], name: str, source: Path) -> dict[str, Any]:
-    """A section of a file's JSON.
+    """Returns a section of a file's JSON.
 
     Raises:
         InputError: it is missing.
@@ -189,7 +172,7 @@ def part(data: Mapping[str, Any], name: str, source: Path) -> dict[str, Any]:
 
 
 def section(kind: type[Section], data: Mapping[str, Any], name: str, source: Path) -> Section:
-    """The dataclass that a section of a file's JSON describes.
+    """Returns the dataclass that a section of a file's JSON describes.
 
     Raises:
         InputError: it is missing, or a field is unknown, of a wrong type or out of range.
@@ -201,9 +184,122 @@ def section(kind: type[Section], data: Mapping[str, Any], name: str, source: Pat
         raise InputError(f"{source}: section {name} is wrong ({error})") from error
 
 
-FORMAT = 1
-"""Version of the bundle's layout."""
-SHIPPED = Path(__file__).parent / "bundles"
+@dataclass(frozen=True)
+class SavedController:
+    """What evolution wrote of C."""
+
+    config: ControllerConfig
+    parameters: dict[str, Tensor]
+    """(N,) each: `best`, the chosen one, and `last`, the mean of the last generation."""
+    validation_return: float
+    """Mean return of the best on real validation episodes; NaN where it was not validated."""
+    real_steps: dict[str, int]
+    """Steps in the real world to `validate` and to `evolve`."""
+
+
+def save_controller(path: Path, saved: SavedController, mdnrnn: str) -> None:
+    """Writes C.
+
+    Args:
+        path: the file.
+        saved: C.
+        mdnrnn: hash of the M that C was evolved in.
+    """
+    about = {
+        "controller": asdict(saved.config),
+        "mdnrnn": mdnrnn,
+        "validation": saved.validation_return,
+        "real_steps": saved.real_steps,
+    }
+    _save_described(path, saved.parameters, about)
+
+
+def controller_file(run: Run) -> Path | None:
+    """Returns the file of a run's C: evolution's, or else an unpacked bundle's."""
+    files = run.controller / "controller.safetensors", run.controller / "unpacked.safetensors"
+    return next((path for path in files if path.exists()), None)
+
+
+def load_controller(run: Run) -> SavedController:
+    """Reads a run's C.
+
+    Raises:
+        InputError: the file is missing or of another kind, or C was evolved in another M.
+    """
+    default = run.controller / "controller.safetensors"
+    path = run.need(controller_file(run) or default, "worldmodels evolve")
+    saved = _load_described(path)
+    names = {"controller", "mdnrnn", "validation", "real_steps"}
+    if not {"best", "last"} <= saved.tensors.keys() or not names <= saved.about.keys():
+        raise InputError(f"{path} is not a controller: delete it and run `worldmodels evolve`")
+    check_evolved_in(run, saved.about["mdnrnn"], path)
+    config = section(ControllerConfig, saved.about, "controller", path)
+    rest = saved.about["validation"], saved.about["real_steps"]
+    return SavedController(config, dict(saved.tensors), *rest)
+
+
+def check_evolved_in(run: Run, mdnrnn: str, path: Path) -> None:
+    """Checks that a file of evolution belongs to the run's M, whose hash it holds.
+
+    Raises:
+        InputError: it belongs to another M.
+    """
+    if mdnrnn != file_hash(run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn")):
+        raise InputError(f"{path} was evolved in another M: delete {path.parent} and evolve again")
+
+
+def load_world(run: Run) -> World:
+    """Reads world.json of a run.
+
+    Raises:
+        InputError: nothing was collected yet.
+    """
+    path = run.need(run.world_file, "worldmodels collect")
+    return World.from_dict(load_json(path), path)
+
+
+def check_latents(run: Run) -> str:
+    """Returns the hash of the run's latents, having checked that they belong to its V and M.
+
+    Raises:
+        InputError: they are missing or of another V, or M learnt from others.
+    """
+    index = load_json(run.need(run.latents / "index.json", "worldmodels encode"))
+    if index.get("vae") != file_hash(
+        run.need(run.vae / "vae.safetensors", "worldmodels train-vae")
+    ):
+        raise InputError(f"{run.latents} was made by another V: run `worldmodels encode` again")
+    if index.get("hash") is None:
+        raise InputError(f"{run.latents} is not complete: run `worldmodels encode` again")
+    made = run.mdnrnn / "mdnrnn.safetensors"
+    if made.exists() and _checkpoint(made, "mdnrnn").about.get("latents") != index["hash"]:
+        raise InputError(
+            f"{made} learnt from other latents: delete {run.mdnrnn} and {run.controller}, and run "
+            "`worldmodels train-mdnrnn` again"
+        )
+    return str(index["hash"])
+
+
+def check_dreams(run: Run) -> None:
+    """Checks that dreams of the run can begin, in an unpacked bundle's windows or in its latents.
+
+    Raises:
+        InputError: there are neither, or the latents do not belong to V and M.
+    """
+    if not run.starts.exists():
+        check_latents(run)
+
+
+def link(source: Name, target: Name) -> None:
+    """Puts a file at a second place: as a hard link, or a copy where the disk has no links."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 @dataclass(frozen=True)
@@ -228,7 +324,7 @@ class Bundle:
         return Actions.from_dict(self.world.action)
 
     def save(self, folder: Path) -> None:
-        """Writes the folder; bundle.json last, so that a folder that has it is whole."""
+        """Writes the folder, bundle.json last: a folder that has it is complete."""
         weights = {
             **_prefixed("vae", self.vae.state_dict()),
             **_prefixed("mdnrnn", self.mdnrnn.state_dict()),
@@ -253,7 +349,7 @@ class Bundle:
     def _card(self) -> str:
         about = {name: value for name, value in self.about.items() if name != "scores"}
         if scores := self.about.get("scores"):
-            about["score"] = _told(scores)
+            about["score"] = _score_line(scores)
         lines = "\n".join(f"- {name}: {value}" for name, value in about.items())
         return (
             f"# A world model of {self.world.config.id}\n\n"
@@ -264,38 +360,43 @@ class Bundle:
 
     @classmethod
     def load(cls, name: str | Path) -> Bundle:
-        """Reads a folder, a run folder that has a bundle, or a shipped bundle by its name.
+        """Reads a bundle: a shipped one by its name, a folder, or the bundle of a run folder.
 
         Raises:
-            InputError: there is no such bundle, or it is truncated or foreign.
+            InputError: there is no such bundle, or it is truncated or of another kind.
         """
         folder = bundle_folder(name)
         file = folder / "bundle.json"
         description = load_json(file)
         if not isinstance(description, dict) or description.get("format") != FORMAT:
             raise InputError(f"{file}: format must be {FORMAT}: make it again")
-        source = folder / "weights.safetensors"
-        weights = _single(load_tensors(source)[0])
         world = World.from_dict(part(description, "world", file), file)
-        vae = VAE(section(VAEConfig, description, "vae", file))
         config = section(MDNRNNConfig, description, "mdnrnn", file)
-        action_size = Actions.from_dict(world.action).size
-        mdnrnn = MDNRNN(config, vae.config.latent_size, action_size, Heads.of(config, world))
-        fill(vae, "vae", weights, source)
-        fill(mdnrnn, "mdnrnn", weights, source)
-        settings = section(ControllerConfig, description, "controller", file)
-        controller = controller_for(settings, mdnrnn)
-        if weights.get("controller", torch.empty(0)).shape != (controller.num_parameters,):
+        sizes = {
+            "latent_size": section(VAEConfig, description, "vae", file).latent_size,
+            "action_size": Actions.from_dict(world.action).size,
+        }
+        source = folder / "weights.safetensors"
+        about = {**description, **sizes, "heads": asdict(Heads.of(config, world))}
+        saved = _Saved(_single(load_tensors(source)[0]), about, source, file)
+        vae, mdnrnn = _build_vae(saved, "vae"), _build_mdnrnn(saved, "mdnrnn")
+        controller = controller_for(section(ControllerConfig, about, "controller", file), mdnrnn)
+        parameters = saved.tensors.get("controller", torch.empty(0))
+        if parameters.shape != (controller.num_parameters,):
             raise InputError(f"{source} holds no controller that fits: make the bundle again")
         starts = load_starts(folder / "starts.safetensors")
-        if starts.mu.shape[2] != vae.config.latent_size or starts.actions.shape[2] != action_size:
+        if [starts.mu.shape[2], starts.actions.shape[2]] != list(sizes.values()):
             raise InputError(f"{folder} holds no start windows that fit: make the bundle again")
-        rest = starts, part(description, "dream", file), part(description, "about", file)
-        return cls(world, vae, mdnrnn, controller, weights["controller"], *rest)
+        rest = part(description, "dream", file), part(description, "about", file)
+        return cls(world, vae, mdnrnn, controller, parameters, starts, *rest)
 
 
 def bundle_folder(name: str | Path) -> Path:
-    """Where a bundle lies: shipped under that name, in that folder, or in that run's `bundle`."""
+    """Returns the folder of a bundle: a shipped one's name, a folder, or a run folder.
+
+    Raises:
+        InputError: there is none.
+    """
     for folder in (SHIPPED / str(name), Path(name), Path(name) / "bundle"):
         if (folder / "bundle.json").is_file():
             return folder
@@ -305,10 +406,10 @@ def bundle_folder(name: str | Path) -> Path:
 
 
 def load_starts(path: Path) -> Starts:
-    """The windows of a file.
+    """Reads the start windows of a file.
 
     Raises:
-        InputError: there are none, or their shapes don't belong together.
+        InputError: there are none, or their shapes do not belong together.
     """
     tensors = _single(load_tensors(path)[0])
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -320,9 +421,9 @@ def load_starts(path: Path) -> Starts:
 
 
 def unpack(name: str | Path, run: Run) -> None:
-    """Makes a run of a bundle: its world, V, M, C, and where its dreams begin.
+    """Makes a run of a bundle: its world, V, M, C and start windows.
 
-    In it other controllers can be evolved, studied and ranked, without the data V and M learnt.
+    Other controllers can then be evolved, studied and ranked in it without episodes.
 
     Raises:
         InputError: there is no such bundle, or the run has begun.
@@ -335,30 +436,26 @@ def unpack(name: str | Path, run: Run) -> None:
 
 
 def _save_parts(bundle: Bundle, run: Run) -> None:
-    V, M = bundle.vae.config, bundle.mdnrnn.config
-    save_model(run.vae / "vae.safetensors", bundle.vae, {"vae": asdict(V)})
-    about: dict[str, Any] = {"mdnrnn": asdict(M), "heads": asdict(bundle.mdnrnn.heads)}
-    about |= {"latent_size": V.latent_size, "action_size": bundle.mdnrnn.action_size}
-    save_model(run.mdnrnn / "mdnrnn.safetensors", bundle.mdnrnn, about)
-    settings = asdict(bundle.controller.config)
-    evolved = {"controller": settings, "mdnrnn": file_hash(run.mdnrnn / "mdnrnn.safetensors")}
-    evolved |= {"validation": bundle.about.get("validation", math.nan), "real_steps": {}}
-    kept = {"best": bundle.parameters, "last": bundle.parameters.clone()}
-    metadata = {name: json.dumps(value, sort_keys=True) for name, value in evolved.items()}
-    save_tensors(run.controller / "unpacked.safetensors", kept, metadata)
+    save_vae(run, bundle.vae)
+    save_mdnrnn(run, bundle.mdnrnn)
+    parameters = {"best": bundle.parameters, "last": bundle.parameters.clone()}
+    validation = bundle.about.get("validation", math.nan)
+    evolved = SavedController(bundle.controller.config, parameters, validation, {})
+    mdnrnn = file_hash(run.mdnrnn / "mdnrnn.safetensors")
+    save_controller(run.controller / "unpacked.safetensors", evolved, mdnrnn)
     save_tensors(run.starts, bundle.starts.tensors(), None)
     save_json(run.world_file, bundle.world.to_dict())
 
 
-def _told(scores: Mapping[str, Any]) -> str:
-    """Scores in a line: the agent's, and the means of the policies without eyes."""
+def _score_line(scores: Mapping[str, Any]) -> str:
+    """Scores in one line: the agent's, and the means of the open-loop baselines."""
     low, high = scores["ci95"]
     names = "split", "episodes", "seeds", "mean", "std", "ci95"
-    blind = ", ".join(f"{k} {v:.1f}" for k, v in scores.items() if k not in names)
+    baselines = ", ".join(f"{k} {v:.1f}" for k, v in scores.items() if k not in names)
     return (
         f"{scores['mean']:.1f} ± {scores['std']:.1f}, 95% of the mean {low:.1f} to {high:.1f}, "
         f"over {scores['episodes']} {scores['split']} episodes of the official environment"
-        + (f" ({blind})" if blind else "")
+        + (f" ({baselines})" if baselines else "")
     )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 
-from worldmodels.artifacts import load_controller
+from worldmodels.artifacts import link, load_controller
 from worldmodels.config import Config
 from worldmodels.run import Metrics, Run, say
 from worldmodels.stages.collect import Evolvee, collect
@@ -36,7 +35,8 @@ def _pipeline(run: Run, config: Config) -> None:
     rounds = [run] if config.rounds == 1 else [run.round(i) for i in range(config.rounds)]
     for index, this in enumerate(rounds):
         one_round(this, config.of_round(index), _best(rounds[:index]) if index else None)
-        say(f"round {index}: {load_controller(this).validation:.1f} on real validation episodes")
+        validation = load_controller(this).validation_return
+        say(f"round {index}: {validation:.1f} on real validation episodes")
     if config.rounds > 1:
         first = config.evolve.validation_episodes + config.evolve.final_episodes
         limit = config.evolve.validation_max_steps
@@ -72,7 +72,7 @@ def one_round(run: Run, config: Config, best: Run | None) -> None:
 
 
 def _best(rounds: list[Run]) -> Run:
-    return rounds[int(np.argmax([load_controller(run).validation for run in rounds]))]
+    return rounds[int(np.argmax([load_controller(run).validation_return for run in rounds]))]
 
 
 def _copy(best: Run, run: Run) -> None:
@@ -82,18 +82,10 @@ def _copy(best: Run, run: Run) -> None:
     for name in KEPT:
         source, target = best.folder / name, run.folder / name
         if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True, copy_function=_link)
+            shutil.copytree(source, target, dirs_exist_ok=True, copy_function=link)
         else:
             shutil.copyfile(source, target)
     (run.folder / "best_round.txt").write_text(f"{best.number}\n")
-
-
-def _link(source: str, target: str) -> None:
-    Path(target).unlink(missing_ok=True)
-    try:
-        Path(target).hardlink_to(source)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
 
 
 def _minutes(runs: list[Run]) -> None:

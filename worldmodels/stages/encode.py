@@ -1,9 +1,7 @@
-"""Encode: each frame of the data to its posterior, once."""
+"""Encode: computes the posterior of every frame, once."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from worldmodels.artifacts import load_vae, load_world
+from worldmodels.artifacts import link, load_vae, load_world
 from worldmodels.data.episode import MIRRORED, Episode, LatentEpisode, episode_files, reddened
 from worldmodels.errors import InputError, check_at_least
 from worldmodels.files import file_hash, files_hash, load_json, save_json
@@ -23,7 +21,7 @@ from worldmodels.precision import name_of, product_dtype
 from worldmodels.run import Metrics, Run, progress, say
 
 AHEAD = 2
-"""Episodes that are read before, and written after, their turn."""
+"""Episodes that threads read in advance, and that wait to be written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +29,14 @@ class EncodeConfig:
     """How frames are encoded."""
 
     batch_size: int = 256
-    """Frames at once."""
+    """Frames in a batch."""
 
     def __post_init__(self) -> None:
         check_at_least("encode", self, 1, "batch_size")
 
 
 def encode(run: Run, config: EncodeConfig) -> None:
-    """Writes latents/ for all episodes so far, with the hash of their V.
+    """Writes the latents of all episodes so far, with the hash of their V.
 
     Raises:
         InputError: V or the data is missing or broken.
@@ -47,7 +45,7 @@ def encode(run: Run, config: EncodeConfig) -> None:
     files = episode_files(*[r.episodes for r in (*run.earlier, run)])
     made_by = file_hash(weights)
     with Metrics(run, "encode") as metrics:
-        vae = load_vae(weights)  # before latents of another V are cleared: this one may be broken
+        vae = load_vae(weights)  # may be broken: before latents of another V are removed
         _begin(run, made_by)
         world, steps, made = load_world(run).config, 0, []
         for folder in ("", MIRRORED) if world.mirrored_actions else ("",):
@@ -75,7 +73,7 @@ def _begin(run: Run, made_by: str) -> None:
     known = load_json(index) if index.exists() else {}
     if "vae" not in known and run.latents.exists() and any(run.latents.iterdir()):
         raise InputError(
-            f"{run.latents} was not made by scripts/encode.py: move it to another place"
+            f"{run.latents} was not made by `worldmodels encode`: move it to another place"
         )
     if known.get("vae", made_by) != made_by:
         for path in run.latents.rglob("*.npz"):  # before the index, by which they are known
@@ -84,7 +82,7 @@ def _begin(run: Run, made_by: str) -> None:
 
 
 def _reusable(run: Run, made_by: str, part: str) -> dict[str, Path]:
-    """Latents of the round before, if the same V made them."""
+    """Returns the latents of the round before, if the same V made them."""
     if not run.earlier:
         return {}
     folder = run.earlier[-1].latents
@@ -94,17 +92,9 @@ def _reusable(run: Run, made_by: str, part: str) -> dict[str, Path]:
 
 
 def _link_all(reusable: dict[str, Path], files: list[Path], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for path in files:
         if path.name in reusable and not (folder / path.name).exists():
-            _link(reusable[path.name], folder / path.name)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
+            link(reusable[path.name], folder / path.name)
 
 
 def encode_episodes(
@@ -115,9 +105,12 @@ def encode_episodes(
     damage_redness: float | None = None,
     mirror: tuple[int, ...] = (),
 ) -> int:
-    """Writes the latents of each file, or of its mirror image; how many frames that were.
+    """Writes the latents of each file, or of its mirror image.
 
     Threads read the next episodes and write the last ones meanwhile.
+
+    Returns:
+        The number of frames.
     """
     encoder, steps = Encoder(vae), 0
     with ThreadPoolExecutor(2) as pool:
@@ -136,7 +129,7 @@ def encode_episodes(
 
 
 def _ahead(pool: Executor, files: Sequence[Path]) -> Iterator[Episode]:
-    """The episodes in their order, of which a few are read before they are asked for."""
+    """Yields the episodes in order and reads a few in advance."""
     reading = deque(pool.submit(Episode.load, path) for path in files[:AHEAD])
     for path in files[AHEAD:]:
         yield reading.popleft().result()

@@ -190,7 +190,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
         kind=dream.starts,
         seed=seed,
     )
-    made = {"seed": seed, "validation": saved.validation}
+    made = {"seed": seed, "validation": saved.validation_return}
     Bundle(
         load_world(run),
         vae,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,13 @@ from worldmodels.acting.selection import (
     measured_means,
     merits,
 )
-from worldmodels.artifacts import check_dreams, check_evolved_in, load_controller
+from worldmodels.artifacts import (
+    SavedController,
+    check_dreams,
+    check_evolved_in,
+    load_controller,
+    save_controller,
+)
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError, check_at_least
@@ -207,15 +213,10 @@ def evolve(
         history = _history(setting, start)
         _run_generations(setting, history)
         chosen = _choose(setting, history)
-        about = {
-            "controller": asdict(controller),
-            "mdnrnn": history.mdnrnn,
-            "validation": chosen.score,
-            "real_steps": history.real_steps,
-        }
-        metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
         kept = {"best": chosen.parameters, "last": history.mean}
-        save_tensors(result, {k: torch.from_numpy(v).float() for k, v in kept.items()}, metadata)
+        parameters = {name: torch.from_numpy(values).float() for name, values in kept.items()}
+        saved = SavedController(controller, parameters, chosen.score, history.real_steps)
+        save_controller(result, saved, history.mdnrnn)
     score = chosen.score
     merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "the last mean"
     say(f"C is {result}: {merit}")

@@ -53,7 +53,7 @@ def select_round(
     if path.exists():
         return rounds[load_json(path)["best"]]
     with Metrics(run, "select") as metrics:
-        known = np.array([load_controller(one).validation for one in rounds])
+        known = np.array([load_controller(one).validation_return for one in rounds])
         finalists = np.argsort(-known, kind="stable")[: config.rounds].tolist()
         seeds = environment_seeds("validation", first, config.episodes)
         returns, steps = {}, 0

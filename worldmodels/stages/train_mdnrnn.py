@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from worldmodels.artifacts import check_latents, load_mdnrnn, load_vae, load_world, save_model
+from worldmodels.artifacts import check_latents, load_mdnrnn, load_vae, load_world, save_mdnrnn
 from worldmodels.data.dataset import (
     EpisodeSource,
     SequenceBatch,
@@ -88,14 +88,7 @@ def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed:
         mdnrnn = _begin(run, MDNRNN(model, latent_size, action_size, heads), config, seed)
         _train(run, mdnrnn, source, config, seed, metrics)
         _check(mdnrnn, source, config, seed, metrics)
-        about = {
-            "mdnrnn": asdict(model),
-            "heads": asdict(heads),
-            "latent_size": latent_size,
-            "action_size": action_size,
-            "latents": made_from,
-        }
-        save_model(result, mdnrnn, about)
+        save_mdnrnn(run, mdnrnn, made_from)
     say(f"M is {result}")
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodels.artifacts import load_vae, save_model
+from worldmodels.artifacts import load_vae, save_vae
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
@@ -74,7 +74,7 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
         if not (run.earlier and config.start == "keep"):
             _train(run, vae, source, config, seed, metrics)
         _check(vae, source, config, metrics)
-        save_model(result, vae, {"vae": asdict(model)})
+        save_vae(run, vae)
     say(f"V is {result}")
 
 

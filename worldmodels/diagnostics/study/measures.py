@@ -60,7 +60,7 @@ def measured(evolution: Evolution, study: StudyConfig, seed: int, known: Measure
         found = {
             "number": evolution.number,
             "seed": config.seed,
-            "validation": load_controller(evolution.run).validation,
+            "validation": load_controller(evolution.run).validation_return,
             "dream": _kept(known, "dream", dream, lambda: _in_dreams(evolution, dreams, seed)),
             "real": _kept(known, "real", real, lambda: _in_reality(evolution, tests)),
         }
