@@ -13,7 +13,7 @@ from worldmodels.models.mixture import Temperature
 
 @pytest.fixture
 def pen():
-    return initialised(0, "pen", make=lambda: Pen(8, 3, 2))
+    return initialised(0, "pen", make=lambda: Pen(8, 3, 2)).eval()
 
 
 def test_losses_are_those_of_single_steps(pen, scribbles):

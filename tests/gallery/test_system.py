@@ -14,18 +14,18 @@ SMALL = {
     "spiral": ["--points=50", "--test_points=100", "--hidden_size=8"],
     "walk": ["--walks=20", "--test_walks=10", "--steps=12", "--hidden_size=8"],
     "handwriting": [
-        *("--words=12", "--held_out=6", "--model.reading_size=8", "--model.hidden_size=8"),
-        *("--model.num_mixtures=2", "--recogniser.steps=20", "--recogniser.batch_size=4"),
+        *("--words=12", "--held_out=6", "--reading_size=8", "--hidden_size=8"),
+        *("--num_mixtures=2", "--recogniser.steps=20", "--recogniser.batch_size=4"),
         *("--recogniser_size=4", "--show.written=4", "--max_points=150"),
     ],
-    "kanji": ["--model.hidden_size=8", "--model.num_mixtures=2", "--show.compared=6"],
+    "kanji": ["--hidden_size=8", "--num_mixtures=2", "--show.compared=6"],
     "sketch_vae": [
-        *("--model.hidden_size=8", "--model.encoder_size=8", "--model.latent_size=4"),
-        *("--model.num_mixtures=2", "--loss.weights=[1.0, 0.5]"),
+        *("--hidden_size=8", "--encoder_size=8", "--latent_size=4"),
+        *("--num_mixtures=2", "--weights=[1.0, 0.5]"),
     ],
     "touch": [
-        "--model.hidden_size=8",
-        "--model.num_mixtures=2",
+        "--hidden_size=8",
+        "--num_mixtures=2",
         "--length=10",
         "--show.compared=3",
     ],
@@ -110,8 +110,8 @@ def test_another_config_is_refused(system, capsys):
         (["sketch_vae"], "https://github.com/hardmaru/sketch-rnn-datasets"),
         (["kanji", "--data=missing.npz"], "missing.npz is missing"),
         (["handwriting", "--data=missing.npz"], "missing.npz is missing"),
-        (["sketch_vae", "--loss.weights=[]"], "loss.weights is empty"),
-        (["sketch_vae", "--loss.weights=[0]"], "loss.weights is (0.0,): it must be above 0"),
+        (["sketch_vae", "--weights=[]"], "weights is empty"),
+        (["sketch_vae", "--weights=[0]"], "weights is (0.0,): it must be above 0"),
         (["walk", "--noise=0"], "noise is 0.0: it must be above 0"),
         (["walk", "--steps=6"], "steps is 6: it must be at least 7"),
         (["walk", "--train.steps=0"], "train.steps is 0"),
@@ -130,7 +130,7 @@ def test_a_mistake_may_be_corrected(script, tmp_path, capsys, performances):
     for wrong in ([], ["--data=missing.npz"]):
         with pytest.raises(SystemExit, match="2"):
             script("gallery", "touch", f"--run={run}", *wrong)
-    flags = "--train.steps=2", "--model.hidden_size=8", "--show.compared=1", "--show.seconds=0.1"
+    flags = "--train.steps=2", "--hidden_size=8", "--show.compared=1", "--show.seconds=0.1"
     script("gallery", "touch", f"--run={run}", f"--data={performances}", *flags)
     assert str(run) in capsys.readouterr().out.splitlines()[-1]
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodels.figure import new_figure
-from worldmodels.gallery.system import Numbers, System, initialised, train
+from worldmodels.gallery.system import Numbers, System, initialised, train, two_layers
 from worldmodels.models.mixture import HALF_LOG_2PI, Mixture, MixtureHead
 from worldmodels.ranges import PositiveInt
 from worldmodels.run import Metrics
@@ -71,24 +71,13 @@ def sample(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 def mean_network(hidden_size: PositiveInt) -> nn.Sequential:
     """x to one y: 286 parameters for 15 units."""
-    return nn.Sequential(
-        nn.Linear(1, hidden_size),
-        nn.Tanh(),
-        nn.Linear(hidden_size, hidden_size),
-        nn.Tanh(),
-        nn.Linear(hidden_size, 1),
-    )
+    return two_layers(1, hidden_size, lambda: nn.Linear(hidden_size, 1))
 
 
 def mixture_network(hidden_size: PositiveInt, num_mixtures: int) -> nn.Sequential:
     """x to a mixture over y: 510 parameters for 15 units and 5 normals."""
-    return nn.Sequential(
-        nn.Linear(1, hidden_size),
-        nn.ReLU(),
-        nn.Linear(hidden_size, hidden_size),
-        nn.ReLU(),
-        MixtureHead(hidden_size, 1, num_mixtures),
-    )
+    last = partial(MixtureHead, hidden_size, 1, num_mixtures)
+    return two_layers(1, hidden_size, last, nn.ReLU)
 
 
 @dataclass(frozen=True)

@@ -43,20 +43,6 @@ WOBBLE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class WriterConfig:
-    """The network."""
-
-    reading_size: PositiveInt = 200
-    """Units of the LSTM that reads the text; the source: 400."""
-    hidden_size: PositiveInt = 400
-    """Units of M above it. Differs: the source has two such layers."""
-    num_mixtures: PositiveInt = 20
-    """Normals in the mixture."""
-    bumps: PositiveInt = 6
-    """Of the window; the source: 10."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class HandwritingShowConfig:
     """What is written; may change without a new training."""
 
@@ -84,7 +70,14 @@ class HandwritingConfig:
     """Strokes are simplified to within this distance: a letter is 1 high, or the file's unit."""
     max_points: Annotated[int, Range(2.0)] = 300
     """Longer words are left out."""
-    model: WriterConfig = field(default_factory=WriterConfig)
+    reading_size: PositiveInt = 200
+    """Units of the LSTM that reads the text; the source: 400."""
+    hidden_size: PositiveInt = 400
+    """Units of M above it. Differs: the source has two such layers."""
+    num_mixtures: PositiveInt = 20
+    """Normals in the mixture."""
+    bumps: PositiveInt = 6
+    """Of the window; the source: 10."""
     train: FitConfig = field(
         default_factory=lambda: FitConfig(
             steps=1700,
@@ -134,8 +127,7 @@ def words_of(config: HandwritingConfig) -> Words:
 
 def learnt(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
     """The network that writes."""
-    model = config.model
-    sizes = model.reading_size, model.hidden_size, model.num_mixtures, model.bumps
+    sizes = config.reading_size, config.hidden_size, config.num_mixtures, config.bumps
     writer = initialised(config.seed, "writer", make=lambda: Writer(words.symbol_size, *sizes))
 
     def loss(step: int) -> Tensor:

@@ -29,7 +29,7 @@ from worldmodels.gallery.neighbours import nearest, pictures
 from worldmodels.gallery.pen import Pen, Statistics, nats_of, paint
 from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mixture import Temperature
-from worldmodels.ranges import ClosedUnitInterval, PositiveFloat, PositiveInt, Range
+from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -41,18 +41,6 @@ JITTER = 0.1
 """Characters are stretched by up to this share in training."""
 COPY = 0.99
 """A cosine above this counts as a copy."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PenConfig:
-    """The network."""
-
-    hidden_size: PositiveInt = 512
-    """Units of the LSTM. Differs: the source has two layers of 800."""
-    num_mixtures: PositiveInt = 24
-    """Normals in the mixture."""
-    dropout: ClosedUnitInterval = 0.1
-    """Of h, in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +65,10 @@ class KanjiConfig:
     """KanjiVG's curves are simplified to within this distance; a character is 109 wide."""
     max_points: Annotated[int, Range(2.0)] = 120
     """Longer characters are left out."""
-    model: PenConfig = field(default_factory=PenConfig)
+    hidden_size: PositiveInt = 512
+    """Units of the LSTM. Differs: the source has two layers of 800."""
+    num_mixtures: PositiveInt = 24
+    """Normals in the mixture."""
     train: FitConfig = field(
         default_factory=lambda: FitConfig(
             steps=2500,
@@ -108,8 +99,7 @@ def characters(config: KanjiConfig) -> Drawings:
 
 def learnt(metrics: Metrics, config: KanjiConfig, data: Drawings) -> Pen:
     """The trained network."""
-    model = config.model
-    sizes = model.hidden_size, model.num_mixtures, 0, model.dropout
+    sizes = config.hidden_size, config.num_mixtures
     pen = initialised(config.seed, "kanji", make=lambda: Pen(*sizes))
 
     def loss(step: int) -> Tensor:

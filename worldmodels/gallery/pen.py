@@ -18,6 +18,9 @@ from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
 from worldmodels.models.mixture import Temperature
 from worldmodels.precision import product_dtype
 
+DROPOUT = 0.1
+"""Of h, in training. Differs: Ha & Eck 2017 has recurrent dropout inside the cell."""
+
 
 class Pen(nn.Module):
     """M over the next offset, a correlated mixture of two dimensions, and over the pen's state.
@@ -26,15 +29,13 @@ class Pen(nn.Module):
     section 3.2.
     """
 
-    def __init__(
-        self, hidden_size: int, num_mixtures: int, condition_size: int = 0, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, hidden_size: int, num_mixtures: int, condition_size: int = 0) -> None:
         super().__init__()
         config = MDNRNNConfig(
             hidden_size=hidden_size, num_mixtures=num_mixtures, mixture="correlated"
         )
         self.mdnrnn = MDNRNN(config, 2, 3 + condition_size, Heads(categories=3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(DROPOUT)
 
     def losses(
         self,

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
-from worldmodels.gallery.autoencoder import SketchModelConfig, SketchVAE, kl, slerp
 from worldmodels.gallery.drawings import (
     Batch,
     Drawing,
@@ -26,8 +27,9 @@ from worldmodels.gallery.drawings import (
 )
 from worldmodels.gallery.pen import Pen, paint
 from worldmodels.gallery.system import Numbers, System, initialised, train
+from worldmodels.models.mdnrnn import State
 from worldmodels.models.mixture import Temperature
-from worldmodels.ranges import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, Range
+from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -39,31 +41,17 @@ ACTIVE = 0.01
 """Nats above which a latent is active."""
 JITTER = 0.1
 """Drawings are stretched by up to this share in training."""
-FIRST_SHARE = 0.01
-"""η₀, the share of the KL's weight at the start; the paper: 0.01."""
+FLOOR = 0.05
+"""KL a latent, in nats, below which it costs nothing. Differs: the paper's 0.2 is more than any
+weight reaches in so few batches."""
+FIRST_SHARE, RATE = 0.01, 0.998
+"""The KL's share of its weight at the start, and the factor by which each batch shrinks the rest.
+Differs: the paper's factor, 0.9999, is for many more batches."""
 WHERE = (
     "sketch_vae needs --data: an npz of drawings, e.g. omniglot or aaron_sheep of "
     "https://github.com/hardmaru/sketch-rnn-datasets, or an npz or ndjson of Quick, Draw! "
     "(https://quickdraw.withgoogle.com/data)"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SketchLossConfig:
-    """The KL's part in the loss."""
-
-    weights: tuple[PositiveFloat, ...] = (1.0, 0.5, 0.25)
-    """A model is trained for each; the paper's table 1. The last one is drawn."""
-    floor: NonNegativeFloat = 0.05
-    """KL a latent, in nats, below which it costs nothing. Differs: the paper's 0.2 is more than
-    any weight reaches in so few batches."""
-    rate: ClosedUnitInterval = 0.998
-    """R: each batch multiplies the distance between the KL's weight and its final value by it;
-    the paper: 0.9999, for many more batches."""
-
-    def __post_init__(self) -> None:
-        if not self.weights:
-            raise InputError("loss.weights is empty: name at least one weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +76,16 @@ class SketchConfig:
     """Strokes are simplified to within this distance, in the file's units."""
     grid: NonNegativeFloat = 1.0
     """Width of the grid on which the file's points lie, in its units; noise fills the cells."""
-    model: SketchModelConfig = field(default_factory=SketchModelConfig)
-    loss: SketchLossConfig = field(default_factory=SketchLossConfig)
+    latent_size: PositiveInt = 64
+    """Size of z; the paper: 128."""
+    encoder_size: PositiveInt = 128
+    """Units of the encoder's LSTM, in each direction; the paper: 256."""
+    hidden_size: PositiveInt = 256
+    """Units of the decoder; the paper: 512. Differs: its LSTM is layer-normalised or hyper."""
+    num_mixtures: PositiveInt = 20
+    """Normals in the mixture."""
+    weights: tuple[PositiveFloat, ...] = (1.0, 0.5, 0.25)
+    """Weights of the KL, the paper's; a model is trained for each, and the last one is drawn."""
     train: FitConfig = field(
         default_factory=lambda: FitConfig(
             steps=1500,
@@ -101,6 +97,62 @@ class SketchConfig:
     )
     show: SketchShowConfig = field(default_factory=SketchShowConfig)
 
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise InputError("weights is empty: name at least one")
+
+
+class SketchVAE(nn.Module):
+    """Encodes drawings to mu and logvar; the decoder is a pen whose condition is z."""
+
+    def __init__(self, config: SketchConfig) -> None:
+        super().__init__()
+        Z, H = config.latent_size, config.hidden_size
+        self.encoder = nn.LSTM(5, config.encoder_size, batch_first=True, bidirectional=True)
+        self.posterior = nn.Linear(2 * config.encoder_size, 2 * Z)
+        self.first = nn.Linear(Z, 2 * H)
+        self.pen = Pen(H, config.num_mixtures, Z)
+
+    def encode(self, batch: Batch) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
+        """mu and logvar of drawings."""
+        pens = torch.nn.functional.one_hot(batch.pens[:, 1:], 3).float()
+        points = torch.cat([batch.offsets[:, 1:], pens], -1)
+        lengths = batch.known.sum(1)
+        packed = pack_padded_sequence(points, lengths, batch_first=True, enforce_sorted=False)
+        _, (h, _) = self.encoder(packed)
+        mu, logvar = self.posterior(torch.cat([h[0], h[1]], -1)).chunk(2, -1)
+        return mu, logvar
+
+    def state(self, z: Float[Tensor, "B Z"]) -> State:
+        """The decoder's first h and c."""
+        h, c = torch.tanh(self.first(z)).chunk(2, -1)
+        return h, c
+
+    def losses(self, batch: Batch, z: Float[Tensor, "B Z"]) -> tuple[Tensor, Tensor]:
+        """Nats a point of the offsets and of the pen, given z."""
+        return self.pen.losses(batch, z, self.state(z))
+
+    def draw(
+        self, z: Float[Tensor, "B Z"], most: int, temperature: Temperature, seed: int, still: bool
+    ) -> list[Drawing]:
+        """A drawing of each z."""
+        generator = torch_generator(seed, "draw")
+        return self.pen.draw(len(z), most, temperature, generator, still, z, self.state(z))
+
+
+def kl(mu: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> Float[Tensor, " Z"]:
+    """Nats of each latent, mean over the batch. Source: Ha & Eck 2017, eq. 10."""
+    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean(0)
+
+
+def slerp(
+    a: Float[Tensor, " Z"], b: Float[Tensor, " Z"], share: Float[Tensor, " N"]
+) -> Float[Tensor, "N Z"]:
+    """Points on the great circle from a to b. Source: White 2016."""
+    angle = torch.arccos(((a @ b) / (a.norm() * b.norm())).clamp(-0.9999, 0.9999))
+    t = share[:, None]
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+
 
 def learnt(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float) -> SketchVAE:
     """A VAE trained with one weight of the KL.
@@ -108,15 +160,15 @@ def learnt(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float
     The loss is the paper's: nats of offsets and pen, summed over a drawing's points and divided by
     the longest drawing's, and the latents' mean KL. Source: Ha & Eck 2017, section 3.3.
     """
-    name, loss = f"sketch_vae_{weight:g}", config.loss
-    model = initialised(config.seed, name, make=lambda: SketchVAE(config.model))
+    name = f"sketch_vae_{weight:g}"
+    model = initialised(config.seed, name, make=lambda: SketchVAE(config))
 
     def value(step: int) -> Tensor:
         batch, generator = _batch(data, config, step), torch_generator(config.seed, "noise", step)
         mu, logvar = model.encode(batch)
         z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
-        share = 1 - (1 - FIRST_SHARE) * loss.rate**step
-        cost = kl(mu, logvar).mean().clamp(min=loss.floor)
+        share = 1 - (1 - FIRST_SHARE) * RATE**step
+        cost = kl(mu, logvar).mean().clamp(min=FLOOR)
         points = batch.known.sum() / (len(batch.known) * data.longest)
         return points * torch.stack(model.losses(batch, z)).sum() + weight * share * cost
 
@@ -126,8 +178,7 @@ def learnt(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float
 
 def learnt_alone(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
     """The decoder without z: it predicts from a drawing's past alone."""
-    model = config.model
-    sizes = model.hidden_size, model.num_mixtures, 0, model.dropout
+    sizes = config.hidden_size, config.num_mixtures
     pen = initialised(config.seed, "decoder_only", make=lambda: Pen(*sizes))
 
     def value(step: int) -> Tensor:
@@ -169,11 +220,11 @@ def show(metrics: Metrics, config: SketchConfig) -> Numbers:
     held_out = dequantised(batch_of(data.valid[:1000]), *cells)
     with torch.inference_mode():
         decoder_only = torch.stack(alone.losses(held_out)).sum().item()
-    models = {weight: learnt(metrics, config, data, weight) for weight in config.loss.weights}
+    models = {weight: learnt(metrics, config, data, weight) for weight in config.weights}
     rows = {f"{w:g}": measured(model, held_out, config.seed) for w, model in models.items()}
     numbers: dict[str, Any] = {"drawings": len(data.train), "scale": data.scale}
     numbers |= {"decoder_only": decoder_only, "by_weight": rows}
-    _draw(metrics, config, data, models[config.loss.weights[-1]])
+    _draw(metrics, config, data, models[config.weights[-1]])
     return numbers
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodels.figure import new_figure
-from worldmodels.gallery.system import Numbers, System, initialised, train
+from worldmodels.gallery.system import Numbers, System, initialised, train, two_layers
 from worldmodels.models.mixture import Mixture, MixtureHead, MixtureKind
 from worldmodels.ranges import PositiveInt
 from worldmodels.run import Metrics
@@ -72,13 +72,7 @@ def network(
     inputs: int, outputs: int, hidden: int, num_mixtures: int, kind: MixtureKind
 ) -> nn.Module:
     """Two layers of tanh and a mixture."""
-    return nn.Sequential(
-        nn.Linear(inputs, hidden),
-        nn.Tanh(),
-        nn.Linear(hidden, hidden),
-        nn.Tanh(),
-        MixtureHead(hidden, outputs, num_mixtures, kind),
-    )
+    return two_layers(inputs, hidden, lambda: MixtureHead(hidden, outputs, num_mixtures, kind))
 
 
 def learnt(

@@ -122,6 +122,17 @@ def train(
     fill(model.eval(), "", load_tensors(result)[0], result)
 
 
+def two_layers(
+    inputs: int,
+    hidden: int,
+    last: Callable[[], nn.Module],
+    activation: Callable[[], nn.Module] = nn.Tanh,
+) -> nn.Sequential:
+    """Two hidden layers, and a last one that `last` makes."""
+    first, second = nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)
+    return nn.Sequential(first, activation(), second, activation(), last())
+
+
 def initialised(seed: int, *name: int | str, make: Callable[[], Model]) -> Model:
     """A model whose initial weights depend on the seed and the name alone."""
     with torch.random.fork_rng():

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, norm
 from torch import Tensor
 
 from worldmodels.errors import InputError
@@ -23,7 +23,7 @@ from worldmodels.gallery.performances import Performance, Split, read_performanc
 from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
-from worldmodels.models.mixture import HALF_LOG_2PI, MIN_LOG_STD, Temperature
+from worldmodels.models.mixture import MIN_LOG_STD, Temperature
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
@@ -36,16 +36,6 @@ WHERE = (
     "https://github.com/cpmpercussion/creative-prediction, an npz of points and offsets, or a "
     "folder of IMPSY logs (https://github.com/cpmpercussion/impsy)"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TouchModelConfig:
-    """The network."""
-
-    hidden_size: PositiveInt = 256
-    """Units of the LSTM. Differs: the source has three layers of 512."""
-    num_mixtures: PositiveInt = 16
-    """Normals in the mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +60,10 @@ class TouchConfig:
     """npz of performances, or a folder of IMPSY logs; required."""
     length: Annotated[int, Range(2.0)] = 120
     """Touches in a training sequence."""
-    model: TouchModelConfig = field(default_factory=TouchModelConfig)
+    hidden_size: PositiveInt = 256
+    """Units of the LSTM. Differs: the source has three layers of 512."""
+    num_mixtures: PositiveInt = 16
+    """Normals in the mixture."""
     train: FitConfig = field(
         default_factory=lambda: FitConfig(
             steps=4000,
@@ -86,9 +79,7 @@ class TouchConfig:
 def learnt(metrics: Metrics, config: TouchConfig, split: Split) -> MDNRNN:
     """M trained on stretches, sampled in proportion to the performances' lengths."""
     sizes = MDNRNNConfig(
-        hidden_size=config.model.hidden_size,
-        num_mixtures=config.model.num_mixtures,
-        mixture="joint",
+        hidden_size=config.hidden_size, num_mixtures=config.num_mixtures, mixture="joint"
     )
     model = initialised(config.seed, "touch", make=lambda: MDNRNN(sizes, 3, 0, Heads()))
     lengths = np.array([len(p) for p in split.train], float)
@@ -124,14 +115,13 @@ def baselines(split: Split) -> dict[str, float]:
     test = np.concatenate([p[1:] for p in split.test])
     test_steps = np.concatenate([np.diff(p, axis=0) for p in split.test])
     return {
-        "normal": _normal_nats(test, first.mean(0), first.std(0).clip(floor)),
-        "persistence": _normal_nats(test_steps, np.zeros(3), steps.std(0).clip(floor)),
+        "normal": _nats(norm(first.mean(0), first.std(0).clip(floor)), test),
+        "persistence": _nats(norm(0, steps.std(0).clip(floor)), test_steps),
     }
 
 
-def _normal_nats(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> float:
-    each = 0.5 * ((values - mean) / std) ** 2 + np.log(std) + HALF_LOG_2PI
-    return float(each.sum(1).mean())
+def _nats(law: Any, values: np.ndarray) -> float:
+    return -float(law.logpdf(values).sum(1).mean())
 
 
 @torch.inference_mode()
