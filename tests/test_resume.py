@@ -13,7 +13,7 @@ import pytest
 
 from worldmodels.files import load_tensors
 from worldmodels.run import Run
-from worldmodels.stages.evolve import History, history_file
+from worldmodels.stages.history import History, history_file
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 ERRORS = Path("errors.txt")

@@ -9,7 +9,7 @@ import numpy as np
 from worldmodels.artifacts import link, load_controller
 from worldmodels.config import Config
 from worldmodels.run import Metrics, Run, say
-from worldmodels.stages.collect import Evolvee, collect
+from worldmodels.stages.collect import Evolved, collect
 from worldmodels.stages.encode import encode
 from worldmodels.stages.evaluate import evaluate
 from worldmodels.stages.evolve import evolve
@@ -53,8 +53,8 @@ def one_round(run: Run, config: Config, best: Run | None) -> None:
     The best controller so far drives half of what is driven; the other half goes to the newest, to
     show M where its dream was wrong.
     """
-    evolvees: list[Evolvee] = [(best, "best"), (run.earlier[-1], "last")] if best else []
-    collect(run, config.env, config.collect, config.workers, config.seed, evolvees)
+    controllers = [Evolved(best, "best"), Evolved(run.earlier[-1], "last")] if best else []
+    collect(run, config.env, config.collect, config.workers, config.seed, controllers)
     train_vae(run, config.vae, config.train_vae, config.seed)
     encode(run, config.encode)
     train_mdnrnn(run, config.mdnrnn, config.train_mdnrnn, config.seed)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from benchmark.report import Number
 from benchmark.timing import Row, Work, rate, side_by_side, timed
 from benchmark.untrained import CAR_RACING, SIZES, TAKE_COVER, untrained
-from worldmodels.acting.evaluate import DreamEvaluation, population_policy
+from worldmodels.acting.evaluate import DreamEvaluation
+from worldmodels.acting.policies import Candidates
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.models.controller import controller_for
@@ -102,14 +103,15 @@ def evolving(
 def stepping(folder: Path, bundle: Bundle, distinct: int, steps: int) -> Work:
     """The registered environment, NumPy at its border, with a population of controllers."""
     env = gymnasium.make_vec("worldmodels/Dream-v0", num_envs=LANES, bundle=folder, horizon=10**9)
-    policy = population_policy(bundle.controller, _population(bundle, POPULATION), bundle.actions)
+    policy = Candidates(bundle.controller, _population(bundle, POPULATION), bundle.actions)
     seeds = [lane % distinct for lane in range(LANES)]
     observations, _ = env.reset(seed=seeds)  # type: ignore[arg-type]
+    live = np.ones(LANES, bool)
 
     def work() -> float:
         nonlocal observations
         for _ in range(steps):
-            observations = env.step(policy(observations))[0]
+            observations = env.step(policy(observations, live))[0]
         return float(steps * LANES)
 
     return work
@@ -120,14 +122,15 @@ def one_lane(bundle: Bundle, steps: int) -> Work:
     config = DreamConfig(horizon=10**9)
     env = dream_of(bundle, 1, config, autoreset_mode=AutoresetMode.DISABLED)
     env.engine = ReferenceEngine(bundle.mdnrnn)
-    policy = population_policy(bundle.controller, _population(bundle, 1), bundle.actions)
+    policy = Candidates(bundle.controller, _population(bundle, 1), bundle.actions)
     observations, _ = env.reset(seed=0)
+    live = np.ones(1, bool)
 
     def work() -> float:
         nonlocal observations
         with one_thread():  # a second one only slows so small a product down
             for _ in range(steps):
-                observations = env.step(policy(observations))[0]
+                observations = env.step(policy(observations, live))[0]
         return float(steps)
 
     return work

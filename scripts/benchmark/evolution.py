@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 
 from benchmark.report import table
-from worldmodels.acting.arena import Evaluations, Limits, evaluations_of
+from worldmodels.acting.evaluate import Evaluations, Limits
 from worldmodels.acting.selection import halving, merits
 from worldmodels.artifacts import load_controller
 from worldmodels.command_line import read
@@ -104,33 +104,33 @@ def compare(
     full = config.cma.population_size * ways[0].rollouts * config.dream.horizon
     stops = np.linspace(0, budget.generations * full, budget.points + 1)[1:]
     for seed, way in product(seeds, ways):
-        arena = _arena(run, config, way, seed)
-        mean = np.zeros(arena.num_parameters)
+        evaluations = _evaluations(run, config, way, seed)
+        mean = np.zeros(evaluations.num_parameters)
         if start is not None:
             mean = load_controller(start).parameters["best"].double().numpy()
         es = CMAES(config.cma, mean, seed_for(seed, "benchmark evolution"))
-        yield Curve(way.name, seed, list(_points(es, arena, way, seed, stops, budget.tracks)))
+        yield Curve(way.name, seed, list(_points(es, evaluations, way, seed, stops, budget.tracks)))
 
 
-def _arena(run: Run, config: Config, way: Way, seed: int) -> Evaluations:
+def _evaluations(run: Run, config: Config, way: Way, seed: int) -> Evaluations:
     limits = Limits(patience=way.patience)
-    return evaluations_of(run, config.controller, config.dream, config.workers, limits, seed)
+    return Evaluations.of_run(run, config.controller, config.dream, config.workers, limits, seed)
 
 
 def _points(
-    es: CMAES, arena: Evaluations, way: Way, seed: int, stops: np.ndarray, tracks: int
+    es: CMAES, evaluations: Evaluations, way: Way, seed: int, stops: np.ndarray, tracks: int
 ) -> Iterator[Point]:
-    evaluate = halving(arena.dream, way.screening)
     validation = environment_seeds("validation", 0, tracks)
     steps = episodes = generation = 0
     for stop in stops:
         while steps < stop:
             base = seed_for(seed, "benchmark dreams", generation) % 2**40
-            returns, lengths = evaluate(es.ask(), [base + r for r in range(way.rollouts)])
+            dreams = [base + r for r in range(way.rollouts)]
+            returns, lengths = halving(evaluations.dream, way.screening, es.ask(), dreams)
             es.tell(merits(returns))
             steps, episodes = steps + int(lengths.sum()), episodes + int((lengths > 0).sum())
             generation += 1
-        score = arena.validation(es.mean[None], validation)[0].mean()
+        score = evaluations.validation(es.mean[None], validation)[0].mean()
         yield Point(generation, episodes, steps, float(score))
 
 

@@ -16,7 +16,8 @@ from jaxtyping import Float32
 import worldmodels  # noqa: F401  (registers the environment)
 from benchmark.timing import Row, Work, rate, side_by_side
 from benchmark.untrained import CAR_RACING, untrained
-from worldmodels.acting.evaluate import Interval, ModelFiles, RealEvaluation, interval
+from worldmodels.acting.environments import ModelFiles
+from worldmodels.acting.evaluate import Interval, RealEvaluation, interval
 from worldmodels.artifacts import Bundle, bundle_folder
 from worldmodels.envs.abilities import SkipsDrawing
 from worldmodels.envs.fast_car_racing.env import CarRacing
@@ -135,10 +136,12 @@ def _seeing(folder: Path, steps: int) -> Work:
     generator = numpy_generator(0, "seeing")
     parameters = generator.normal(0, 0.01, (CANDIDATES, bundle.controller.num_parameters))
     parameters[:, -3:] += CIRCLE
-    senses = ModelFiles.of_bundle(folder / "seeing")
-    workers = WorkersConfig(processes=cores())
     evaluate = RealEvaluation(
-        bundle.world, senses, bundle.controller, workers, official=False, max_steps=steps
+        world=bundle.world,
+        models=ModelFiles.of_bundle(folder / "seeing"),
+        controller=bundle.controller,
+        workers=WorkersConfig(processes=cores()),
+        max_steps=steps,
     )
     calls = count()
 
@@ -259,12 +262,17 @@ def paired_returns(
         first: number of the first in the test range.
         workers: where they run; none: on all cores.
     """
-    bundle, senses = Bundle.load(folder), ModelFiles.of_bundle(bundle_folder(folder))
+    bundle = Bundle.load(folder)
     seeds = environment_seeds("test", first, tracks)
     parameters = bundle.parameters[None].double().numpy()
-    fixed = senses, bundle.controller, workers or WorkersConfig()
+    evaluate = RealEvaluation(
+        world=bundle.world,
+        models=ModelFiles.of_bundle(bundle_folder(folder)),
+        controller=bundle.controller,
+        workers=workers or WorkersConfig(),
+    )
     ours, theirs = (
-        RealEvaluation(_through(bundle.world, id_), *fixed, official=False)(parameters, seeds)[0][0]
+        replace(evaluate, world=_through(bundle.world, id_))(parameters, seeds)[0][0]
         for id_ in (OURS, f"{__name__}:{COMPARED}")
     )
     return PairedReturns(interval(ours), interval(theirs), interval(ours - theirs), tracks)

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from worldmodels.acting.agent import Agent, load
-from worldmodels.acting.evaluate import population_policy
+from worldmodels.acting.policies import Candidates
 from worldmodels.acting.rollout import rollout
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.features import FeatureEnv
@@ -131,7 +131,7 @@ def test_drives_the_environment_as_the_evaluation_does(bundle):
     real = RealEnvs(bundle.world, 3, autoreset_mode=DISABLED)
     env = FeatureEnv(real, bundle.vae, bundle.mdnrnn, bundle.actions, "zh")
     parameters = bundle.parameters[None].double().numpy()
-    policy = population_policy(bundle.controller, parameters, bundle.actions)
+    policy = Candidates(bundle.controller, parameters, bundle.actions)
     expected, steps = rollout(env, policy, seeds)
     agent, single = Agent(bundle), gymnasium.make("tests/Blobs-v0", disable_env_checker=True)
     for lane, seed in enumerate(seeds):

@@ -8,13 +8,14 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+from worldmodels.acting.environments import ModelFiles
 from worldmodels.acting.evaluate import (
     DreamEvaluation,
-    ModelFiles,
     RealEvaluation,
     evaluate_open_loop,
     interval,
 )
+from worldmodels.acting.policies import Baseline
 from worldmodels.artifacts import Bundle
 from worldmodels.data.starts import Starts
 from worldmodels.envs.dream import DreamConfig, DreamEnv, dream_of
@@ -26,6 +27,11 @@ from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig, RawPicture, World
 
 HERE = WorkersConfig(processes=1)
+RANDOM = Baseline("random", "random")
+
+
+def constant(action):
+    return Baseline("constant", "constant", action)
 
 
 class Ledger(gymnasium.Env):
@@ -125,34 +131,34 @@ def test_evolution_finds_the_optimum_of_a_toy_dream(linear_mdnrnn):
 
 def test_reality_gives_equal_bits_on_any_workers(short, tmp_path):
     short.save(tmp_path / "bundle")
-    senses = ModelFiles.of_bundle(tmp_path / "bundle")
     population, seeds = candidates(short, 3), [5, 6]
-    results = []
-    for processes in (1, 2):
-        workers = WorkersConfig(processes=processes)
-        evaluate = RealEvaluation(short.world, senses, short.controller, workers, official=False)
-        results.append(evaluate(population, seeds))
+    evaluate = RealEvaluation(
+        world=short.world,
+        models=ModelFiles.of_bundle(tmp_path / "bundle"),
+        controller=short.controller,
+        workers=HERE,
+    )
+    two = replace(evaluate, workers=WorkersConfig(processes=2))
+    results = [one(population, seeds) for one in (evaluate, two)]
     np.testing.assert_array_equal(results[0], results[1])
     returns, lengths = results[0]
     assert (lengths == 2).all()  # steps of four frames
     # two jobs of three lanes: all candidates on seed 5, and on seed 6
-    official = RealEvaluation(short.world, senses, short.controller, HERE, official=True)
-    alone, _ = official(population[1:2], [6])
+    alone, _ = replace(evaluate, official=True)(population[1:2], [6])
     assert alone[0, 0] == pytest.approx(returns[1, 1], abs=1e-6)
-    cut = RealEvaluation(short.world, senses, short.controller, HERE, official=False, max_steps=1)
-    assert (cut(population[:1], seeds)[1] == 1).all()
+    assert (replace(evaluate, max_steps=1)(population[:1], seeds)[1] == 1).all()
 
 
 def test_open_loop_policies_play_frame_by_frame(short):
     seeds = [5, 6, 7]
-    random, lengths = evaluate_open_loop(short.world, "random", None, seeds, HERE)
+    random, lengths = evaluate_open_loop(short.world, RANDOM, seeds, HERE)
     assert random.shape == (3,)
     assert (lengths == 8).all()  # frames, though the agent holds its actions for four
-    constant, _ = evaluate_open_loop(short.world, "constant", [0.0, 1.0, 0.0], seeds, HERE)
-    idle, _ = evaluate_open_loop(short.world, "constant", [0.0, 0.0, 0.0], seeds, HERE)
-    assert (constant >= idle).all()
+    gas, _ = evaluate_open_loop(short.world, constant([0.0, 1.0, 0.0]), seeds, HERE)
+    idle, _ = evaluate_open_loop(short.world, constant([0.0, 0.0, 0.0]), seeds, HERE)
+    assert (gas >= idle).all()
     # an episode depends on its seed alone
-    later, _ = evaluate_open_loop(short.world, "random", None, seeds[2:], HERE)
+    later, _ = evaluate_open_loop(short.world, RANDOM, seeds[2:], HERE)
     assert later[0] == random[2]
 
 
@@ -160,12 +166,12 @@ def test_a_sweep_is_left_then_right():
     actions = Actions.of_space(Ledger.action_space, "thirds").to_dict()
     config = EnvConfig(id="tests/Ledger-v0", action="thirds", action_repeat=3)
     world = World(config, actions, 30.0, {}, RawPicture((64, 64, 3)))
-    returns, lengths = evaluate_open_loop(world, "sweep", 4, [1, 2], HERE)
+    returns, lengths = evaluate_open_loop(world, Baseline("sweep", "sweep", 4), [1, 2], HERE)
     assert lengths.tolist() == [6, 6]
     assert [np.base_repr(int(r), 3) for r in returns] == ["221122"] * 2
-    constant, _ = evaluate_open_loop(world, "constant", 1, [1], HERE)
-    assert np.base_repr(int(constant[0]), 3) == "111111"
-    random, _ = evaluate_open_loop(world, "random", None, range(20), HERE)
+    right, _ = evaluate_open_loop(world, constant(1), [1], HERE)
+    assert np.base_repr(int(right[0]), 3) == "111111"
+    random, _ = evaluate_open_loop(world, RANDOM, range(20), HERE)
     assert {digit for r in random for digit in np.base_repr(int(r), 3)} == set("012")
     assert len(set(random)) > 15
 

@@ -1,21 +1,22 @@
-"""Exploration: held as long as said, smooth as said, and every episode from draws of its own."""
+"""Policies: held and smooth as configured, every episode with random numbers of its own."""
 
 import numpy as np
 import pytest
 
-from worldmodels.acting.policies import ExploreConfig, Explorer, Slips, Walk
+from worldmodels.acting.policies import ExploreConfig, Explorer, Overrule, Walk
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.seeding import numpy_generator
 
 CAR = Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), clip=(2,))
+THREE = Actions("discrete", counts=(3,))
 DOOM = Actions("thirds", (-1.0,), (1.0,))
 
 
 def drive(config, actions, lanes=2, steps=200, seed=0):
     explorer = Explorer(config, actions, [numpy_generator(seed, lane) for lane in range(lanes)])
     frames = np.zeros((lanes, 64, 64, 3), np.uint8)
-    return np.stack([explorer(frames) for _ in range(steps)])
+    return np.stack([explorer(frames, np.ones(lanes, bool)) for _ in range(steps)])
 
 
 def test_held_actions_last_between_one_and_ten_steps():
@@ -36,42 +37,36 @@ def test_each_episode_may_draw_its_own_longest_hold():
 
 
 def test_some_episodes_sweep():
-    config = ExploreConfig(policy="held", sweep_share=0.5)
-    actions = drive(config, DOOM, lanes=80, steps=300)[..., 0]
-    turns = []
-    for lane in actions.T:
-        held = lane[np.flatnonzero(np.diff(lane, prepend=2.0))]
-        turns.append(np.mean(np.sign(held[1:]) != np.sign(held[:-1])))
-    sweeping = np.array(turns) > 0.99
+    config = ExploreConfig(policy="held", sweep_share=0.5, sweep_between=(1, 2))
+    actions = drive(config, THREE, lanes=80, steps=300).argmax(-1)
+    sweeping = (actions > 0).all(axis=0)
     assert 0.3 < sweeping.mean() < 0.7
-    assert np.mean(np.array(turns)[~sweeping]) == pytest.approx(0.5, abs=0.1)
+    assert (actions[:, ~sweeping] == 0).mean() == pytest.approx(1 / 3, abs=0.05)
 
 
 def test_sweeps_between_choices_take_turns():
-    three = Actions("discrete", counts=(3,))
     config = ExploreConfig(policy="held", sweep_share=1.0, sweep_between=(1, 2))
-    actions = drive(config, three, lanes=4).argmax(-1)
+    actions = drive(config, THREE, lanes=4).argmax(-1)
     assert set(actions.ravel()) == {1, 2}
     lengths = np.diff(np.flatnonzero(np.diff(actions[:, 0])))
     assert lengths.min() >= 1
     assert lengths.max() == 10
 
 
-def test_choices_have_no_sides_to_sweep_between():
-    three = Actions("discrete", counts=(3,))
+def test_sweeps_need_two_choices():
     with pytest.raises(InputError, match=r"collect\.explore\.sweep_share needs sweep_between"):
-        drive(ExploreConfig(policy="held", sweep_share=0.5), three)
+        drive(ExploreConfig(policy="held", sweep_share=0.5), THREE)
     with pytest.raises(InputError, match=r"collect\.explore\.sweep_between is \(1, 3\)"):
-        drive(ExploreConfig(policy="held", sweep_share=0.5, sweep_between=(1, 3)), three)
+        drive(ExploreConfig(policy="held", sweep_share=0.5, sweep_between=(1, 3)), THREE)
 
 
 @pytest.mark.parametrize("overrule", [0.2, 0.6, 1.0])
-def test_slips_take_their_share_of_the_steps_and_are_held(overrule):
+def test_random_actions_take_their_share_of_the_steps_and_are_held(overrule):
     lanes, steps = 200, 1000
     generators = [numpy_generator(0, lane) for lane in range(lanes)]
-    slips = Slips(overrule, DOOM, generators)
+    overrule_ = Overrule(overrule, DOOM, generators)
     driven = np.full((lanes, 1), 2.0, np.float32)  # not one of the actions
-    done = np.stack([slips(driven) for _ in range(steps)])[..., 0]
+    done = np.stack([overrule_(driven) for _ in range(steps)])[..., 0]
     shares = (done != 2.0).mean(axis=0)
     assert shares.mean() == pytest.approx(overrule / 2, abs=0.1 * overrule)
     assert shares.max() < overrule + 0.1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from worldmodels.acting.rollout import rollout
+from worldmodels.acting.rollout import rollout, steps
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 
@@ -41,7 +41,12 @@ class Script(VectorEnv):
 
 
 def play(env, **limits):
-    return rollout(env, lambda observations: observations, range(env.num_envs), **limits)
+    return rollout(
+        env,
+        lambda observations, live: observations.astype(np.float32),
+        range(env.num_envs),
+        **limits,
+    )
 
 
 def test_counts_each_lane_to_its_end():
@@ -50,6 +55,17 @@ def test_counts_each_lane_to_its_end():
     assert (returns.tolist(), lengths.tolist()) == ([10.0, 4.0], [4, 4])
     returns, lengths = play(env, max_steps=2)
     assert (returns.tolist(), lengths.tolist()) == ([3.0, 2.0], [2, 2])
+
+
+def test_a_step_says_who_took_it_and_who_goes_on():
+    env = Script([1, 2], [3, 4])
+    observations, _ = env.reset()
+    alone = np.array([True, False])
+    taken = list(steps(env, lambda o, live: live[:, None].astype(np.float32), observations, alone))
+    assert [step.took.tolist() for step in taken] == [[True, False]] * 2
+    assert [step.live.tolist() for step in taken] == [[True, False], [False, False]]
+    assert [step.actions[:, 0].tolist() for step in taken] == [[1.0, 0.0]] * 2
+    assert [step.rewards.tolist() for step in taken] == [[1.0, 3.0], [2.0, 4.0]]
 
 
 def test_patience_ends_when_the_return_has_not_risen_above_its_best():
@@ -81,7 +97,7 @@ def test_a_lane_ends_by_itself_whatever_its_neighbours_do(tiny_bundle):
     envs = [dream_of(bundle, n, settings, autoreset_mode=AutoresetMode.DISABLED) for n in (8, 1)]
     drive = bundle.actions.space.high
 
-    def policy(observations):
+    def policy(observations, live):
         return np.tile(drive, (len(observations), 1)) * observations[:, :1].clip(0, 1)
 
     returns, lengths = rollout(envs[0], policy, range(8), patience=2)

@@ -31,7 +31,7 @@ class Game:
 
 def test_the_better_half_plays_on():
     game, parameters = Game(), np.array([[2.0], [9.0], [4.0], [3.0], [8.0]])
-    returns, lengths = halving(game, 1)(parameters, [10, 11, 12])
+    returns, lengths = halving(game, 1, parameters, [10, 11, 12])
     assert sorted(game.played[:5]) == [(p, 10) for p in (2, 3, 4, 8, 9)]
     assert game.played[5:] == [(p, s) for p in (9, 4, 8) for s in (11, 12)]
     assert np.isnan(returns[[0, 3], 1:]).all()
@@ -39,15 +39,17 @@ def test_the_better_half_plays_on():
     np.testing.assert_array_equal(lengths, np.where(np.isnan(returns), 0, 7))
 
 
-def test_no_screening_is_the_measure_itself():
-    game = Game()
-    assert halving(game, 0) is game
+def test_without_screening_all_play_all():
+    parameters = np.array([[2.0], [9.0]])
+    returns, lengths = halving(Game(), 0, parameters, [10, 11])
+    np.testing.assert_array_equal(returns, parameters.repeat(2, axis=1))
+    assert (lengths == 7).all()
 
 
 def test_survivors_are_measured_as_without_halving():
     parameters, seeds = np.random.default_rng(0).normal(size=(8, 1)), range(6)
     full, _ = Game(luck=1.0)(parameters, seeds)
-    halved, _ = halving(Game(luck=1.0), 2)(parameters, seeds)
+    halved, _ = halving(Game(luck=1.0), 2, parameters, seeds)
     measured = np.isfinite(halved)
     assert measured.sum() == 8 * 2 + 4 * 4
     np.testing.assert_array_equal(halved[measured], full[measured])
@@ -89,7 +91,7 @@ def test_evolution_climbs_with_half_of_the_worse_episodes_spared():
     es = CMAES(CMAConfig(population_size=12, sigma0=0.5), np.zeros(3), seed=0)
     for generation in range(60):
         seeds = range(4 * generation, 4 * generation + 4)
-        es.tell(merits(halving(hill, 1)(es.ask(), seeds)[0]))
+        es.tell(merits(halving(hill, 1, es.ask(), seeds)[0]))
     np.testing.assert_allclose(es.mean, 2.0, atol=0.1)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+from worldmodels.acting.environments import FrameEnv
 from worldmodels.acting.policies import ExploreConfig, Explorer
 from worldmodels.acting.rollout import record
 from worldmodels.diagnostics.fireballs import (
@@ -15,7 +16,6 @@ from worldmodels.diagnostics.fireballs import (
     recall_by_size,
 )
 from worldmodels.envs.real import RealEnvs
-from worldmodels.models.action import Actions
 from worldmodels.seeding import numpy_generator
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig, RawPicture, World
@@ -103,11 +103,10 @@ def test_dooms_own(tmp_path):
         "action_repeat": 4,
     }
     seeds, files = [100_001_000, 100_001_001], [tmp_path / f"00_00000{i}.npz" for i in range(2)]
-    envs = RealEnvs(world(**settings), 2, autoreset_mode=AutoresetMode.DISABLED)
-    actions = Actions.from_dict(envs.world.action)
-    explorer = Explorer(HELD, actions, [numpy_generator(0, i) for i in range(2)])
-    played = record(envs, explorer, actions.to_environment, seeds, 300, False)
-    envs.close()
+    env = FrameEnv(RealEnvs(world(**settings), 2, autoreset_mode=AutoresetMode.DISABLED))
+    explorer = Explorer(HELD, env.actions, [numpy_generator(0, i) for i in range(2)])
+    played = record(env, explorer, seeds, 300, False)
+    env.close()
     for file, episode in zip(files, played, strict=True):
         episode.save(file)
     labelled = label_frames(world(**settings), files, seeds, WorkersConfig(processes=1))

@@ -5,14 +5,13 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from worldmodels.acting.evaluate import ModelFiles, world_text
-from worldmodels.acting.policies import ExploreConfig, Explorer
+from worldmodels.acting.environments import FrameEnv, ModelFiles
+from worldmodels.acting.policies import Baseline, ExploreConfig, Explorer
 from worldmodels.acting.rollout import record
 from worldmodels.data.episode import Episode
 from worldmodels.diagnostics.side_by_side import (
     Controlled,
     Exploring,
-    OpenLoop,
     Replay,
     _real_job,
     begin,
@@ -33,7 +32,7 @@ SEEDS = [3, 4, 5]
 LENGTHS = [4, 0, 7]
 DOOM = Actions("thirds", (-1.0,), (1.0,))
 CAR = Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), clip=(2,))
-NOTHING = np.zeros((2, 3), np.float32)
+NOTHING, LIVE = np.zeros((2, 3), np.float32), np.ones(2, bool)
 
 
 def generators(lanes=2):
@@ -53,8 +52,8 @@ def test_which_policies_are_compared_in_which_world():
 @pytest.mark.parametrize("repeat", [1, 4])
 def test_a_sweep_keeps_the_worlds_time(repeat):
     """Half a period of 16 frames to the left, which is -1, half to the right."""
-    act = begin(OpenLoop("sweep", "sweep", 16), DOOM, generators(), repeat)
-    steps = np.stack([act(NOTHING) for _ in range(32 // repeat)])
+    act = begin(Baseline("sweep", "sweep", 16), DOOM, generators(), repeat)
+    steps = np.stack([act(NOTHING, LIVE) for _ in range(32 // repeat)])
     assert steps.shape == (32 // repeat, 2, 1)
     half = 8 // repeat
     np.testing.assert_array_equal(steps[:, 0, 0], np.tile(np.repeat([-1.0, 1.0], half), 2))
@@ -63,23 +62,23 @@ def test_a_sweep_keeps_the_worlds_time(repeat):
 
 
 def test_a_constant_action_is_given_as_it_is():
-    act = begin(OpenLoop("constant", "constant", [-0.25, 0.5, 0.0]), CAR, generators(), 4)
-    np.testing.assert_array_equal(act(NOTHING), [[-0.25, 0.5, 0.0]] * 2)
+    act = begin(Baseline("constant", "constant", [-0.25, 0.5, 0.0]), CAR, generators(), 4)
+    np.testing.assert_array_equal(act(NOTHING, LIVE), [[-0.25, 0.5, 0.0]] * 2)
 
 
 def test_random_actions_are_sampled_at_every_step_for_every_lane():
     act = begin(Exploring(), DOOM, generators(), 1)
-    sampled = np.stack([act(NOTHING) for _ in range(50)])[..., 0]
+    sampled = np.stack([act(NOTHING, LIVE) for _ in range(50)])[..., 0]
     assert len(np.unique(sampled)) == 100
     again = begin(Exploring(), DOOM, generators(1), 1)
-    assert again(NOTHING[:1])[0, 0] == sampled[0, 0]
+    assert again(NOTHING[:1], LIVE[:1])[0, 0] == sampled[0, 0]
 
 
 def test_a_controller_looks():
     controller = Controller(ControllerConfig(), 1, 2, 1)
     act = begin(Controlled("c", controller, np.array([1.0, 0, 0, 0])), DOOM, generators(), 1)
     seen = np.array([[0.5, 0, 0], [-2.0, 0, 0]], np.float32)
-    np.testing.assert_allclose(act(seen)[:, 0], torch.tanh(torch.tensor([0.5, -2.0])))
+    np.testing.assert_allclose(act(seen, LIVE)[:, 0], torch.tanh(torch.tensor([0.5, -2.0])))
 
 
 class Ending(VectorEnv):
@@ -94,11 +93,11 @@ class Ending(VectorEnv):
         self.now += 1
         observations = np.full((self.num_envs, 1), self.now)
         flags = self.now >= self.ends, np.full(self.num_envs, self.now >= self.cut)
-        return observations, actions, *flags, {}
+        return observations, actions[:, 0].astype(float), *flags, {}
 
 
 def test_lanes_are_followed_to_their_ends():
-    found = follow(Ending([2, 9, 4]), np.zeros((3, 1)), lambda o: 1.0 + o[:, 0], 5)
+    found = follow(Ending([2, 9, 4]), np.zeros((3, 1)), lambda o, _: np.float32(1.0 + o), 5)
     assert found.lengths.tolist() == [2, 5, 4]
     assert found.terminated.tolist() == [True, False, True]
     assert not found.truncated.any()
@@ -113,20 +112,15 @@ def world():
 @pytest.fixture(scope="module")
 def envs(world):
     envs = RealEnvs(world, 3, autoreset_mode=AutoresetMode.DISABLED)
-    yield envs
+    yield FrameEnv(envs)
     envs.close()
 
 
 @pytest.fixture(scope="module")
-def actions(world):
-    return Actions.from_dict(world.action)
-
-
-@pytest.fixture(scope="module")
-def episodes(envs, actions):
+def episodes(envs):
     generators = [numpy_generator(0, i) for i in range(3)]
-    explorer = Explorer(ExploreConfig(policy="uniform"), actions, generators)
-    return record(envs, explorer, actions.to_environment, SEEDS, 8, True)
+    explorer = Explorer(ExploreConfig(policy="uniform"), envs.actions, generators)
+    return record(envs, explorer, SEEDS, 8, True)
 
 
 def test_a_repeatable_world(world, episodes, tmp_path):
@@ -141,10 +135,10 @@ def test_a_repeatable_world(world, episodes, tmp_path):
     assert not is_repeatable(world, file, SEEDS[1], HERE)
 
 
-def test_all_lanes_arrive_at_the_same_step(envs, actions, episodes):
+def test_all_lanes_arrive_at_the_same_step(envs, episodes):
     envs.retire(np.ones(3, bool))
-    own = [actions.to_environment(e.actions[:n]) for e, n in zip(episodes, LENGTHS, strict=True)]
-    frames = go_to(envs, SEEDS, own)
+    actions = [e.actions[:n] for e, n in zip(episodes, LENGTHS, strict=True)]
+    frames = go_to(envs, SEEDS, actions)
     for lane, (episode, length) in enumerate(zip(episodes, LENGTHS, strict=True)):
         np.testing.assert_array_equal(frames[lane], episode.frames[length])
 
@@ -156,11 +150,11 @@ def test_a_policy_takes_over(world, episodes, tmp_path):
     ]
     fixed = replays, 30, 0
     models = ModelFiles(str(tmp_path), "run", ())
-    left = _real_job(world_text(world), models, OpenLoop("left", "constant", 0), *fixed)
+    left = _real_job(world, models, Baseline("left", "constant", 0), *fixed)
     assert left.terminated.all()
     assert left.lengths.max() < 15
     np.testing.assert_array_equal(left.rewards.sum(axis=1), left.lengths)
-    random = _real_job(world_text(world), models, Exploring(), *fixed)
+    random = _real_job(world, models, Exploring(), *fixed)
     assert (random.lengths > left.lengths).any()
-    again = _real_job(world_text(world), models, Exploring(), *fixed)
+    again = _real_job(world, models, Exploring(), *fixed)
     np.testing.assert_array_equal(random.lengths, again.lengths)

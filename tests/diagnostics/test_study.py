@@ -15,7 +15,7 @@ from worldmodels.config import Config
 from worldmodels.diagnostics.study import study as module
 from worldmodels.files import file_hash, load_json, load_tensors
 from worldmodels.run import Metrics, Run
-from worldmodels.stages.evolve import History, history_file
+from worldmodels.stages.history import History, history_file
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PARTS = ["vae", "latents", "mdnrnn"]

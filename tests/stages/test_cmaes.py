@@ -5,7 +5,7 @@ import pytest
 
 from worldmodels.errors import InputError
 from worldmodels.stages.cmaes import CMAES, CMAConfig
-from worldmodels.stages.evolve import History
+from worldmodels.stages.history import History
 
 TARGET = np.array([1.0, -2.0, 0.5, 3.0])
 

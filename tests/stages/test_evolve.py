@@ -9,7 +9,8 @@ from gymnasium.envs.classic_control import CartPoleEnv
 
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_tensors
-from worldmodels.stages.evolve import EvolveConfig, History, Validated, history_file
+from worldmodels.stages.evolve import EvolveConfig
+from worldmodels.stages.history import History, Validated, history_file
 
 POPULATION, ROLLOUTS, HORIZON = 6, 3, 12
 VALIDATED = 2

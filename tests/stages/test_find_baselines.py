@@ -1,4 +1,4 @@
-"""Baselines without eyes: the halving, and what it found."""
+"""Open-loop baselines: the halving, and what it found."""
 
 import runpy
 import sys
@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worldmodels.acting.evaluate import BASELINES, evaluate_open_loop
+from worldmodels.acting.evaluate import evaluate_open_loop
+from worldmodels.acting.policies import BASELINES, Baseline
 from worldmodels.envs.real import describe, make_env
 from worldmodels.envs.take_cover import TAKE_COVER
 from worldmodels.files import load_json
@@ -60,11 +61,12 @@ def test_a_tiny_search_and_its_file(tmp_path):
     assert entry["validation"]["seeds"] == [first + 2, 2]
     assert load_json(file) == {"Other-v0": [], "CarRacing-v3": [entry]}
     seeds = [first + 2, first + 3]
-    again, _ = evaluate_open_loop(describe(search.env), "constant", entry["argument"], seeds, HERE)
+    found = Baseline("constant", "constant", entry["argument"])
+    again, _ = evaluate_open_loop(describe(search.env), found, seeds, HERE)
     assert entry["validation"]["mean"] == round(again.mean(), 2)
-    # blind in the redrawn twin is blind in the official world, to the bit
+    # without pictures the redrawn twin is the official world, to the bit
     official = replace(search.env, training_id=None)
-    same, _ = evaluate_open_loop(describe(official), "constant", entry["argument"], seeds, HERE)
+    same, _ = evaluate_open_loop(describe(official), found, seeds, HERE)
     assert (same == again).all()
 
 

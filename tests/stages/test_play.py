@@ -83,17 +83,21 @@ def test_a_session_sums_its_rewards_and_begins_again(tiny_bundle):
 
 def test_driver_decides_who_acts(tiny_bundle, monkeypatch):
     session = Session(Bundle.load(tiny_bundle), PlayConfig())
-    taken = []
+    taken, seen = [], []
     step = session.dream.step
-    monkeypatch.setattr(session.dream, "step", lambda a: taken.append(a) or step(a))
+
+    def watched(actions):
+        taken.append(actions)
+        seen.append(step(actions))
+        return seen[-1]
+
+    monkeypatch.setattr(session.dream, "step", watched)
     session.controls = session.controls.press("up")
-    expected = session.agent(session.observation)
     session.advance()
     assert taken[0].tolist() == [[0, 1, 0]]
     session.controls = session.controls.press("a")
-    expected = session.agent(session.observation)
     session.advance()
-    assert np.array_equal(taken[1], expected)
+    assert np.array_equal(taken[1], session.agent(seen[0][0], np.ones(1, bool)))
 
 
 @pytest.fixture

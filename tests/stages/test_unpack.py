@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from worldmodels.acting.arena import Limits, evaluations_of
+from worldmodels.acting.evaluate import Evaluations, Limits
 from worldmodels.artifacts import Bundle, load_controller
 from worldmodels.command_line import read
 from worldmodels.config import Config
@@ -62,7 +62,7 @@ def test_the_dream_is_the_bundles(unpacked):
     run, folder = unpacked
     config = read(Config, run.config_file)
     settings = config.controller, config.dream, config.workers, Limits()
-    ours = evaluations_of(run, *settings, 0).make_dream(3)
+    ours = Evaluations.of_run(run, *settings, 0).dreams.make(3)
     bundles = gymnasium.make_vec("worldmodels/Dream-v0", num_envs=3, bundle=folder)
     (a, _), (b, _) = ours.reset(seed=5), bundles.reset(seed=5)
     np.testing.assert_array_equal(a, b)

@@ -1,48 +1,36 @@
-"""One measure of a controller: evaluate(parameters, seeds) -> returns, lengths.
+"""The measure of a controller: evaluate(parameters, seeds) -> returns, lengths.
 
-Two bodies: batched dreams, or jobs of some lanes on workers in the real world.
+The same call has two bodies: `DreamEvaluation` and `RealEvaluation`. Both call `rollout`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import repeat
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from gymnasium.vector import AutoresetMode
 from jaxtyping import Float64, Int64
 
-from worldmodels.acting.rollout import Policy, rollout
-from worldmodels.artifacts import Bundle, load_mdnrnn, load_vae
-from worldmodels.envs.dream import DreamEnv
-from worldmodels.envs.features import FeatureEnv
-from worldmodels.envs.real import RealEnvs
-from worldmodels.files import file_hash
-from worldmodels.models.action import Actions
-from worldmodels.models.controller import Controller
-from worldmodels.models.mdnrnn import MDNRNN
-from worldmodels.models.senses import senses_of
-from worldmodels.models.vae import VAE
+from worldmodels.acting.environments import Dreams, ModelFiles, feature_env, frame_env
+from worldmodels.acting.policies import Baseline, Candidates, OpenLoop
+from worldmodels.acting.rollout import rollout
+from worldmodels.envs.dream import DreamConfig, DreamEnv
+from worldmodels.models.controller import Controller, ControllerConfig
 from worldmodels.run import Run
 from worldmodels.seeding import numpy_generator
 from worldmodels.workers import WorkersConfig, one_thread, run_jobs
 from worldmodels.world import World
 
-BASELINES = Path(__file__).parent / "baselines.json"
-"""Blind policies found once per world by worldmodels find-baselines."""
 LANES, OFFICIAL_LANES = 16, 4
-"""Most real environments side by side in a job: many make good batches for V and M, few leave no
-worker idle at the end. Fixed: a job's bits depend on its own lanes."""
+"""Most real environments of a job: many make good batches for V and M, few leave no worker idle at
+the end. They are constants, because a job's bits depend on its lanes."""
+OPEN_LOOP_LANES = 2
 DREAM_LANES = 512
-"""Most lanes of a dream's job. Fixed likewise; fewer make smaller, slower products."""
+"""Most lanes of a dream's job; fewer make smaller, slower matrix products."""
 
 Returns = Float64[np.ndarray, "P R"]
 Lengths = Int64[np.ndarray, "P R"]
@@ -50,62 +38,19 @@ Lengths = Int64[np.ndarray, "P R"]
 
 @runtime_checkable
 class Evaluate(Protocol):
-    """What evolution knows of a world."""
+    """All that evolution knows of a world."""
 
     def __call__(
         self, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
     ) -> tuple[Returns, Lengths]:
-        """Every candidate on every seed."""
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """V, M and world of a run or of a bundle, by the files they are read from."""
-
-    folder: str
-    kind: str
-    """`run` or `bundle`."""
-    hashes: tuple[str, ...]
-    """Of the files, so that a worker's cache notices when they change."""
-
-    @classmethod
-    def of_run(cls, run: Run) -> ModelFiles:
-        files = run.vae / "vae.safetensors", run.mdnrnn / "mdnrnn.safetensors"
-        return cls(str(run.folder.resolve()), "run", tuple(map(file_hash, files)))
-
-    @classmethod
-    def of_bundle(cls, folder: Path) -> ModelFiles:
-        return cls(str(folder.resolve()), "bundle", (file_hash(folder / "weights.safetensors"),))
-
-
-@lru_cache(maxsize=2)
-def models_of(senses: ModelFiles) -> tuple[VAE, MDNRNN]:
-    """V and M, kept by a worker between jobs."""
-    if senses.kind == "bundle":
-        bundle = Bundle.load(senses.folder)
-        return bundle.vae, bundle.mdnrnn
-    run = Run(senses.folder)
-    return load_vae(run.vae / "vae.safetensors"), load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors")
-
-
-def population_policy(
-    controller: Controller, parameters: Float64[np.ndarray, "P N"], actions: Actions
-) -> Policy:
-    """Candidates acting on lanes p * R + r."""
-    weights = torch.from_numpy(np.ascontiguousarray(parameters, np.float32))
-
-    def act(observations: np.ndarray) -> np.ndarray:
-        features = torch.from_numpy(observations).view(len(weights), -1, observations.shape[-1])
-        action = actions.bound(controller.act(weights, features))
-        return action.reshape(len(observations), -1).numpy()
-
-    return act
+        """Returns and lengths of an episode of every candidate on every seed."""
 
 
 class DreamEvaluation:
-    """Candidates in the dream, in jobs that threads dream side by side; keeps their environments.
+    """Candidates in the dream: jobs of some candidates on all seeds, side by side in threads.
 
-    A job is some candidates on all seeds, and runs on one thread: its bits are the same wherever.
+    Each job runs on one thread, so its bits do not depend on the number of threads. Environments
+    are kept between calls.
     """
 
     def __init__(
@@ -115,8 +60,9 @@ class DreamEvaluation:
         workers: WorkersConfig,
         patience: int | None = None,
     ) -> None:
-        self._make, self._controller, self._patience = make, controller, patience
-        self._workers = workers
+        """`make` takes a number of lanes; `patience` is that of `rollout`."""
+        self._make, self._controller = make, controller
+        self._workers, self._patience = workers, patience
         self._envs: dict[tuple[int, int], DreamEnv] = {}
 
     def __call__(
@@ -125,7 +71,7 @@ class DreamEvaluation:
         jobs = max(2, math.ceil(len(parameters) * len(seeds) / DREAM_LANES))
         parts = [part for part in np.array_split(parameters, jobs) if len(part)]
         envs = [self._env(job, len(part) * len(seeds)) for job, part in enumerate(parts)]
-        # threads take the number from the one that starts them
+        # threads inherit the number of threads of the one that starts them
         with one_thread(), ThreadPoolExecutor(min(self._workers.count, len(parts))) as pool:
             results = list(pool.map(self._dream, envs, parts, repeat(seeds)))
         returns, lengths = (np.concatenate(rows) for rows in zip(*results, strict=True))
@@ -139,144 +85,161 @@ class DreamEvaluation:
     def _dream(
         self, env: DreamEnv, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
     ) -> tuple[Returns, Lengths]:
-        policy = population_policy(self._controller, parameters, env.actions)
-        everyone = list(seeds) * len(parameters)
-        returns, lengths = rollout(env, policy, everyone, patience=self._patience)
+        policy = Candidates(self._controller, parameters, env.actions)
+        lanes = list(seeds) * len(parameters)
+        returns, lengths = rollout(env, policy, lanes, patience=self._patience)
         shape = len(parameters), len(seeds)
         return returns.reshape(shape), lengths.reshape(shape)
 
 
+@dataclass(frozen=True, kw_only=True)
 class RealEvaluation:
-    """Candidates in the real world, as jobs whose size depends on the number of lanes alone.
+    """Candidates in the real world: jobs on workers, of one candidate and seed per lane.
 
-    Lanes are sorted by seed, so that a worker builds each track once.
+    Lanes are sorted by seed, so that a worker builds each track once. The size of the jobs depends
+    on the number of lanes alone, so the bits do not depend on the number of workers.
     """
 
-    def __init__(
-        self,
-        world: World,
-        senses: ModelFiles,
-        controller: Controller,
-        workers: WorkersConfig,
-        *,
-        official: bool,
-        max_steps: int | None = None,
-        patience: int | None = None,
-        label: str | None = None,
-    ) -> None:
-        self._fixed = (world_text(world), senses, controller, official, max_steps, patience)
-        self._workers, self._label, self._official = workers, label, official
+    world: World
+    models: ModelFiles
+    """V and M that C sees through."""
+    controller: Controller
+    workers: WorkersConfig
+    official: bool = False
+    """In the official environment, not in its faster twin."""
+    max_steps: int | None = None
+    patience: int | None = None
+    """As for `rollout`."""
+    label: str | None = None
+    """Of the progress bar; none: no bar."""
 
     def __call__(
         self, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
     ) -> tuple[Returns, Lengths]:
-        population, episodes = len(parameters), len(seeds)
-        lanes = [(p, r) for r in range(episodes) for p in range(population)]
-        size = _job_size(len(lanes), OFFICIAL_LANES if self._official else LANES)
-        jobs = [lanes[i : i + size] for i in range(0, len(lanes), size)]
-        results = run_jobs(
-            _real_job,
-            [
-                (*self._fixed, parameters[[p for p, _ in job]], [seeds[r] for _, r in job])
-                for job in jobs
-            ],
-            self._workers,
-            self._label,
+        shape = len(seeds), len(parameters)
+        rollouts, candidates = np.divmod(np.arange(math.prod(shape)), len(parameters))
+        size = self._job_size(len(candidates))
+        jobs = [
+            (self, parameters[candidates[i : i + size]], [seeds[r] for r in rollouts[i : i + size]])
+            for i in range(0, len(candidates), size)
+        ]
+        results = run_jobs(RealEvaluation._play, jobs, self.workers, self.label)
+        returns, lengths = (
+            np.ascontiguousarray(np.concatenate(rows).reshape(shape).T)
+            for rows in zip(*results, strict=True)
         )
-        returns, lengths = np.zeros((population, episodes)), np.zeros((population, episodes), int)
-        for job, (job_returns, job_lengths) in zip(jobs, results, strict=True):
-            for lane, value, length in zip(job, job_returns, job_lengths, strict=True):
-                returns[lane], lengths[lane] = value, length
         return returns, lengths
 
+    def _job_size(self, lanes: int) -> int:
+        """Lanes of a job, so that an even number of jobs shares them equally."""
+        most = OFFICIAL_LANES if self.official else LANES
+        return math.ceil(lanes / (2 * math.ceil(lanes / (2 * most))))
 
-def _job_size(lanes: int, most: int) -> int:
-    """Lanes of a job, so that an even number of jobs, whatever the workers, shares them alike."""
-    return math.ceil(lanes / (2 * math.ceil(lanes / (2 * most))))
-
-
-@lru_cache(maxsize=3)
-def real_envs(world: str, lanes: int, official: bool) -> RealEnvs:
-    """Environments that a worker keeps between jobs; the world comes as JSON, a cache's key."""
-    kept = World.from_dict(json.loads(world))
-    return RealEnvs(kept, lanes, official=official, autoreset_mode=AutoresetMode.DISABLED)
-
-
-def _real_job(
-    world: str,
-    senses: ModelFiles,
-    controller: Controller,
-    official: bool,
-    max_steps: int | None,
-    patience: int | None,
-    parameters: np.ndarray,
-    seeds: list[int],
-) -> tuple[np.ndarray, np.ndarray]:
-    """One candidate per lane."""
-    vae, mdnrnn = senses_of(controller.config, *models_of(senses))
-    envs = real_envs(world, len(seeds), official)
-    envs.drawing = True
-    actions = Actions.from_dict(envs.world.action)
-    env = FeatureEnv(envs, vae, mdnrnn, actions, controller.config.inputs)
-    policy = population_policy(controller, parameters, actions)
-    return rollout(env, policy, seeds, max_steps, patience)
+    def _play(
+        self, parameters: Float64[np.ndarray, "E N"], seeds: list[int]
+    ) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
+        """One job."""
+        seen = self.world, self.models, self.controller.config
+        with feature_env(*seen, len(seeds), official=self.official) as env:
+            policy = Candidates(self.controller, parameters, env.actions)
+            return rollout(env, policy, seeds, self.max_steps, self.patience)
 
 
 def evaluate_open_loop(
-    world: World, policy: str, argument: Any, seeds: Sequence[int], workers: WorkersConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths (frames) of a policy without eyes: `random`, `constant` or `sweep`.
+    world: World, baseline: Baseline, seeds: Sequence[int], workers: WorkersConfig
+) -> tuple[Float64[np.ndarray, " R"], Int64[np.ndarray, " R"]]:
+    """Returns and lengths (in frames) of an open-loop policy.
 
-    One action a frame, whatever the agent's action_repeat; nothing is drawn.
+    It acts at every frame, whatever the agent's action_repeat, and nothing is drawn.
     """
     single = replace(world, config=replace(world.config, action_repeat=1))
-    jobs = [
-        (world_text(single), policy, argument, list(seeds[i : i + 2]))
-        for i in range(0, len(seeds), 2)
-    ]
-    results = run_jobs(_blind_job, jobs, workers)
+    starts = range(0, len(seeds), OPEN_LOOP_LANES)
+    jobs = [(single, baseline, list(seeds[i : i + OPEN_LOOP_LANES])) for i in starts]
+    results = run_jobs(_play_open_loop, jobs, workers)
     returns, lengths = zip(*results, strict=True)
     return np.concatenate(returns), np.concatenate(lengths)
 
 
-def _blind_job(
-    world: str, policy: str, argument: Any, seeds: list[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    env = real_envs(world, len(seeds), False)
-    env.drawing = False
+def _play_open_loop(
+    world: World, baseline: Baseline, seeds: list[int]
+) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
     generators = [numpy_generator(seed, "random policy") for seed in seeds]
-    space = env.single_action_space
-    frame = 0
-
-    def act(_: np.ndarray) -> np.ndarray:
-        nonlocal frame
-        frame += 1
-        if policy == "random":
-            return np.stack([_uniform(space, generator) for generator in generators])
-        action = swept(frame - 1, argument) if policy == "sweep" else argument
-        return np.repeat(np.asarray(action, space.dtype)[None], len(seeds), axis=0)
-
-    return rollout(env, act, seeds)
+    with frame_env(world, len(seeds), drawing=False) as env:
+        space = env.envs.single_action_space
+        return rollout(env, OpenLoop(baseline, env.actions, generators, space=space), seeds)
 
 
-def swept(frame: int, period: int) -> int:
-    """A sweep's own action at a frame: left for half a period, right for the other."""
-    return 2 if frame % period < period / 2 else 1
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Steps after which episodes end early; none: they do not."""
+
+    validation: int | None = None
+    """All steps of a validation episode."""
+    patience: int | None = None
+    """Steps of a training episode without a new best return."""
 
 
-def _uniform(space: Any, generator: np.random.Generator) -> Any:
-    space.seed(int(generator.integers(2**31)))
-    return space.sample()
+@dataclass(frozen=True)
+class Evaluations:
+    """What a run's candidates are measured with."""
 
+    dreams: Dreams
+    dream: DreamEvaluation
+    real: RealEvaluation
+    """For training episodes in the real world."""
+    validation: RealEvaluation
 
-def world_text(world: World) -> str:
-    """A world as JSON, which can be a cache's key."""
-    return json.dumps(world.to_dict(), sort_keys=True)
+    @property
+    def world(self) -> World:
+        return self.dreams.world
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the controller."""
+        return self.dreams.controller.num_parameters
+
+    @classmethod
+    def of_run(
+        cls,
+        run: Run,
+        controller: ControllerConfig,
+        dream: DreamConfig,
+        workers: WorkersConfig,
+        limits: Limits,
+        seed: int,
+    ) -> Evaluations:
+        """The measures with a run's V and M.
+
+        Args:
+            run: has world.json, V and M, and latents or an unpacked bundle's starts.
+            controller: C's inputs and size.
+            dream: how M is dreamt.
+            workers: where real episodes run.
+            limits: when episodes end early.
+            seed: of the choice of start windows.
+
+        Raises:
+            InputError: V or M is missing or broken.
+        """
+        dreams = Dreams.of_run(run, controller, dream, seed)
+        validation = RealEvaluation(
+            world=dreams.world,
+            models=ModelFiles.of_run(run),
+            controller=dreams.controller,
+            workers=workers,
+            max_steps=limits.validation,
+        )
+        return cls(
+            dreams,
+            DreamEvaluation(dreams.make, dreams.controller, workers, limits.patience),
+            replace(validation, max_steps=None, patience=limits.patience),
+            validation,
+        )
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and how sure it is."""
+    """A mean and its uncertainty."""
 
     mean: float
     std: float
@@ -284,7 +247,7 @@ class Interval:
 
 
 def interval(values: np.ndarray) -> Interval:
-    """Mean, standard deviation and bootstrapped 95% interval of the mean (10,000 resamples)."""
+    """Mean, standard deviation, and bootstrapped 95% interval of the mean (10,000 resamples)."""
     generator = numpy_generator(0, "bootstrap")
     means = generator.choice(values, size=(10_000, len(values))).mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])

@@ -1,18 +1,94 @@
-"""One episode per lane, in whichever world: the only loop in which an agent acts."""
+"""The loop in which policies act: any policy in any world, one episode per lane."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
+from worldmodels.acting.policies import Policy
 from worldmodels.data.episode import Episode
 
-Policy = Callable[[np.ndarray], np.ndarray]
-"""Observations of all lanes to actions of all lanes."""
+
+@dataclass(frozen=True)
+class Step:
+    """One step of all lanes, and what the environment returned."""
+
+    actions: Float32[np.ndarray, "E A"]
+    observations: Shaped[np.ndarray, "E ..."]
+    rewards: Float64[np.ndarray, " E"]
+    terminated: Bool[np.ndarray, " E"]
+    truncated: Bool[np.ndarray, " E"]
+    infos: dict[str, Any]
+    took: Bool[np.ndarray, " E"]
+    """Lanes that took this step."""
+    live: Bool[np.ndarray, " E"]
+    """Lanes that go on after it."""
+
+
+def steps(
+    env: VectorEnv[np.ndarray, np.ndarray, Any],
+    policy: Policy,
+    observations: Shaped[np.ndarray, "E ..."],
+    live: Bool[np.ndarray, " E"] | None = None,
+    max_steps: int | None = None,
+    patience: int | None = None,
+) -> Iterator[Step]:
+    """Lets a policy act until all lanes have ended.
+
+    Args:
+        env: takes actions a, under AutoresetMode.DISABLED: lanes that have ended cost nothing.
+        policy: acts on all lanes at once.
+        observations: of the lanes as they are now.
+        live: lanes that go on; by default all.
+        max_steps: most steps.
+        patience: ends a lane after so many steps without a new best of its return, which begins
+            at 0. `env` then needs `retire(mask)`, which freezes lanes as if truncated.
+    """
+    if env.metadata["autoreset_mode"] != AutoresetMode.DISABLED:
+        raise ValueError("an environment under AutoresetMode.DISABLED is needed")
+    live = np.ones(env.num_envs, bool) if live is None else live
+    progress, count = _Progress(env.num_envs), 0
+    while live.any() and (max_steps is None or count < max_steps):
+        actions, took = policy(observations, live), live
+        observations, rewards, terminated, truncated, infos = env.step(actions)
+        live = took & ~(terminated | truncated)
+        if patience is not None:
+            hopeless = live & (progress.steps_without(rewards) >= patience)
+            env.retire(hopeless)  # type: ignore[attr-defined]
+            live, truncated = live & ~hopeless, truncated | hopeless
+        yield Step(actions, observations, rewards, terminated, truncated, infos, took, live)
+        count += 1
+
+
+class _Progress:
+    """Each lane's return, its best so far, and the steps since then."""
+
+    def __init__(self, lanes: int) -> None:
+        self._returns, self._best = np.zeros(lanes), np.zeros(lanes)
+        self._since = np.zeros(lanes, np.int64)
+
+    def steps_without(self, rewards: Float64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]:
+        """Steps since the last new best; call it after every step."""
+        self._returns = self._returns + rewards
+        self._since = np.where(self._returns > self._best, 0, self._since + 1)
+        self._best = np.maximum(self._best, self._returns)
+        return self._since
+
+
+def totals(
+    taken: Iterable[Step], lanes: int
+) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
+    """Returns and lengths (in steps) of the lanes."""
+    returns, lengths = np.zeros(lanes), np.zeros(lanes, np.int64)
+    for step in taken:
+        returns += np.where(step.took, step.rewards, 0.0)
+        lengths += step.took
+    return returns, lengths
 
 
 def rollout(
@@ -22,95 +98,57 @@ def rollout(
     max_steps: int | None = None,
     patience: int | None = None,
 ) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
-    """Returns and lengths (in steps) of each lane's first episode.
+    """Returns and lengths (in steps) of one episode per lane.
 
     Args:
-        env: under AutoresetMode.DISABLED, so that finished lanes cost nothing.
+        env: as for `steps`.
         policy: acts on all lanes at once.
         seeds: one per lane.
         max_steps: ends every episode after so many steps.
-        patience: for training only: ends an episode after so many steps without a new best of its
-            return, which begins at 0. `env` then needs `retire(lanes)`: a mask of lanes that are
-            over, frozen until reset as if truncated.
+        patience: as for `steps`; for training only.
     """
-    if env.metadata["autoreset_mode"] != AutoresetMode.DISABLED:
-        raise ValueError("rollout needs an environment under AutoresetMode.DISABLED")
     observations, _ = env.reset(seed=list(seeds))  # type: ignore[arg-type]
-    returns, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
-    live = np.ones(env.num_envs, bool)
-    progress = _Progress(env.num_envs)
-    while live.any() and (max_steps is None or lengths.max() < max_steps):
-        observations, rewards, terminated, truncated, _ = env.step(policy(observations))
-        returns += np.where(live, rewards, 0.0)
-        lengths += live
-        live &= ~(terminated | truncated)
-        if patience is not None:
-            hopeless = live & (progress.steps_without(returns) >= patience)
-            live &= ~hopeless
-            env.retire(hopeless)  # type: ignore[attr-defined]
-    return returns, lengths
-
-
-class _Progress:
-    """The best that each lane's return has been, and when."""
-
-    def __init__(self, lanes: int) -> None:
-        self._best, self._since = np.zeros(lanes), np.zeros(lanes, np.int64)
-
-    def steps_without(self, returns: Float64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]:
-        """Steps since the last new best; to be asked after every step."""
-        self._since = np.where(returns > self._best, 0, self._since + 1)
-        self._best = np.maximum(self._best, returns)
-        return self._since
+    taken = steps(env, policy, observations, max_steps=max_steps, patience=patience)
+    return totals(taken, env.num_envs)
 
 
 def record(
-    envs: VectorEnv[np.ndarray, np.ndarray, Any],
-    drive: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    to_environment: Callable[[np.ndarray], np.ndarray],
+    env: VectorEnv[np.ndarray, np.ndarray, Any],
+    policy: Policy,
     seeds: Sequence[int],
     max_steps: int,
     last_frame: bool,
 ) -> list[Episode]:
-    """Each lane's first episode, frames and all.
+    """One episode per lane, with its frames.
 
     Args:
-        envs: real environments under AutoresetMode.DISABLED.
-        drive: frames (E, 64, 64, 3), and a mask of the lanes that go on, to actions a (E, A).
-        to_environment: actions a to the environment's own.
+        env: observations are frames; takes actions a, under AutoresetMode.DISABLED.
+        policy: acts on all lanes at once.
         seeds: one per lane.
-        max_steps: episodes longer than this are cut, and marked truncated.
-        last_frame: False where the picture after the end is not real: it is dropped.
+        max_steps: longer episodes are cut, and marked truncated.
+        last_frame: False where the environment has no picture after the end: it is left out.
     """
-    frames, _ = envs.reset(seed=list(seeds))  # type: ignore[arg-type]
-    pictures, steps = [frames], list[tuple[np.ndarray, ...]]()
-    live = np.ones(envs.num_envs, bool)
-    lengths = np.zeros(envs.num_envs, int)
-    while live.any() and len(steps) < max_steps:
-        actions = drive(frames, live)
-        frames, rewards, terminated, truncated, infos = envs.step(to_environment(actions))
-        pictures.append(frames)
-        steps.append((actions, rewards, infos["count"], terminated, truncated))
-        lengths += live
-        live &= ~(terminated | truncated)
-    return [
-        _episode(pictures, steps, lane, int(lengths[lane]), last_frame)
-        for lane in range(envs.num_envs)
-    ]
+    frames, _ = env.reset(seed=list(seeds))  # type: ignore[arg-type]
+    taken = list(steps(env, policy, frames, max_steps=max_steps))
+    return [_episode(frames[lane], taken, lane, last_frame) for lane in range(env.num_envs)]
 
 
-def _episode(
-    pictures: list[np.ndarray],
-    steps: list[tuple[np.ndarray, ...]],
-    lane: int,
-    length: int,
-    last_frame: bool,
-) -> Episode:
-    actions, rewards, counts, terminated, truncated = (
-        np.stack([step[i][lane] for step in steps[:length]]) for i in range(5)
+def _episode(first: np.ndarray, taken: list[Step], lane: int, last_frame: bool) -> Episode:
+    mine = [step for step in taken if step.took[lane]]
+    ended = not mine[-1].live[lane]
+    seen = mine if last_frame or not ended else mine[:-1]
+    frames = np.stack([first, *(step.observations[lane] for step in seen)])
+    actions, rewards, counts = (
+        np.asarray(np.stack(values), np.float32)
+        for values in (
+            [step.actions[lane] for step in mine],
+            [step.rewards[lane] for step in mine],
+            [step.infos["count"][lane] for step in mine],
+        )
     )
-    ended = bool(terminated[-1] or truncated[-1])
-    frames = np.stack([p[lane] for p in pictures[: length + (last_frame or not ended)]])
+    terminated, truncated = (
+        np.array([getattr(step, name)[lane] for step in mine])
+        for name in ("terminated", "truncated")
+    )
     truncated[-1] |= not ended
-    actions, rewards, counts = (np.asarray(x, np.float32) for x in (actions, rewards, counts))
     return Episode(frames, actions, rewards, counts, terminated, truncated)

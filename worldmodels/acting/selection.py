@@ -1,4 +1,4 @@
-"""Who is measured further: the better half of a generation, and the finalists of an evolution."""
+"""Selection: the better half of a generation, and the best controller of an evolution."""
 
 from __future__ import annotations
 
@@ -11,41 +11,48 @@ from jaxtyping import Float64, Int64
 from worldmodels.acting.evaluate import Evaluate, Lengths, Returns
 
 
-def halving(evaluate: Evaluate, screening: int) -> Evaluate:
-    """`evaluate` that leaves the worse half's later episodes out: NaN, of length 0.
+def halving(
+    evaluate: Evaluate,
+    screening: int,
+    parameters: Float64[np.ndarray, "P N"],
+    seeds: Sequence[int],
+) -> tuple[Returns, Lengths]:
+    """Evaluates candidates, the worse half of them on the first seeds only.
 
     Source: Karnin, Koren & Somekh 2013 (ICML), with one halving.
 
     Args:
-        evaluate: measures candidates on seeds.
-        screening: the first so many seeds are everyone's; 0: all are.
+        evaluate: evaluates candidates on seeds.
+        screening: so many seeds are everyone's; 0: all are.
+        parameters: the candidates.
+        seeds: the episodes.
+
+    Returns:
+        Returns and lengths; of episodes that were left out NaN and 0.
     """
-
-    def screened(
-        parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
-    ) -> tuple[Returns, Lengths]:
-        first, first_lengths = evaluate(parameters, seeds[:screening])
-        kept = better_half(first)
-        returns = np.full((len(parameters), len(seeds)), np.nan)
-        lengths = np.zeros(returns.shape, np.int64)
-        returns[:, :screening], lengths[:, :screening] = first, first_lengths
-        rest = evaluate(parameters[kept], seeds[screening:])
-        returns[kept, screening:], lengths[kept, screening:] = rest
-        return returns, lengths
-
-    return screened if screening else evaluate
+    if not screening:
+        return evaluate(parameters, seeds)
+    shape = len(parameters), len(seeds)
+    returns, lengths = np.full(shape, np.nan), np.zeros(shape, np.int64)
+    first = evaluate(parameters, seeds[:screening])
+    returns[:, :screening], lengths[:, :screening] = first
+    kept = better_half(first[0])
+    rest = evaluate(parameters[kept], seeds[screening:])
+    returns[kept, screening:], lengths[kept, screening:] = rest
+    return returns, lengths
 
 
 def better_half(returns: Returns) -> Int64[np.ndarray, " half"]:
-    """Which candidates are in it, in their order."""
+    """Indices of the better half of the candidates, in their order."""
     best_first = np.argsort(-merits(returns), kind="stable")  # NaN comes last
     return np.sort(best_first[: (len(returns) + 1) // 2])
 
 
 def merits(returns: Returns) -> Float64[np.ndarray, " P"]:
-    """What ranks the candidates: the mean of those that were measured on every seed.
+    """The numbers that rank the candidates: the means of those measured on every seed.
 
-    The others come below them all, in the order of the means of what was measured; NaN: nothing.
+    The others rank below all of these, in the order of the means of what was measured. NaN where
+    nothing was measured.
     """
     means, dropped = measured_means(returns), ~np.isfinite(returns).all(axis=1)
     if dropped.any() and not dropped.all():
@@ -90,10 +97,10 @@ class Choice:
 def choose(
     validated: Sequence[Validated], measure: Evaluate, finalists: int, seeds: Sequence[int]
 ) -> Choice:
-    """The best of the validated, once the first `finalists` of them are measured again.
+    """The best of the validated means: the best `finalists` by validation are measured again.
 
-    The second measurement alone decides: it is free of the luck of having passed the first.
-    Where nothing was measured the last one is chosen, and its score is NaN.
+    The second measurement alone decides: the luck of the first one is not in it. Where nothing was
+    measured, the last mean is chosen, and its score is NaN.
     """
     if not len(validated[-1].returns):
         return Choice(validated[-1].generation, validated[-1].mean, float("nan"), 0)

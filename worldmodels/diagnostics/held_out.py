@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from worldmodels.acting.evaluate import ModelFiles
+from worldmodels.acting.environments import ModelFiles
 from worldmodels.artifacts import controller_file, load_vae, load_world
 from worldmodels.config import Config
 from worldmodels.data.dataset import EpisodeSource
@@ -18,7 +17,7 @@ from worldmodels.data.starts import Moment, sample_moments
 from worldmodels.files import file_hash, load_json, plain, save_json
 from worldmodels.run import Run
 from worldmodels.seeding import environment_seeds, seed_for
-from worldmodels.stages.collect import LANES, Evolvee, Job, record_episodes
+from worldmodels.stages.collect import LANES, Evolved, Job, record_episodes
 from worldmodels.stages.encode import encode_episodes
 from worldmodels.workers import run_jobs
 
@@ -89,11 +88,10 @@ def _held_out(
     }
     _claim(own.folder, about)
     seeds = environment_seeds("validation", first, count)
-    evolvee: Evolvee | None = None if controller is None else (run, "best")
-    text = json.dumps(world.to_dict(), sort_keys=True)
+    evolved = None if controller is None else Evolved(run, "best")
     fixed = seed_for(config.seed, "inspect", run.number, driver), 0
     parts = [tuple(range(i, min(i + LANES, count))) for i in range(0, count, LANES)]
-    jobs = [Job(text, config.collect, evolvee, *fixed, part, own.episodes) for part in parts]
+    jobs = [Job(world, config.collect, evolved, *fixed, part, own.episodes) for part in parts]
     left = [(job, seeds) for job in jobs if not job.done]
     run_jobs(_record, left, config.workers, f"{driver} episodes")
     files = [job.file(number) for job in jobs for number in job.episodes]

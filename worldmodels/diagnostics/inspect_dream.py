@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
-from worldmodels.acting.arena import Evaluations, Limits, evaluations_of
-from worldmodels.acting.evaluate import DreamEvaluation, ModelFiles
+from worldmodels.acting.environments import ModelFiles
+from worldmodels.acting.evaluate import DreamEvaluation, Evaluations, Limits
 from worldmodels.artifacts import (
     check_dreams,
     load_controller,
@@ -210,7 +210,7 @@ class Inspection:
         """As in evolution, but dreams begin in held-out episodes, see `_make_dream`."""
         limits = Limits(validation=self.config.evolve.validation_max_steps)
         settings = self.config.controller, self.config.dream, self.config.workers, limits
-        return evaluations_of(self.run, *settings, self.config.seed)
+        return Evaluations.of_run(self.run, *settings, self.config.seed)
 
     def reconstruction(self) -> dict[str, Any]:
         """V's reconstruction error; writes a picture too."""
@@ -278,7 +278,7 @@ class Inspection:
         return SideBySide(
             world=self.world,
             models=self.models,
-            make_dream=self.evaluations.make_dream,
+            make_dream=self.evaluations.dreams.make,
             dream=dream,
             ends=self.mdnrnn.heads.termination,
             dreams=self.settings.dreams,
@@ -323,7 +323,7 @@ class Inspection:
             window=dream.window,
             seed=self.seed,
         )
-        return self.evaluations.make_dream(num_envs, starts)
+        return self.evaluations.dreams.make(num_envs, starts)
 
     def _real_returns(self, candidates: list[Candidate]) -> Float64[np.ndarray, "C E"]:
         first, count = self.settings.first_episode, self.settings.ranking_episodes

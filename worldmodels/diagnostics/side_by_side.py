@@ -12,17 +12,17 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from jaxtyping import Float32, Float64, Int64
 
-from worldmodels.acting.evaluate import (
-    BASELINES,
-    ModelFiles,
-    models_of,
-    population_policy,
-    real_envs,
-    swept,
-    world_text,
+from worldmodels.acting.environments import ModelFiles, feature_env, frame_env
+from worldmodels.acting.policies import (
+    Baseline,
+    Candidates,
+    ExploreConfig,
+    Explorer,
+    OpenLoop,
+    Policy,
+    Recorded,
 )
-from worldmodels.acting.policies import ExploreConfig, Explorer
-from worldmodels.acting.rollout import Policy
+from worldmodels.acting.rollout import steps
 from worldmodels.data.episode import Episode
 from worldmodels.data.starts import Moment, starts_of
 from worldmodels.diagnostics.held_out import HeldOut
@@ -38,11 +38,8 @@ from worldmodels.diagnostics.survival import (
     survival_curve,
 )
 from worldmodels.envs.dream import DreamConfig, DreamEnv
-from worldmodels.envs.features import FeatureEnv
-from worldmodels.files import load_json
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller
-from worldmodels.models.senses import senses_of
 from worldmodels.seeding import numpy_generator
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
@@ -62,15 +59,6 @@ class Exploring:
 
 
 @dataclass(frozen=True)
-class OpenLoop:
-    """An entry of baselines.json: `constant` or `sweep`, in the environment's own actions."""
-
-    name: str
-    policy: str
-    argument: Any
-
-
-@dataclass(frozen=True)
 class Controlled:
     """A controller, the only policy that looks at its observations."""
 
@@ -79,7 +67,7 @@ class Controlled:
     parameters: Float64[np.ndarray, " N"]
 
 
-FixedPolicy = Exploring | OpenLoop | Controlled
+FixedPolicy = Exploring | Baseline | Controlled
 """A policy before its first step; it can be sent to a worker."""
 
 
@@ -91,8 +79,8 @@ def open_loop_policies(env: EnvConfig, explore: ExploreConfig) -> list[FixedPoli
     found: list[FixedPolicy] = [Exploring()]
     if explore.policy != "random_network":
         found.append(Exploring("explorer", explore))
-    entries = load_json(BASELINES).get(env.id, [])
-    return found + [OpenLoop(e["name"], e["policy"], e["argument"]) for e in entries]
+    _, *best = Baseline.of_world(env)
+    return found + best
 
 
 def begin(
@@ -106,21 +94,9 @@ def begin(
         case Exploring():
             return Explorer(policy.config, actions, generators)
         case Controlled():
-            return population_policy(policy.controller, policy.parameters[None], actions)
-        case OpenLoop():
-            return _open_loop(policy, actions, len(generators), action_repeat)
-
-
-def _open_loop(policy: OpenLoop, actions: Actions, lanes: int, action_repeat: int) -> Policy:
-    frame = -action_repeat
-
-    def act(_: np.ndarray) -> np.ndarray:
-        nonlocal frame
-        frame += action_repeat
-        own = swept(frame, policy.argument) if policy.policy == "sweep" else policy.argument
-        return np.repeat(actions.from_environment(np.array([own])), lanes, axis=0)
-
-    return act
+            return Candidates(policy.controller, policy.parameters[None], actions)
+        case Baseline():
+            return OpenLoop(policy, actions, generators, action_repeat)
 
 
 @dataclass(frozen=True)
@@ -163,7 +139,7 @@ class SideBySide:
 
     def _in_reality(self, policy: FixedPolicy, replays: Sequence[Replay]) -> Outcomes:
         parts = [list(replays[i : i + LANES]) for i in range(0, len(replays), LANES)]
-        fixed = world_text(self.world), self.models, policy
+        fixed = self.world, self.models, policy
         jobs = [(*fixed, part, self.dream.horizon, self.seed) for part in parts]
         return Outcomes.joined(run_jobs(_real_job, jobs, self.workers, policy.name))
 
@@ -212,18 +188,13 @@ def follow(
         horizon: H.
         rewards_of: gives the rewards that are compared; by default the environment's.
     """
-    live = np.ones(env.num_envs, bool)
     rewards, lengths = np.zeros((env.num_envs, horizon)), np.zeros(env.num_envs, np.int64)
     died, cut = np.zeros(env.num_envs, bool), np.zeros(env.num_envs, bool)
-    for step in range(horizon):
-        if not live.any():
-            break
-        observations, received, terminated, truncated, infos = env.step(policy(observations))
-        rewards[:, step] = np.where(live, rewards_of(received, infos), 0.0)
-        lengths += live
-        died |= live & terminated
-        cut |= live & truncated & ~terminated & (step < horizon - 1)
-        live &= ~(terminated | truncated)
+    for k, step in enumerate(steps(env, policy, observations, max_steps=horizon)):
+        rewards[:, k] = np.where(step.took, rewards_of(step.rewards, step.infos), 0.0)
+        lengths += step.took
+        died |= step.took & step.terminated
+        cut |= step.took & step.truncated & ~step.terminated & (k < horizon - 1)
     return Outcomes(rewards, lengths, died, cut)
 
 
@@ -239,7 +210,7 @@ class Replay:
 
 
 def _real_job(
-    world: str,
+    world: World,
     models: ModelFiles,
     policy: FixedPolicy,
     replays: list[Replay],
@@ -247,66 +218,51 @@ def _real_job(
     seed: int,
 ) -> Outcomes:
     """What happens to a policy after each replay."""
-    looks = isinstance(policy, Controlled)
-    envs = real_envs(world, len(replays), False)
-    envs.drawing = looks
-    envs.retire(np.ones(len(replays), bool))  # episodes of the job before
-    actions, config = Actions.from_dict(envs.world.action), envs.world.config
     names = [(policy.name, replay.index, "reality") for replay in replays]
     generators = [numpy_generator(seed, *name) for name in names]
-    act = begin(policy, actions, generators, config.action_repeat)
-    env: VectorEnv[np.ndarray, np.ndarray, Any] = envs
-    recorded = [replay.actions for replay in replays]
-    if isinstance(policy, Controlled):
-        settings = policy.controller.config
-        env = FeatureEnv(envs, *senses_of(settings, *models_of(models)), actions, settings.inputs)
-    else:
-        recorded = [actions.to_environment(each) for each in recorded]
-        choose = act
-
-        def act(frames: np.ndarray) -> np.ndarray:
-            return actions.to_environment(choose(frames))
-
-    observations = go_to(env, [replay.seed for replay in replays], recorded)
-    return follow(env, observations, act, horizon, dream_rewards(config))
+    lanes = len(replays)
+    with (
+        feature_env(world, models, policy.controller.config, lanes)
+        if isinstance(policy, Controlled)
+        else frame_env(world, lanes, drawing=False)
+    ) as env:
+        act = begin(policy, env.actions, generators, world.config.action_repeat)
+        observations = go_to(env, [r.seed for r in replays], [r.actions for r in replays])
+        return follow(env, observations, act, horizon, dream_rewards(world.config))
 
 
 def go_to(
     env: VectorEnv[np.ndarray, np.ndarray, Any],
     seeds: Sequence[int],
-    actions: Sequence[np.ndarray],
+    actions: Sequence[Float32[np.ndarray, "_ A"]],
 ) -> np.ndarray:
     """Replays each lane's actions; the observations there.
 
     Longer replays begin earlier, so that all lanes take their last action at the same step.
     """
-    lengths = np.array([len(each) for each in actions])
-    own = np.zeros((env.num_envs, *actions[0].shape[1:]), actions[0].dtype)
-    for left in range(lengths.max(), -1, -1):
+    lengths, live = np.array([len(each) for each in actions]), np.zeros(len(actions), bool)
+    nothing = np.zeros((1, actions[0].shape[1]), np.float32)
+    for left, later in pairwise([*sorted({*lengths.tolist(), 0}, reverse=True), 0]):
         if (begins := lengths == left).any():
             options = {"reset_mask": begins}
             observations, _ = env.reset(seed=list(seeds), options=options)  # type: ignore[arg-type]
-        if left:
-            for lane in map(int, np.flatnonzero(lengths >= left)):
-                own[lane] = actions[lane][lengths[lane] - left]
-            observations, *_ = env.step(own)
+            live = live | begins
+        rows = [each[len(each) - left :] if len(each) >= left > 0 else nothing for each in actions]
+        for step in steps(env, Recorded(rows), observations, live, max_steps=left - later):
+            observations, live = step.observations, step.live
     return observations
 
 
 def is_repeatable(world: World, file: Path, seed: int, workers: WorkersConfig) -> bool:
     """Whether the recorded actions give a recorded episode's frames again, on its seed."""
-    return run_jobs(_replay_job, [(world_text(world), file, seed)], workers)[0]
+    return run_jobs(_replay_job, [(world, file, seed)], workers)[0]
 
 
-def _replay_job(world: str, file: Path, seed: int) -> bool:
-    envs, episode = real_envs(world, 1, False), Episode.load(file)
-    envs.drawing = True
-    own = Actions.from_dict(envs.world.action).to_environment(episode.actions)
-    frames, _ = envs.reset(seed=[seed])
-    for action, (now, after) in zip(own[:COMPARED], pairwise(episode.frames), strict=False):
-        if not np.array_equal(frames[0], now):
-            return False
-        frames = envs.step(action[None])[0]
-        if not np.array_equal(frames[0], after):
-            return False
-    return True
+def _replay_job(world: World, file: Path, seed: int) -> bool:
+    episode = Episode.load(file)
+    recorded = episode.frames[: COMPARED + 1]
+    with frame_env(world, 1) as env:
+        frames, _ = env.reset(seed=[seed])
+        taken = steps(env, Recorded([episode.actions]), frames, max_steps=len(recorded) - 1)
+        again = [frames[0], *(step.observations[0] for step in taken)]
+    return np.array_equal(again, recorded)

@@ -1,24 +1,29 @@
-"""Collect: real episodes, one compressed file each, by jobs that can be stopped and started."""
+"""Collect real episodes, one compressed file each; the same command goes on where it stopped."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 
-from worldmodels.acting.policies import Driver, Evolved, ExploreConfig, Explorer, Slips, Walk
+from worldmodels.acting.environments import ModelFiles, frame_env, models_of
+from worldmodels.acting.policies import (
+    ExploreConfig,
+    Explorer,
+    NoisyController,
+    Overrule,
+    Policy,
+    Walk,
+)
 from worldmodels.acting.rollout import record
-from worldmodels.artifacts import load_controller, load_mdnrnn, load_vae
+from worldmodels.artifacts import load_controller
 from worldmodels.data.episode import Episode
 from worldmodels.envs.features import Memory
-from worldmodels.envs.real import RealEnvs, describe
+from worldmodels.envs.real import describe
 from worldmodels.errors import InputError, check_at_least, check_share
 from worldmodels.files import load_json, save_json
 from worldmodels.models.action import Actions
@@ -34,7 +39,7 @@ from worldmodels.world import EnvConfig, World
 LANES = 8
 """Episodes of a job."""
 ATTEMPTS = 50
-"""Tries for an episode of at least min_steps."""
+"""Episodes played to find one of at least min_steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +49,13 @@ class CollectConfig:
     episodes: int = 10_000
     """Episodes of a round; the paper: 10,000."""
     max_steps: int = 1000
-    """Steps after which an episode is cut; the paper: 1000."""
+    """Steps after which an episode is truncated; the paper: 1000."""
     min_steps: int = 0
-    """Shorter episodes are thrown away and played anew; the paper's Doom: 100."""
+    """Steps of the shortest episode; shorter ones are replaced by others. The paper's Doom: 100."""
     evolved_share: float = 0.75
-    """In later rounds, the share of episodes driven by the best controller so far plus noise."""
+    """In later rounds, the share of episodes in which evolved controllers plus noise act."""
     explore: ExploreConfig = field(default_factory=ExploreConfig)
-    """How the others are driven."""
+    """The policy of the other episodes."""
 
     def __post_init__(self) -> None:
         check_at_least("collect", self, 1, "episodes", "max_steps")
@@ -60,19 +65,22 @@ class CollectConfig:
             raise InputError(f"collect.min_steps {self.min_steps} is above max_steps")
 
 
-Evolvee = tuple[Run, Literal["best", "last"]]
-"""A run, and which of its controllers: the chosen one, or where its evolution ended."""
+@dataclass(frozen=True)
+class Evolved:
+    """A controller of a run: the best one, or the last mean of its evolution."""
+
+    run: Run
+    which: Literal["best", "last"]
 
 
 @dataclass(frozen=True)
 class Job:
     """A few episodes that are played side by side."""
 
-    world: str
-    """world.json's text."""
+    world: World
     config: CollectConfig
-    evolvee: Evolvee | None
-    """Who drives; none: the explorer."""
+    evolved: Evolved | None
+    """The controller that acts; none: the exploring policy does."""
     seed: int
     round_number: int
     episodes: tuple[int, ...]
@@ -92,23 +100,23 @@ def collect(
     config: CollectConfig,
     workers: WorkersConfig,
     seed: int,
-    evolvees: Sequence[Evolvee] = (),
+    controllers: Sequence[Evolved] = (),
 ) -> None:
     """Records the episodes that are missing in the run's folder.
 
     Args:
         run: where episodes/ and world.json are written.
         env: the world.
-        config: how many episodes, and how they are driven.
+        config: how many episodes, and which policies act.
         workers: where they are played.
-        seed: of everything drawn.
-        evolvees: controllers that drive `evolved_share` of the episodes in turns.
+        seed: the experiment's.
+        controllers: act in `evolved_share` of the episodes, in turns.
 
     Raises:
         InputError: the environment is unknown, or its episodes never reach min_steps.
     """
     with Metrics(run, "collect") as metrics:
-        jobs = _jobs(run, _world(run, env), config, seed, evolvees)
+        jobs = _jobs(run, _world(run, env), config, seed, controllers)
         done = run_jobs(_play, [(job,) for job in jobs if not job.done], workers, "collect")
         total = sum(len(job.episodes) for job in jobs)
         frames, returns = sum(n for n, _ in done), [r for _, r in done]
@@ -117,17 +125,16 @@ def collect(
 
 
 def _jobs(
-    run: Run, world: World, config: CollectConfig, seed: int, evolvees: Sequence[Evolvee]
+    run: Run, world: World, config: CollectConfig, seed: int, controllers: Sequence[Evolved]
 ) -> list[Job]:
-    text = json.dumps(world.to_dict(), sort_keys=True)
-    jobs, driven = [], 0
+    jobs, turns = [], 0
     for index, first in enumerate(range(0, config.episodes, LANES)):
-        # spread evenly: a job is driven whenever the share passes a whole number
+        # spread evenly: a controller acts whenever the share passes a whole number
         turn = int((index + 1) * config.evolved_share) > int(index * config.evolved_share)
-        evolvee = evolvees[driven % len(evolvees)] if evolvees and turn else None
-        driven += evolvee is not None
+        evolved = controllers[turns % len(controllers)] if controllers and turn else None
+        turns += evolved is not None
         numbers = tuple(range(first, min(first + LANES, config.episodes)))
-        jobs.append(Job(text, config, evolvee, seed, run.number, numbers, run.episodes))
+        jobs.append(Job(world, config, evolved, seed, run.number, numbers, run.episodes))
     return jobs
 
 
@@ -145,7 +152,7 @@ def _world(run: Run, env: EnvConfig) -> World:
 
 
 def _play(job: Job) -> tuple[int, float]:
-    """Plays and saves a job's episodes; their steps and mean return."""
+    """Plays and saves the episodes of a job; their steps and their mean return."""
     left, steps, returns = list(job.episodes), 0, []
     for attempt in range(ATTEMPTS):
         names = [(job.round_number, episode, attempt) for episode in left]
@@ -167,62 +174,59 @@ def _play(job: Job) -> tuple[int, float]:
 def record_episodes(
     job: Job, names: Sequence[tuple[int, int, int]], seeds: Sequence[int]
 ) -> list[Episode]:
-    """One episode per environment seed; the driver samples under (round, episode, attempt)."""
-    envs = _envs(job.world, len(names))
-    actions = Actions.from_dict(envs.world.action)
+    """One episode per environment seed; policies sample under (round, episode, attempt)."""
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]
-    drive = _driver(job, envs.world, actions, generators)
-    last_frame = envs.world.config.last_frame
-    return record(envs, drive, actions.to_environment, seeds, job.config.max_steps, last_frame)
+    with frame_env(job.world, len(names)) as env:
+        policy = _policy(job, env.actions, generators)
+        return record(env, policy, seeds, job.config.max_steps, job.world.config.last_frame)
 
 
-def _driver(
-    job: Job, world: World, actions: Actions, generators: list[np.random.Generator]
-) -> Driver:
+def _policy(job: Job, actions: Actions, generators: list[np.random.Generator]) -> Policy:
     explore = job.config.explore
-    if job.evolvee is None and explore.policy != "random_network":
-        return Explorer(explore, actions, generators)
-    if job.evolvee is not None:
-        run, which = job.evolvee
-        vae, mdnrnn = _models(run)
-        saved = load_controller(run)
-        settings = saved.config
-        parameters = saved.parameters[which].numpy()[None].repeat(len(generators), axis=0)
-        noise = np.array([g.uniform(0, explore.noise) for g in generators])
-    else:
-        vae, mdnrnn = _random_models(world, actions, int(generators[0].integers(2**62)))
-        settings, noise = ControllerConfig(), np.zeros(len(generators))
-        size = controller_for(settings, mdnrnn).num_parameters
-        # Source: released code, weights Cauchy x U(0, 0.01)
-        parameters = np.stack([g.standard_cauchy(size) * g.uniform(0, 0.01) for g in generators])
-    controller = controller_for(settings, mdnrnn)
-    memory = Memory(*senses_of(settings, vae, mdnrnn), settings.inputs, len(generators))
+    if job.evolved is not None:
+        return _evolved(job.evolved, explore, actions, generators)
+    if explore.policy == "random_network":
+        return _random_networks(job.world, explore, actions, generators)
+    return Explorer(explore, actions, generators)
+
+
+def _evolved(
+    evolved: Evolved,
+    explore: ExploreConfig,
+    actions: Actions,
+    generators: list[np.random.Generator],
+) -> NoisyController:
+    """A controller plus noise, with random actions now and then."""
+    saved, (vae, mdnrnn) = load_controller(evolved.run), models_of(ModelFiles.of_run(evolved.run))
+    parameters = saved.parameters[evolved.which].numpy()[None].repeat(len(generators), axis=0)
+    noise = np.array([g.uniform(0, explore.noise) for g in generators])
+    memory = Memory(*senses_of(saved.config, vae, mdnrnn), saved.config.inputs, len(generators))
     walk = Walk(generators, actions.size, explore.memory)
-    slips = None
-    if job.evolvee is not None and explore.overrule:
-        slips = Slips(explore.overrule, actions, generators)
-    drawn = parameters.astype(np.float32)
-    return Evolved(controller, drawn, memory, actions, walk, noise, slips)
+    overrule = Overrule(explore.overrule, actions, generators) if explore.overrule else None
+    controller = controller_for(saved.config, mdnrnn)
+    return NoisyController(controller, parameters, memory, actions, walk, noise, overrule)
 
 
-def _random_models(world: World, actions: Actions, seed: int) -> tuple[VAE, MDNRNN]:
-    """V and M of the paper's sizes with fresh random weights."""
+def _random_networks(
+    world: World,
+    explore: ExploreConfig,
+    actions: Actions,
+    generators: list[np.random.Generator],
+) -> NoisyController:
+    """A random V and M of the paper's sizes for all lanes, and a random C for each."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(int(generators[0].integers(2**62)))
         vae = VAE(VAEConfig()).requires_grad_(False)
         config = MDNRNNConfig()
         mdnrnn = MDNRNN(config, 32, actions.size, Heads.of(config, world)).requires_grad_(False)
-    return vae, mdnrnn
-
-
-@lru_cache(maxsize=2)
-def _envs(world_text: str, lanes: int) -> RealEnvs:
-    world = World.from_dict(json.loads(world_text))
-    return RealEnvs(world, lanes, autoreset_mode=AutoresetMode.DISABLED)
-
-
-def _models(run: Run) -> tuple[VAE, MDNRNN]:
-    return load_vae(run.vae / "vae.safetensors"), load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors")
+    settings = ControllerConfig()
+    controller = controller_for(settings, mdnrnn)
+    size = controller.num_parameters
+    # Source: released code, weights Cauchy x U(0, 0.01)
+    parameters = np.stack([g.standard_cauchy(size) * g.uniform(0, 0.01) for g in generators])
+    memory = Memory(vae, mdnrnn, settings.inputs, len(generators))
+    walk, noise = Walk(generators, actions.size, explore.memory), np.zeros(len(generators))
+    return NoisyController(controller, parameters.astype(np.float32), memory, actions, walk, noise)
 
 
 def _mean(values: list[float]) -> float:

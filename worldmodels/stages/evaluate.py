@@ -11,14 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from worldmodels.acting.arena import NEW_SHARE
-from worldmodels.acting.evaluate import (
-    BASELINES,
-    ModelFiles,
-    RealEvaluation,
-    evaluate_open_loop,
-    interval,
-)
+from worldmodels.acting.environments import NEW_SHARE, ModelFiles
+from worldmodels.acting.evaluate import RealEvaluation, evaluate_open_loop, interval
+from worldmodels.acting.policies import Baseline
 from worldmodels.artifacts import (
     Bundle,
     bundle_folder,
@@ -133,10 +128,10 @@ def _measure(
         "returns": returns,
         "seeds": [seeds[0], len(seeds)],
         "baselines": {
-            name: _beside(
-                returns, evaluate_open_loop(bundle.world, policy, argument, seeds, workers)[0]
+            baseline.name: _beside(
+                returns, evaluate_open_loop(bundle.world, baseline, seeds, workers)[0]
             )
-            for name, policy, argument in open_loop_policies(bundle.world)
+            for baseline in Baseline.of_world(bundle.world.config)
         },
         "cores": cores(),
         "command": " ".join(sys.argv),
@@ -207,14 +202,19 @@ def _play(
     run: Run, folder: Path, bundle: Bundle, seeds: list[int], workers: WorkersConfig
 ) -> np.ndarray:
     """The agent's returns, chunk by chunk; chunks already played by this bundle are kept."""
-    senses = ModelFiles.of_bundle(folder)
+    files = ModelFiles.of_bundle(folder)
     measure = RealEvaluation(
-        bundle.world, senses, bundle.controller, workers, official=True, label="evaluate"
+        world=bundle.world,
+        models=files,
+        controller=bundle.controller,
+        workers=workers,
+        official=True,
+        label="evaluate",
     )
     partial = run.folder / "evaluation.partial.json"
     known: dict[str, Any] = load_json(partial) if partial.exists() else {}
-    if known.get("bundle") != senses.hashes[0]:
-        known = {"bundle": senses.hashes[0], "chunks": {}}
+    if known.get("bundle") != files.hashes[0]:
+        known = {"bundle": files.hashes[0], "chunks": {}}
     parameters = bundle.parameters.double().numpy()[None]
     returns: list[float] = []
     for start in range(0, len(seeds), CHUNK):
@@ -227,20 +227,13 @@ def _play(
     return np.array(returns)
 
 
-def open_loop_policies(world: World) -> Iterable[tuple[str, str, Any]]:
-    """Name, policy and argument of the baselines: random, and the world's best ones."""
-    yield "random", "random", None
-    found = load_json(BASELINES) if BASELINES.exists() else {}
-    for entry in found.get(world.config.id, []):
-        yield entry["name"], entry["policy"], entry["argument"]
-
-
-def _beside(returns: np.ndarray, blind: np.ndarray) -> dict[str, Any]:
-    difference = interval(returns - blind)
+def _beside(returns: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
+    """A baseline's numbers, and the agent's lead over it on the same episodes."""
+    difference = interval(returns - baseline)
     return {
-        **asdict(interval(blind)),
-        "episodes": len(blind),
-        "returns": blind,
+        **asdict(interval(baseline)),
+        "episodes": len(baseline),
+        "returns": baseline,
         "paired_ci95": difference.ci95,
     }
 
@@ -272,7 +265,7 @@ def _histogram(run: Run, returns: np.ndarray, baselines: dict[str, Any]) -> None
         say(str(error))
         return
     axes = figure.subplots()
-    rows = {"agent": returns, **{name: blind["returns"] for name, blind in baselines.items()}}
+    rows = {"agent": returns, **{name: row["returns"] for name, row in baselines.items()}}
     bins = np.histogram_bin_edges(np.concatenate(list(rows.values())), 30)
     for name, values in rows.items():
         label = f"{name}: {np.mean(values):.0f} ± {np.std(values, ddof=1):.0f}"

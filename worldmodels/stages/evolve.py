@@ -1,17 +1,16 @@
-"""Evolve C: in the dream, in the real world, or in one after the other; kept by real validation."""
+"""Evolve C in the dream, in the real world, or in both in turn; real validation chooses."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
-from worldmodels.acting.arena import NEW_SHARE, Evaluations, Limits, evaluations_of
-from worldmodels.acting.evaluate import Returns
+from worldmodels.acting.environments import NEW_SHARE
+from worldmodels.acting.evaluate import Evaluate, Evaluations, Limits, Returns
 from worldmodels.acting.replay import check_dream
 from worldmodels.acting.selection import (
     Choice,
@@ -31,11 +30,12 @@ from worldmodels.artifacts import (
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError, check_at_least
-from worldmodels.files import file_hash, load_tensors, save_tensors
+from worldmodels.files import file_hash, save_tensors
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
 from worldmodels.stages.cmaes import CMAES, CMAConfig
+from worldmodels.stages.history import History, history_file
 from worldmodels.workers import WorkersConfig
 
 REAL_SIGMA0 = 0.05
@@ -54,27 +54,28 @@ class EvolveConfig:
     """Generations in the real world afterwards, from the dream's mean; the paper's CarRacing:
     1800 and none in the dream."""
     dream_max_steps: int | None = None
-    """Steps of a training dream; none: to dream.horizon. Long dreams stray from what C will see."""
+    """Most steps of a training dream; none: dream.horizon. Long dreams leave what C will see."""
     rollouts_per_candidate: int = 16
     """Episodes per candidate and generation; the paper: 16."""
     screening_rollouts: int = 0
-    """Only the better half of the candidates, by their first so many episodes, plays the rest of
-    them; 0: everyone plays all."""
+    """Episodes of all candidates, after which only the better half of them plays the rest; 0: all
+    candidates play all episodes."""
     patience: int | None = None
-    """Training episodes end after so many steps without a new best of their return, 0 at first;
-    none: never. Validation is never cut so."""
+    """Steps without a new best return (0 at first) after which a training episode ends; none:
+    never. Validation does not use it."""
     validate_every: int = 25
     """Generations between real validations of the distribution's mean; the paper: 25."""
     validate_at: tuple[int, ...] = ()
-    """Further generations after which it is validated."""
+    """Further generations after which the mean is validated."""
     validation_episodes: int = 16
-    """Real episodes of each validation, always the same; 0: none, and the last mean is kept."""
+    """Real episodes of each validation, always the same ones; 0: no validation, and the last mean
+    is kept."""
     validation_max_steps: int | None = None
-    """Steps of a validation episode; none: to its end."""
+    """Most steps of a validation episode; none: to its end."""
     finalists: int = 3
-    """The best of the validated are measured again..."""
+    """Validated means, the best ones, that are measured again before one is chosen."""
     final_episodes: int = 32
-    """...on so many other validation episodes."""
+    """Further validation episodes on which the finalists are measured."""
 
     def __post_init__(self) -> None:
         counts = "rollouts_per_candidate", "validate_every", "validate_at", "finalists"
@@ -87,59 +88,6 @@ class EvolveConfig:
                 f"evolve.screening_rollouts is {self.screening_rollouts}: it must be below "
                 f"evolve.rollouts_per_candidate, {self.rollouts_per_candidate}"
             )
-
-
-@dataclass
-class History:
-    """What an evolution has been told so far: its generations and validations.
-
-    It holds no state of pycma, which has dozens of parts (paths, archives, fitness histories) and
-    says nowhere which of them matter. Instead `evolve` asks and tells all generations again: the
-    same numbers give the same bits, and a generation takes pycma milliseconds (5 of them for 867
-    parameters and 64 candidates).
-    """
-
-    mdnrnn: str
-    """Hash of the M that is dreamt."""
-    start: np.ndarray
-    """First mean (N,)."""
-    mean: np.ndarray
-    """Mean after the last generation: to it the told generations must lead again."""
-    told: list[np.ndarray] = field(default_factory=list)
-    """What each generation was told (P,)."""
-    validated: list[Validated] = field(default_factory=list)
-    real_steps: dict[str, int] = field(default_factory=lambda: {"validate": 0, "evolve": 0})
-    """Steps taken in the real world."""
-
-    def save(self, path: Path) -> None:
-        arrays = {
-            "start": self.start,
-            "mean": self.mean,
-            "told": np.array(self.told),
-            "generations": np.array([one.generation for one in self.validated]),
-            "means": np.array([one.mean for one in self.validated]),
-            "returns": np.array([one.returns for one in self.validated]),
-        }
-        about = {"mdnrnn": self.mdnrnn, "real_steps": json.dumps(self.real_steps, sort_keys=True)}
-        save_tensors(path, {name: torch.tensor(a) for name, a in arrays.items()}, about)
-
-    @classmethod
-    def load(cls, path: Path) -> History:
-        """Reads what `save` wrote.
-
-        Raises:
-            InputError: the file is truncated or foreign.
-        """
-        tensors, about = load_tensors(path)
-        try:
-            arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-            rows = zip(arrays["generations"], arrays["means"], arrays["returns"], strict=True)
-            validated = [Validated(int(row[0]), *row[1:]) for row in rows]
-            steps = {name: int(n) for name, n in json.loads(about["real_steps"]).items()}
-            fixed = about["mdnrnn"], arrays["start"], arrays["mean"], list(arrays["told"])
-            return cls(*fixed, validated, steps)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} is no history of an evolution: delete it") from error
 
 
 @dataclass(frozen=True)
@@ -156,15 +104,6 @@ class Setting:
     @property
     def generations(self) -> int:
         return self.config.generations + self.config.real_generations
-
-    @property
-    def history_file(self) -> Path:
-        return history_file(self.run)
-
-
-def history_file(run: Run) -> Path:
-    """Where an evolution writes down what it was told."""
-    return run.controller / "history.safetensors"
 
 
 def evolve(
@@ -201,7 +140,7 @@ def evolve(
         check_dreams(run)
         limits = Limits(validation=config.validation_max_steps, patience=config.patience)
         dream = replace(dream, horizon=min(dream.horizon, config.dream_max_steps or dream.horizon))
-        evaluations = evaluations_of(run, controller, dream, workers, limits, seed)
+        evaluations = Evaluations.of_run(run, controller, dream, workers, limits, seed)
         setting = Setting(run, evaluations, metrics, config, cma, seed)
         if not setting.generations:
             raise InputError(
@@ -209,7 +148,7 @@ def evolve(
             )
         if setting.config.generations and not run.starts.exists():
             source = latent_source(run, NEW_SHARE)
-            check_dream(evaluations.make_dream, dream, source, evaluations.world, metrics, seed)
+            check_dream(evaluations.dreams, source, metrics, seed)
         history = _history(setting, start)
         _run_generations(setting, history)
         chosen = _choose(setting, history)
@@ -224,19 +163,20 @@ def evolve(
 
 def _history(setting: Setting, start: Run | None) -> History:
     """The history so far, or a new one."""
-    path = setting.history_file
+    path, size = history_file(setting.run), setting.evaluations.num_parameters
     if path.exists():
         history = History.load(path)
         check_evolved_in(setting.run, history.mdnrnn, path)
+        history.check(path, size, setting.cma.population_size)
         return history
-    mean = np.zeros(setting.evaluations.num_parameters)
+    mean = np.zeros(size)
     if start is not None:
         mean = load_controller(start).parameters["best"].double().numpy()
     return History(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), mean, mean)
 
 
 def _run_generations(setting: Setting, history: History) -> None:
-    """All generations that are left, dream first."""
+    """Runs the generations that are left, those in the dream first."""
     config, total = setting.config, setting.generations
     es, first = _replay(setting, history), len(history.told)
     bar = progress(range(first, total), "evolve", initial=first, total=total)
@@ -252,7 +192,7 @@ def _run_generations(setting: Setting, history: History) -> None:
         if done % config.validate_every == 0 or done in (*config.validate_at, total):
             score = _validate(setting, history, done)
             bar.set_postfix(dream=f"{measured_means(returns).mean():.1f}", real=f"{score:.1f}")
-        history.save(setting.history_file)
+        history.save(history_file(setting.run))
 
 
 def _replay(setting: Setting, history: History) -> CMAES:
@@ -269,7 +209,7 @@ def _replay(setting: Setting, history: History) -> CMAES:
     # another machine may differ in the last bits, which is harmless; of a full covariance it may
     # choose other eigenvectors, and so sample other candidates
     if history.told and not np.allclose(es.mean, history.mean, rtol=0, atol=0.01 * es.sigma):
-        path = setting.history_file
+        path = history_file(setting.run)
         raise InputError(
             f"{path} does not lead to the mean that it holds: it was made with other settings or "
             "on another kind of machine; go on there, or delete it and evolve again"
@@ -286,17 +226,18 @@ def _strategy(setting: Setting, generation: int, es: CMAES) -> CMAES:
 
 
 def _measure(setting: Setting, candidates: np.ndarray, generation: int) -> tuple[Returns, int]:
-    """Returns of a generation, NaN for episodes that were spared; the steps it took."""
+    """Returns of a generation, NaN for episodes that were left out, and the steps it took."""
+    evaluate: Evaluate
     if generation < setting.config.generations:
         evaluate, seeds = setting.evaluations.dream, _dream_seeds(setting, generation)
     else:
         evaluate, seeds = setting.evaluations.real, _train_seeds(setting, generation)
-    returns, lengths = halving(evaluate, setting.config.screening_rollouts)(candidates, seeds)
+    returns, lengths = halving(evaluate, setting.config.screening_rollouts, candidates, seeds)
     return returns, int(lengths.sum())
 
 
 def _dream_seeds(setting: Setting, generation: int) -> list[int]:
-    """New ones each generation, the same for all candidates."""
+    """New seeds for each generation, the same for all candidates."""
     base = seed_for(setting.seed, "dreams", setting.run.number, generation) % 2**40
     return [base + r for r in range(setting.config.rollouts_per_candidate)]
 
@@ -324,7 +265,7 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
             dead,
             0.0,
             0.5,
-            "many candidates return exactly the same: the dream doesn't react to actions, or ends "
+            "many candidates return exactly the same: the dream does not react to actions, or ends "
             "at once; raise cma.sigma0 or look at M with worldmodels watch",
         )
 

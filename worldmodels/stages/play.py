@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
-from worldmodels.acting.evaluate import population_policy
+from worldmodels.acting.policies import Candidates
+from worldmodels.acting.rollout import steps
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.errors import InputError
@@ -142,7 +143,7 @@ class Session:
         self.dream = dream_of(bundle, 1, settings, autoreset_mode=AutoresetMode.DISABLED)
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
         self.actions = bundle.actions
-        self.agent = population_policy(
+        self.agent = Candidates(
             bundle.controller, bundle.parameters.double().numpy()[None], bundle.actions
         )
         self.controls = Controls(config.driver, settings.temperature)
@@ -158,8 +159,8 @@ class Session:
             self.controls = replace(self.controls, again=False)
             return self._begin(None)
         self.dream.config = replace(self.dream.config, temperature=self.controls.temperature)
-        self.observation, rewards, *_ = self.dream.step(self._action())
-        self.episode_return += float(rewards[0])
+        if (step := next(self._dreaming, None)) is not None:
+            self.episode_return += float(step.rewards[0])
         return None
 
     def frame(self) -> UInt8[np.ndarray, "64 64 3"]:
@@ -177,12 +178,16 @@ class Session:
         )
 
     def _begin(self, seed: int | None) -> None:
-        self.observation, _ = self.dream.reset(seed=None if seed is None else [seed])
+        observations, _ = self.dream.reset(seed=None if seed is None else [seed])
+        self._dreaming = steps(self.dream, self._act, observations)
         self.episode_return = 0.0
 
-    def _action(self) -> np.ndarray:
+    def _act(
+        self, observations: Float32[np.ndarray, "1 F"], live: Bool[np.ndarray, " 1"]
+    ) -> Float32[np.ndarray, "1 A"]:
+        """The policy: the agent, or the keys that are down."""
         if self.controls.driver == "agent":
-            return self.agent(self.observation)
+            return self.agent(observations, live)
         return action_of(self.actions, self.controls.held)[None]
 
 

@@ -1,4 +1,4 @@
-"""Select: which of several rounds is kept, by validation episodes that chose none of them."""
+"""Select the best of several rounds, by validation episodes that have chosen none of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldmodels.acting.evaluate import ModelFiles, RealEvaluation
+from worldmodels.acting.environments import ModelFiles
+from worldmodels.acting.evaluate import RealEvaluation
 from worldmodels.artifacts import load_controller, load_mdnrnn, load_world
 from worldmodels.errors import check_at_least
 from worldmodels.files import load_json, save_json
@@ -19,13 +20,13 @@ from worldmodels.workers import WorkersConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig:
-    """How the best of several rounds is found."""
+    """How the best of several rounds is chosen."""
 
     rounds: int = 3
-    """The best so many by evolve's own validation are measured again..."""
+    """Rounds, the best ones by the validation of `evolve`, that are measured again."""
     episodes: int = 64
-    """...on so many other validation episodes, which alone decide. The best of many short
-    measurements is the luckiest one."""
+    """Further validation episodes on which they are measured. These alone decide: the best of many
+    short measurements is the luckiest one."""
 
     def __post_init__(self) -> None:
         check_at_least("select", self, 1, "rounds", "episodes")
@@ -39,15 +40,15 @@ def select_round(
     first: int,
     max_steps: int | None = None,
 ) -> Run:
-    """The best of the rounds; writes selection.json, from which the same command reads it again.
+    """The best of the rounds; writes selection.json, which the same command reads again.
 
     Args:
         run: to which the rounds belong.
         rounds: each with V, M and C.
-        config: how many are measured, and for how long.
+        config: how many rounds are measured, on how many episodes.
         workers: where real episodes run.
-        first: number of the first validation episode that no round was chosen by.
-        max_steps: of an episode.
+        first: number of the first validation episode that has chosen no round.
+        max_steps: most steps of an episode; none: to its end.
     """
     path = run.folder / "selection.json"
     if path.exists():
@@ -72,10 +73,14 @@ def _measure(
     run: Run, seeds: list[int], workers: WorkersConfig, max_steps: int | None
 ) -> tuple[float, int]:
     """Mean return of a round's controller, and the steps that took."""
-    saved, senses = load_controller(run), ModelFiles.of_run(run)
-    mdnrnn = load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors")
-    controller = controller_for(saved.config, mdnrnn)
-    fixed = load_world(run), senses, controller, workers
-    measure = RealEvaluation(*fixed, official=False, max_steps=max_steps, label="select")
+    saved = load_controller(run)
+    measure = RealEvaluation(
+        world=load_world(run),
+        models=ModelFiles.of_run(run),
+        controller=controller_for(saved.config, load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors")),
+        workers=workers,
+        max_steps=max_steps,
+        label="select",
+    )
     returns, lengths = measure(saved.parameters["best"].double().numpy()[None], seeds)
     return float(returns.mean()), int(lengths.sum())

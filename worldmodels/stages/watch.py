@@ -10,7 +10,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from jaxtyping import UInt8
 
-from worldmodels.acting.evaluate import population_policy
+from worldmodels.acting.policies import Candidates
+from worldmodels.acting.rollout import Step, steps
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.envs.features import FeatureEnv
@@ -90,7 +91,7 @@ class SideBySide:
         endless = DreamConfig(**{**bundle.dream, "horizon": ENDLESS})
         self.dream = dream_of(bundle, 1, endless, autoreset_mode=mode)
         self.dream.reset(seed=[seed])
-        self.policy = population_policy(
+        self.policy = Candidates(
             bundle.controller, bundle.parameters.double().numpy()[None], bundle.actions
         )
 
@@ -98,15 +99,16 @@ class SideBySide:
         """A real episode, its end standing still for a second."""
         age, period = -round(lead / self.seconds), max(1, round(resync / self.seconds))
         real, _ = self.reality.reset(seed=[seed])
-        dreamt, over = real, False
+        acting, over = steps(self.reality, self.policy, real), False
+        dreaming: Iterator[Step] = iter(())  # age is at most 0 at first: the dream begins there
         while not over:
             if age <= 0 or age % period == 0:
-                dreamt = self._resync(real)
+                dreaming = self._resync(real)
             moment = self._moment(max(0, age) % period)
             yield moment
-            dreamt = self.dream.step(self.policy(dreamt))[0]
-            real, _, terminated, truncated, _ = self.reality.step(self.policy(real))
-            age, over = age + 1, bool(terminated[0] or truncated[0])
+            next(dreaming, None)  # a dream that has ended stays as it is
+            step = next(acting)
+            real, age, over = step.observations, age + 1, not step.live[0]
         if self.bundle.world.config.last_frame:
             moment = self._moment(max(0, age) % period)
         yield from repeat(replace(moment, over=True), max(1, round(PAUSE / self.seconds)))
@@ -114,12 +116,12 @@ class SideBySide:
     def close(self) -> None:
         self.reality.close()
 
-    def _resync(self, observation: np.ndarray) -> np.ndarray:
-        """Puts the dream, with new noise, where reality is; its observation then is reality's."""
+    def _resync(self, observations: np.ndarray) -> Iterator[Step]:
+        """Puts the dream, with new noise, where reality is; its steps from there."""
         memory = self.reality.memory
         self.dream.reset()
         self.dream.put(0, memory.z[0], (memory.h, memory.c), float(memory.first[0]))
-        return observation
+        return steps(self.dream, self.policy, observations)
 
     def _moment(self, steps: int) -> Moment:
         seen = frames_of(self.bundle.vae.decode(self.reality.memory.z))[0].numpy()
@@ -131,11 +133,11 @@ class SideBySide:
 def moments(bundle: Bundle, config: WatchConfig, seed: int) -> list[Moment]:
     """The film's steps: test episodes one after the other, until it is long enough."""
     both = SideBySide(bundle, seed_for(seed, "watch"))
-    steps = max(1, round(config.seconds / both.seconds))
+    length = max(1, round(config.seconds / both.seconds))
     seeds = (environment_seeds("test", config.first + index, 1)[0] for index in count())
     episodes = (both.episode(each, config.lead, config.resync) for each in seeds)
     try:
-        return list(progress(islice(chain.from_iterable(episodes), steps), "watch", total=steps))
+        return list(progress(islice(chain.from_iterable(episodes), length), "watch", total=length))
     finally:
         both.close()
 

@@ -18,7 +18,8 @@ from worldmodels.errors import InputError
 from worldmodels.files import save_tensors
 from worldmodels.run import Run
 from worldmodels.seeding import seed_for
-from worldmodels.stages.evolve import History, evolve, history_file
+from worldmodels.stages.evolve import evolve
+from worldmodels.stages.history import History, history_file
 
 LINKED = ("world.json", "vae", "mdnrnn", "latents", "starts.safetensors")
 """What an evolution has from its source: links, for latents are thousands of files."""

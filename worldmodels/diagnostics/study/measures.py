@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from worldmodels.acting.arena import Limits, evaluations_of
+from worldmodels.acting.environments import ModelFiles, models_of
 from worldmodels.acting.evaluate import (
-    ModelFiles,
+    Evaluations,
+    Limits,
     RealEvaluation,
     evaluate_open_loop,
     interval,
-    models_of,
 )
+from worldmodels.acting.policies import Baseline
 from worldmodels.artifacts import load_controller, load_world
 from worldmodels.diagnostics.study.evolutions import Evolution
 from worldmodels.diagnostics.study.rows import StudyConfig
@@ -25,7 +26,6 @@ from worldmodels.files import file_hash
 from worldmodels.models.controller import controller_for
 from worldmodels.run import Metrics, cores
 from worldmodels.seeding import environment_seeds, seed_for
-from worldmodels.stages.evaluate import open_loop_policies
 from worldmodels.versions import package_versions
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
@@ -79,13 +79,13 @@ def measured_baselines(
     """The policies without eyes on the same test episodes, by name."""
     seeds = environment_seeds("test", 0, study.test_episodes)
     found = {}
-    for name, policy, argument in open_loop_policies(world):
-        about = {"policy": policy, "argument": argument, "seeds": [seeds[0], len(seeds)]}
+    for one in Baseline.of_world(world.config):
+        about = {"policy": one.policy, "argument": one.argument, "seeds": [seeds[0], len(seeds)]}
 
-        def play(policy: str = policy, argument: Any = argument) -> np.ndarray:
-            return evaluate_open_loop(world, policy, argument, seeds, workers)[0]
+        def play(one: Baseline = one) -> np.ndarray:
+            return evaluate_open_loop(world, one, seeds, workers)[0]
 
-        found[name] = _kept(known, name, about, play)
+        found[one.name] = _kept(known, one.name, about, play)
     return found
 
 
@@ -103,15 +103,21 @@ def _in_dreams(evolution: Evolution, seeds: Sequence[int], seed: int) -> Float64
     config, source = evolution.config, evolution.source
     # lives are counted as in reality, however C's dreams were weighed
     settings = config.controller, config.dream.unweighted, config.workers, Limits(), seed
-    return evaluations_of(source, *settings).dream(_parameters(evolution), seeds)[0][0]
+    return Evaluations.of_run(source, *settings).dream(_parameters(evolution), seeds)[0][0]
 
 
 def _in_reality(evolution: Evolution, seeds: Sequence[int]) -> Float64[np.ndarray, " R"]:
     """Differs: V and M as they were trained, where a published agent's come from its bundle."""
     config, senses = evolution.config, ModelFiles.of_run(evolution.source)
     controller = controller_for(config.controller, models_of(senses)[1])
-    fixed = load_world(evolution.source), senses, controller, config.workers
-    measure = RealEvaluation(*fixed, official=True, label=evolution.name)
+    measure = RealEvaluation(
+        world=load_world(evolution.source),
+        models=senses,
+        controller=controller,
+        workers=config.workers,
+        official=True,
+        label=evolution.name,
+    )
     return measure(_parameters(evolution), seeds)[0][0]
 
 
