@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -30,7 +29,7 @@ from worldmodels.artifacts import (
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError, check_at_least
-from worldmodels.files import file_hash, save_tensors
+from worldmodels.files import file_hash
 from worldmodels.models.controller import ControllerConfig
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
