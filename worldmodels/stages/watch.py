@@ -1,4 +1,4 @@
-"""Watch: a film of reality, of what V keeps of it, and of the dream that goes on from it."""
+"""Watch: a film of reality, of its reconstruction, and of the dream that continues from it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
 from worldmodels.film import beside, write_webm, write_webp
 from worldmodels.models.vae import frames_of
+from worldmodels.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import environment_seeds, seed_for
 
 ENDLESS = 10**9
-"""Steps of horizon: only the film's rhythm ends a dream, or the dream itself."""
+"""Horizon in steps: a dream ends by itself, or when it is put back onto reality."""
 PAUSE = 1.0
-"""Seconds for which the end of an episode stands still."""
+"""Seconds for which the last picture of an episode is shown."""
 WEBP_SECONDS, WEBP_FPS = 20.0, 12.5
 """Limits of the animated picture, which is for a README: it stays below 2 MB."""
 
@@ -34,23 +35,16 @@ WEBP_SECONDS, WEBP_FPS = 20.0, 12.5
 class WatchConfig:
     """The film."""
 
-    seconds: float = 40.0
-    """Its length at the world's own speed; one real episode follows the other."""
-    lead: float = 1.0
-    """Seconds at the start of an episode in which the dream is held in step with reality."""
-    resync: float = 8.0
+    seconds: PositiveFloat = 40.0
+    """Length at the world's own speed; the film shows one real episode after the other."""
+    lead: NonNegativeFloat = 1.0
+    """Seconds at the start of an episode in which each step puts the dream onto reality."""
+    resync: PositiveFloat = 8.0
     """Seconds after which the dream is put back onto reality."""
-    first: int = 0
+    first: NonNegativeInt = 0
     """Seed of the first episode, within the test range."""
-    scale: int = 3
-    """Size of the panels in frames of 64x64 pixels."""
-
-    def __post_init__(self) -> None:
-        for name in ("seconds", "resync"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"watch.{name} is {getattr(self, name)}: it must be above 0")
-        if self.lead < 0 or self.first < 0 or self.scale < 1:
-            raise InputError("watch.lead and first must be at least 0, watch.scale at least 1")
+    scale: PositiveInt = 3
+    """Enlargement of the frames of 64x64 pixels."""
 
 
 @dataclass(frozen=True)
@@ -61,28 +55,26 @@ class Moment:
     reconstruction: UInt8[np.ndarray, "64 64 3"]
     dream: UInt8[np.ndarray, "64 64 3"]
     alone: float
-    """Seconds since the dream left reality."""
-    woken: bool
-    """The dream has ended by itself."""
+    """Seconds since the dream was put onto reality."""
+    dream_over: bool
+    """Whether the dream has ended by itself."""
     over: bool = False
-    """Reality has ended."""
+    """Whether reality has ended."""
 
     def picture(self, scale: int) -> UInt8[np.ndarray, "height width 3"]:
         """Titled panels side by side."""
-        dream = "dream: the end" if self.woken else f"dream, {self.alone:.1f} s alone"
-        titles = ("reality: the end" if self.over else "reality", "what V keeps", dream)
+        dream = "dream: the end" if self.dream_over else f"dream, {self.alone:.1f} s alone"
+        titles = ("reality: the end" if self.over else "reality", "reconstruction", dream)
         return beside(self.reality, self.reconstruction, self.dream, titles=titles, scale=scale)
 
 
 class SideBySide:
-    """A bundle that acts in its real world, and dreams on from moments of it."""
+    """A bundle that acts in its real world, and in a dream that continues from it."""
 
     def __init__(self, bundle: Bundle, seed: int) -> None:
-        """`seed` is that of the dream's noise."""
+        """`seed` is the seed of the dream's noise."""
         if bundle.controller.config.senses != "own":
-            raise InputError(
-                "films need an agent that sees through its own V and M: controller.senses own"
-            )
+            raise InputError("films need an agent whose controller.senses is own")
         mode, inputs = AutoresetMode.DISABLED, bundle.controller.config.inputs
         self.bundle = bundle
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
@@ -96,7 +88,7 @@ class SideBySide:
         )
 
     def episode(self, seed: int, lead: float, resync: float) -> Iterator[Moment]:
-        """A real episode, its end standing still for a second."""
+        """A real episode; its last picture is repeated for a second."""
         age, period = -round(lead / self.seconds), max(1, round(resync / self.seconds))
         real, _ = self.reality.reset(seed=[seed])
         acting, over = steps(self.reality, self.policy, real), False
@@ -125,13 +117,13 @@ class SideBySide:
 
     def _moment(self, steps: int) -> Moment:
         seen = frames_of(self.bundle.vae.decode(self.reality.memory.z))[0].numpy()
-        woken = bool(self.dream.terminated[0])
+        ended = bool(self.dream.terminated[0])
         dreamt = self.dream.render()[0]
-        return Moment(self.envs.frames[0].copy(), seen, dreamt, steps * self.seconds, woken)
+        return Moment(self.envs.frames[0].copy(), seen, dreamt, steps * self.seconds, ended)
 
 
 def moments(bundle: Bundle, config: WatchConfig, seed: int) -> list[Moment]:
-    """The film's steps: test episodes one after the other, until it is long enough."""
+    """The film's steps: test episodes one after the other, up to its length."""
     both = SideBySide(bundle, seed_for(seed, "watch"))
     length = max(1, round(config.seconds / both.seconds))
     seeds = (environment_seeds("test", config.first + index, 1)[0] for index in count())
@@ -143,7 +135,7 @@ def moments(bundle: Bundle, config: WatchConfig, seed: int) -> list[Moment]:
 
 
 def watch(run: Run, config: WatchConfig, seed: int) -> None:
-    """Writes videos/dream.webm and videos/dream.webp: the run's bundle in both of its worlds.
+    """Writes videos/dream.webm and videos/dream.webp: the run's bundle in reality and dream.
 
     Raises:
         InputError: the run has no bundle yet.
