@@ -84,8 +84,8 @@ def encode(about: str, flags: list[str]) -> None:
     from worldmodels.config import begin
     from worldmodels.stages.encode import encode
 
-    config, run = begin(about, ["encode"], flags)
-    encode(run, config.encode)
+    _, run = begin(about, ["precision"], flags)
+    encode(run)
     _say_next("train-mdnrnn", f"--run {run.folder}")
 
 

@@ -16,7 +16,6 @@ from worldmodels.ranges import PositiveInt
 from worldmodels.run import Run
 from worldmodels.stages.cmaes import CMAConfig
 from worldmodels.stages.collect import CollectConfig
-from worldmodels.stages.encode import EncodeConfig
 from worldmodels.stages.evaluate import EvaluateConfig
 from worldmodels.stages.evolve import EvolveConfig
 from worldmodels.stages.select_round import SelectConfig
@@ -45,7 +44,6 @@ class Config:
     collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
     vae: VAEConfig = dataclasses.field(default_factory=VAEConfig)
     train_vae: TrainVAEConfig = dataclasses.field(default_factory=TrainVAEConfig)
-    encode: EncodeConfig = dataclasses.field(default_factory=EncodeConfig)
     mdnrnn: MDNRNNConfig = dataclasses.field(default_factory=MDNRNNConfig)
     train_mdnrnn: TrainMDNRNNConfig = dataclasses.field(default_factory=TrainMDNRNNConfig)
     controller: ControllerConfig = dataclasses.field(default_factory=ControllerConfig)
@@ -95,7 +93,7 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-FREE = ("precision", "workers", "encode", "evaluate", "watch")
+FREE = ("precision", "workers", "evaluate", "watch")
 """What may differ between commands: only their own result depends on them."""
 
 

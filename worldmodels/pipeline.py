@@ -56,7 +56,7 @@ def one_round(run: Run, config: Config, best: Run | None) -> None:
     controllers = [Evolved(best, "best"), Evolved(run.earlier[-1], "last")] if best else []
     collect(run, config.env, config.collect, config.workers, config.seed, controllers)
     train_vae(run, config.vae, config.train_vae, config.seed)
-    encode(run, config.encode)
+    encode(run)
     train_mdnrnn(run, config.mdnrnn, config.train_mdnrnn, config.seed)
     start = best if config.evolve.start == "best" else None
     evolve(

@@ -23,7 +23,7 @@ from worldmodels.precision import product_dtype
 from worldmodels.run import Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import adam, annealed
-from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
+from worldmodels.stages.train_vae import CHUNK_EPISODES, TrainVAEConfig, frames_loss
 
 DOOM = VAEConfig(latent_size=64)
 RECIPES = {
@@ -86,7 +86,7 @@ def _batches(source: EpisodeSource, config: TrainVAEConfig, seed: int) -> Iterat
         seed=seed,
         start=0,
         batch_size=config.batch_size,
-        chunk_episodes=config.chunk_episodes,
+        chunk_episodes=CHUNK_EPISODES,
         batches_per_chunk=config.batches_per_chunk * 100 // config.batch_size,
         medians=config.motion_weight > 0,
     )

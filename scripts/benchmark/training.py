@@ -27,10 +27,11 @@ from worldmodels.models.mixture import mixture_loss
 from worldmodels.models.vae import VAE, VAEConfig, images_of, vae_loss
 from worldmodels.precision import product_dtype
 from worldmodels.seeding import numpy_generator, torch_generator
-from worldmodels.stages.encode import EncodeConfig, encode_episodes
+from worldmodels.stages.encode import BATCH as ENCODING_BATCH
+from worldmodels.stages.encode import encode_episodes
 from worldmodels.stages.fit import adam
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
-from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
+from worldmodels.stages.train_vae import CHUNK_EPISODES, TrainVAEConfig, frames_loss
 
 BATCH = 128
 """Frames of a batch of V."""
@@ -84,21 +85,21 @@ def vae_row(quick: bool) -> Row:
 
 def encoding_row(folder: Path, quick: bool) -> Row:
     """Images a second of encoding files to files, against `vae.encode` of frames in memory."""
-    vae, config = VAE(VAEConfig()), EncodeConfig()
+    vae = VAE(VAEConfig())
     episodes, latents = folder / "encoding", folder / "encoded"
     write_episodes(episodes, 4 if quick else 16, 500, distinct=4)
     files = episode_files(episodes)
-    batches = torch.from_numpy(pictures(500)).split(config.batch_size)
+    batches = torch.from_numpy(pictures(500)).split(ENCODING_BATCH)
 
     def plain() -> float:
         with torch.inference_mode():
             return sum(len(vae.encode(images_of(batch))[0]) for batch in batches)
 
     return side_by_side(
-        f"encoding, z 32, batches of {config.batch_size}, reading and writing files",
+        f"encoding, z 32, batches of {ENCODING_BATCH}, reading and writing files",
         "plain float32 vae.encode, in memory",
         "images/s",
-        lambda: encode_episodes(vae, files, latents, config),
+        lambda: encode_episodes(vae, files, latents),
         plain,
         rounds=3 if quick else 7,
         target=2.5,
@@ -175,7 +176,7 @@ def train_briefly(folder: Path, steps: int) -> float:
         seed=0,
         start=0,
         batch_size=config.batch_size,
-        chunk_episodes=config.chunk_episodes,
+        chunk_episodes=CHUNK_EPISODES,
         batches_per_chunk=config.batches_per_chunk,
         medians=True,
     )

@@ -196,7 +196,7 @@ def rounds(tmp_path):
         for number in present:
             for episode in range(2):
                 (run.latents / f"{number:02d}_{episode:06d}.npz").touch()
-        source = latent_source(run, 0.5)
+        source = latent_source(run)
         return [path.name for path in source.new], [path.name for path in source.old]
 
     return names
@@ -224,7 +224,7 @@ def test_mirror_images_are_drawn_where_they_are_asked_for(tmp_run):
         folder.mkdir(parents=True)
         for number in range(2):
             latent_episode(number).save(folder / f"00_{number:06d}.npz")
-    plain, both = (latent_source(tmp_run, 0.5, mirrored=flag) for flag in (False, True))
+    plain, both = (latent_source(tmp_run, mirrored=flag) for flag in (False, True))
     assert [path.parent.name for path in plain.new] == ["latents"] * 2
     assert [path.parent.name for path in both.new] == ["latents", "mirrored"] * 2
     assert sorted({path.name for path in both.new}) == ["00_000000.npz", "00_000001.npz"]

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from worldmodels.errors import InputError
 from worldmodels.stages.cmaes import CMAES, CMAConfig
 from worldmodels.stages.history import History
 
@@ -22,22 +21,15 @@ def evolve(es, generations, returns=hill):
     return es
 
 
-@pytest.mark.parametrize("covariance", ["diagonal", "full"])
-def test_finds_the_optimum(covariance):
-    config = CMAConfig(population_size=12, sigma0=1.0, covariance=covariance)
-    es = evolve(CMAES(config, np.zeros(4), seed=0), 250)
-    np.testing.assert_allclose(es.mean, TARGET, atol=1e-2)
+@pytest.mark.parametrize("size", [4, 101])  # full covariance, and its diagonal alone
+def test_finds_the_optimum(size):
+    def returns(candidates):
+        return hill(candidates[:, :4]) - (candidates[:, 4:] ** 2).sum(1)
+
+    config = CMAConfig(population_size=12, sigma0=1.0)
+    es = evolve(CMAES(config, np.zeros(size), seed=0), 250 if size == 4 else 3000, returns)
+    np.testing.assert_allclose(es.mean[:4], TARGET, atol=1e-2)
     assert es.sigma < 0.1
-
-
-@pytest.mark.parametrize(("size", "same"), [(4, "full"), (101, "diagonal")])
-def test_auto_is_full_for_few_parameters(size, same):
-    means = []
-    for covariance in ("auto", same):
-        config = CMAConfig(population_size=12, covariance=covariance)
-        es = CMAES(config, np.zeros(size), seed=0)
-        means.append(evolve(es, 4, lambda candidates: -(candidates[:, :4] ** 2).sum(1)).mean)
-    np.testing.assert_array_equal(*means)
 
 
 def test_asks_for_a_population_about_the_mean():
@@ -57,14 +49,9 @@ def with_gaps(candidates):
 
 @pytest.mark.parametrize("generations", [0, 1, 9])
 @pytest.mark.parametrize("population", [4, 7, 16])
-@pytest.mark.parametrize(
-    ("size", "covariance"),
-    [(4, "diagonal"), (4, "full"), (320, "diagonal"), (320, "full")],  # from 300 on: TPA
-)
-def test_goes_on_to_the_bit_where_the_same_is_told_again(
-    size, covariance, population, generations, tmp_path
-):
-    config, start = CMAConfig(population_size=population, covariance=covariance), np.zeros(size)
+@pytest.mark.parametrize("size", [4, 101, 320])  # full, diagonal, from 300 on with TPA
+def test_goes_on_to_the_bit_where_the_same_is_told_again(size, population, generations, tmp_path):
+    config, start = CMAConfig(population_size=population), np.zeros(size)
     es, history = CMAES(config, start, seed=2), History("", start, start)
     for _ in range(generations):
         history.told.append(with_gaps(es.ask()))
@@ -115,12 +102,3 @@ def test_numpys_global_generator_is_untouched():
     after = np.random.get_state()  # noqa: NPY002
     assert before[2:] == after[2:]
     np.testing.assert_array_equal(before[1], after[1])
-
-
-@pytest.mark.parametrize(
-    ("settings", "field"),
-    [({"population_size": 3}, "population_size"), ({"sigma0": 0.0}, "sigma0")],
-)
-def test_wrong_settings_are_named(settings, field):
-    with pytest.raises(InputError, match=rf"cma\.{field}"):
-        CMAES(CMAConfig(**settings), np.zeros(2), seed=0)

@@ -8,7 +8,7 @@ from worldmodels.data.episode import Episode, LatentEpisode
 from worldmodels.errors import InputError
 from worldmodels.models.vae import VAE, VAEConfig, images_of
 from worldmodels.precision import set_precision
-from worldmodels.stages.encode import EncodeConfig, encode_episodes
+from worldmodels.stages.encode import encode_episodes
 
 LENGTHS = (5, 3, 9, 1, 4, 7)
 
@@ -28,12 +28,12 @@ def files(tmp_path):
     ("precision", "tolerance"),
     [("float32", 1e-3), pytest.param("bfloat16", 0.02, marks=pytest.mark.bfloat16)],
 )
-def test_each_episode_becomes_its_latents(files, tmp_path, precision, tolerance):
+def test_each_episode_becomes_its_latents(files, tmp_path, monkeypatch, precision, tolerance):
     vae = VAE(VAEConfig(latent_size=3, width=2)).requires_grad_(False)
     set_precision(precision)
-    config = EncodeConfig(batch_size=4)
+    monkeypatch.setattr("worldmodels.stages.encode.BATCH", 4)
     folder = tmp_path / "latents"
-    assert encode_episodes(vae, files, folder, config) == sum(LENGTHS) + len(LENGTHS)
+    assert encode_episodes(vae, files, folder) == sum(LENGTHS) + len(LENGTHS)
     for path in files:
         episode, latents = Episode.load(path), LatentEpisode.load(folder / path.name)
         mu, logvar = vae.encode(images_of(torch.from_numpy(episode.frames)))
@@ -47,12 +47,12 @@ def test_a_broken_file_stops_it_and_those_before_are_kept(files, tmp_path):
     files[4].write_bytes(b"nothing")
     vae = VAE(VAEConfig(latent_size=3, width=2))
     with pytest.raises(InputError, match=r"4\.npz"):
-        encode_episodes(vae, files, tmp_path / "latents", EncodeConfig())
+        encode_episodes(vae, files, tmp_path / "latents")
     assert len(list((tmp_path / "latents").glob("*.npz"))) == 4
 
 
 def test_no_files_are_no_work(tmp_path):
-    assert encode_episodes(VAE(VAEConfig()), [], tmp_path, EncodeConfig()) == 0
+    assert encode_episodes(VAE(VAEConfig()), [], tmp_path) == 0
 
 
 def test_hits_and_mirror_images(tmp_path, float32):
@@ -61,9 +61,9 @@ def test_hits_and_mirror_images(tmp_path, float32):
     steps, flags = np.zeros(4, np.float32), np.zeros(4, bool)
     actions = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
     Episode(frames, actions, steps, steps, flags, flags).save(tmp_path / "00_000000.npz")
-    vae, config = VAE(VAEConfig(latent_size=3, width=2)), EncodeConfig()
+    vae = VAE(VAEConfig(latent_size=3, width=2))
     files, folder = [tmp_path / "00_000000.npz"], tmp_path / "latents"
-    encode_episodes(vae, files, folder, config, 8.0, (0, 2, 1))
+    encode_episodes(vae, files, folder, 8.0, (0, 2, 1))
     latents = LatentEpisode.load(folder / "00_000000.npz")
     flipped = torch.from_numpy(frames[:, :, ::-1].copy())
     np.testing.assert_allclose(latents.mu, vae.encode(images_of(flipped))[0].detach(), atol=1e-3)

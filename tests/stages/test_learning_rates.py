@@ -9,7 +9,7 @@ from worldmodels.artifacts import load_mdnrnn, load_vae
 from worldmodels.models.mdnrnn import MDNRNNConfig
 from worldmodels.models.vae import VAEConfig
 from worldmodels.run import Run
-from worldmodels.stages.encode import EncodeConfig, encode
+from worldmodels.stages.encode import encode
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, train_mdnrnn
 from worldmodels.stages.train_vae import TrainVAEConfig, train_vae
 
@@ -70,7 +70,7 @@ def test_later_rounds_have_a_rate_of_their_own(rounds):
 def test_ms_later_rounds_too(rounds):
     for run in rounds:
         trained(run)
-        encode(run, EncodeConfig())
+        encode(run)
     settings = {"steps": 3, "batch_size": 4, "sequence_length": 8}
     model = MDNRNNConfig(hidden_size=8, reward_head="world")
     moves = []

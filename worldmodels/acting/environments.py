@@ -31,8 +31,6 @@ from worldmodels.run import Run
 from worldmodels.seeding import seed_for
 from worldmodels.world import World
 
-NEW_SHARE = 0.5
-"""Share of dreams that begin in the newest round's data, where there is older data."""
 MOST_KEPT = 3
 """Most vector environments that a process keeps: jobs of one stage differ in their lanes."""
 
@@ -224,7 +222,7 @@ def _starts(run: Run, config: DreamConfig, seed: int) -> Starts:
     if run.starts.exists():
         return load_starts(run.starts)
     return sample_starts(
-        latent_source(run, NEW_SHARE),
+        latent_source(run),
         count=config.num_starts,
         window=config.window,
         kind=config.starts,

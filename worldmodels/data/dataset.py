@@ -29,6 +29,10 @@ from worldmodels.errors import InputError
 from worldmodels.run import Run
 from worldmodels.seeding import numpy_generator
 
+NEW_SHARE = 0.5
+"""Share of the newest round's episodes in a chunk, or among the starts of dreams: it shows where
+the last dream was wrong, and is small beside all rounds before."""
+
 T = TypeVar("T")
 Batch = TypeVar("Batch")
 
@@ -42,7 +46,7 @@ class EpisodeSource:
 
     new: Sequence[Path]
     old: Sequence[Path] = ()
-    new_share: float = 0.5
+    new_share: float = NEW_SHARE
 
     def chunk(self, seed: int, name: str, index: int, size: int) -> list[Path]:
         """The episodes of chunk `index`: permutations of all, one after the other."""
@@ -53,7 +57,7 @@ class EpisodeSource:
         return new + _stream(self.old, (seed, name, "old"), index, size - fresh)
 
 
-def latent_source(run: Run, new_share: float, *, mirrored: bool = False) -> EpisodeSource:
+def latent_source(run: Run, *, mirrored: bool = False) -> EpisodeSource:
     """The run's latents: the newest round's as new, those of the rounds before as old.
 
     With `mirrored` those of the mirror images too, where there are any.
@@ -68,7 +72,7 @@ def latent_source(run: Run, new_share: float, *, mirrored: bool = False) -> Epis
     if newest < run.number:
         raise InputError(f"{run.latents} holds nothing of this round: run `{ENCODE}` again")
     new = [path for path in files if numbers_of(path)[0] == newest]
-    return EpisodeSource(new, files[: len(files) - len(new)], new_share)
+    return EpisodeSource(new, files[: len(files) - len(new)])
 
 
 def _stream(files: Sequence[Path], key: tuple[int, str, str], index: int, size: int) -> list[Path]:

@@ -8,33 +8,27 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from worldmodels.errors import check_above_zero, check_at_least
+from worldmodels.ranges import PositiveFloat, Range
 from worldmodels.seeding import numpy_generator
 
 FULL_AT_MOST = 100
-"""Most parameters for which `auto` learns the full covariance: tens of generations suffice."""
+"""Most parameters for which the full covariance is learnt: tens of generations suffice. At the
+paper's 867 it needs thousands to adapt; there the diagonal is learnt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CMAConfig:
     """The evolution strategy."""
 
-    population_size: int = 64
+    population_size: Annotated[int, Range(4.0)] = 64
     """Candidates a generation; the paper: 64."""
-    sigma0: float = 0.1
+    sigma0: PositiveFloat = 0.1
     """First standard deviation of the parameters; the paper: 0.1."""
-    covariance: Literal["diagonal", "full", "auto"] = "diagonal"
-    """`full` needs thousands of generations to adapt at the paper's 867 parameters; `auto` is full
-    up to 100 parameters."""
-
-    def __post_init__(self) -> None:
-        check_at_least("cma", self, 4, "population_size")
-        check_above_zero("cma", self, "sigma0")
 
 
 class CMAES:
@@ -51,13 +45,10 @@ class CMAES:
     """
 
     def __init__(self, config: CMAConfig, start: np.ndarray, seed: int) -> None:
-        full = config.covariance == "full"
-        if config.covariance == "auto":
-            full = len(start) <= FULL_AT_MOST
         generator = numpy_generator(seed, "cma")
         options: dict[str, Any] = {
             "popsize": config.population_size,
-            "CMA_diagonal": not full,
+            "CMA_diagonal": len(start) > FULL_AT_MOST,
             # pycma's own source of normal numbers reseeds NumPy's global generator
             "randn": lambda *shape: generator.standard_normal(shape),
             "seed": math.nan,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 
 from worldmodels.artifacts import link, load_vae, load_world
 from worldmodels.data.episode import MIRRORED, Episode, LatentEpisode, episode_files, reddened
-from worldmodels.errors import InputError, check_at_least
+from worldmodels.errors import InputError
 from worldmodels.files import file_hash, files_hash, load_json, save_json
 from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import VAE
@@ -24,18 +23,11 @@ AHEAD = 2
 """Episodes that threads read in advance, and that wait to be written."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodeConfig:
-    """How frames are encoded."""
-
-    batch_size: int = 256
-    """Frames in a batch."""
-
-    def __post_init__(self) -> None:
-        check_at_least("encode", self, 1, "batch_size")
+BATCH = 256
+"""Frames that V encodes at once; memory grows with it."""
 
 
-def encode(run: Run, config: EncodeConfig) -> None:
+def encode(run: Run) -> None:
     """Writes the latents of all episodes so far, with the hash of their V.
 
     Raises:
@@ -53,7 +45,7 @@ def encode(run: Run, config: EncodeConfig) -> None:
             _link_all(_reusable(run, made_by, folder), files, target)
             missing = [path for path in files if not (target / path.name).exists()]
             mirror = world.mirrored_actions if folder else ()
-            steps += encode_episodes(vae, missing, target, config, world.damage_redness, mirror)
+            steps += encode_episodes(vae, missing, target, world.damage_redness, mirror)
             made += [target / path.name for path in files]
         total = files_hash(made)
         save_json(
@@ -101,7 +93,6 @@ def encode_episodes(
     vae: VAE,
     files: Sequence[Path],
     folder: Path,
-    config: EncodeConfig,
     damage_redness: float | None = None,
     mirror: tuple[int, ...] = (),
 ) -> int:
@@ -119,7 +110,7 @@ def encode_episodes(
             steps += len(episode.frames)
             if mirror:
                 episode = episode.mirrored(mirror)
-            latents = _encode(encoder, episode, config.batch_size, damage_redness)
+            latents = _encode(encoder, episode, damage_redness)
             written.append(pool.submit(latents.save, folder / path.name))
             if len(written) > AHEAD:
                 written.popleft().result()
@@ -138,10 +129,8 @@ def _ahead(pool: Executor, files: Sequence[Path]) -> Iterator[Episode]:
         yield reading.popleft().result()
 
 
-def _encode(
-    encoder: Encoder, episode: Episode, batch_size: int, damage_redness: float | None
-) -> LatentEpisode:
-    posteriors = [encoder(batch) for batch in torch.from_numpy(episode.frames).split(batch_size)]
+def _encode(encoder: Encoder, episode: Episode, damage_redness: float | None) -> LatentEpisode:
+    posteriors = [encoder(batch) for batch in torch.from_numpy(episode.frames).split(BATCH)]
     mu, logvar = (
         torch.cat(part).numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )

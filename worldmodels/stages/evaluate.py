@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from worldmodels.acting.environments import NEW_SHARE, ModelFiles
+from worldmodels.acting.environments import ModelFiles
 from worldmodels.acting.evaluate import RealEvaluation, evaluate_open_loop, interval
 from worldmodels.acting.policies import Baseline
 from worldmodels.artifacts import (
@@ -179,7 +179,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
     mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn"))
     saved = load_controller(run)
     starts = sample_starts(
-        latent_source(run, NEW_SHARE),
+        latent_source(run),
         count=min(dream.num_starts, STARTS),
         window=dream.window,
         kind=dream.starts,

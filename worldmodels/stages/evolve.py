@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from worldmodels.acting.environments import NEW_SHARE
 from worldmodels.acting.evaluate import Evaluate, Evaluations, Limits, Returns
 from worldmodels.acting.replay import check_dream
 from worldmodels.acting.selection import (
@@ -146,7 +145,7 @@ def evolve(
                 "evolve.generations and evolve.real_generations are both 0: set one of them"
             )
         if setting.config.generations and not run.starts.exists():
-            source = latent_source(run, NEW_SHARE)
+            source = latent_source(run)
             check_dream(evaluations.dreams, source, metrics, seed)
         history = _history(setting, start)
         _run_generations(setting, history)

@@ -24,7 +24,7 @@ from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
 from worldmodels.models.mdnrnn_losses import reward_nll, risk_loss, termination_loss
 from worldmodels.models.mixture import mixture_loss
 from worldmodels.precision import name_of, product_dtype
-from worldmodels.ranges import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
+from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
@@ -55,8 +55,6 @@ class TrainMDNRNNConfig(FitConfig):
     """Weight of the steps that end an episode, within that loss; released code: 10."""
     risk_weight: NonNegativeFloat = 1.0
     """Weight of the risks' loss, the sum over mdnrnn.risk_horizons."""
-    new_share: ClosedUnitInterval = 0.5
-    """Share of the newest round's episodes in a chunk, where there are older ones."""
     chunk_episodes: PositiveInt = 256
     """Episodes of latents in memory at once."""
     batches_per_chunk: PositiveInt = 100
@@ -81,7 +79,7 @@ def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed:
     if result.exists():
         say(f"{result} is there already")
         return
-    source = latent_source(run, config.new_share, mirrored=True)
+    source = latent_source(run, mirrored=True)
     latent_size = load_vae(run.vae / "vae.safetensors").config.latent_size
     action_size, heads = Actions.from_dict(world.action).size, Heads.of(model, world)
     with Metrics(run, "train_mdnrnn") as metrics:

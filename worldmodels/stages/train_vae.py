@@ -16,15 +16,20 @@ from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.ranges import (
-    ClosedUnitInterval,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
+
+CHUNK_EPISODES = 32
+"""Episodes in memory at once: 400 MB of 1000 frames each."""
+ACTIVE_LATENTS = 4
+"""Sanity: at least so many latents with a KL above 0.1 nats."""
+RECONSTRUCTION_ERROR = 100.0
+"""Sanity: at most this sum of squares per image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +49,8 @@ class TrainVAEConfig(FitConfig):
     sooner. Source: measured, `scripts/benchmark/reconstruction.py`."""
     free_nats: NonNegativeFloat = 0.5
     """KL below this per latent costs nothing; released code: 0.5."""
-    new_share: ClosedUnitInterval = 0.5
-    """Share of the newest round's episodes in a chunk, where there are older ones."""
-    chunk_episodes: PositiveInt = 32
-    """Episodes in memory at once."""
     batches_per_chunk: PositiveInt = 100
     """Batches from each chunk."""
-    active_latents: NonNegativeInt = 4
-    """Sanity: at least so many latents with a KL above 0.1 nats."""
-    reconstruction: NonNegativeFloat = 100.0
-    """Sanity: at most this sum of squares per held-out image."""
 
 
 def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> None:
@@ -68,7 +65,7 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
         return
     folders = [r.episodes for r in run.earlier]
     new = episode_files(run.need(run.episodes, "worldmodels collect"))
-    source = EpisodeSource(new, episode_files(*folders) if folders else (), config.new_share)
+    source = EpisodeSource(new, episode_files(*folders) if folders else ())
     with Metrics(run, "train_vae") as metrics:
         vae = _begin(run, model, config, seed)
         if not (run.earlier and config.start == "keep"):
@@ -99,7 +96,7 @@ def _train(
             seed=seed_for(seed, "vae batches", run.number),
             start=start,
             batch_size=config.batch_size,
-            chunk_episodes=config.chunk_episodes,
+            chunk_episodes=CHUNK_EPISODES,
             batches_per_chunk=config.batches_per_chunk,
             medians=config.motion_weight > 0,
         )
@@ -150,7 +147,7 @@ def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Met
     metrics.check(
         "active latents",
         float(active),
-        float(config.active_latents),
+        float(ACTIVE_LATENTS),
         float(vae.config.latent_size),
         "V ignores its latents (posterior collapse): train longer or lower train_vae.free_nats",
     )
@@ -158,7 +155,7 @@ def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Met
         "reconstruction error",
         float(squares),
         0.0,
-        config.reconstruction,
+        RECONSTRUCTION_ERROR,
         "V's pictures are poor: raise train_vae.steps or look at the data",
     )
     ceiling = 8.0 * vae.config.latent_size
