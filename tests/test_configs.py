@@ -82,7 +82,7 @@ def test_every_field_explains_itself(kind):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *[("env.action_repeat", 0), ("env.size", 32), ("env.crop", (84, 0, 0, 96))],
+        *[("env.action_repeat", 0), ("env.crop", (84, 0, 0, 96))],
         *[("env.count_limit", 0.0), ("env.max_episode_steps", 0), ("workers.processes", -1)],
         *[("collect.episodes", 0), ("collect.max_steps", 0), ("collect.evolved_share", 1.5)],
         *[("collect.explore.hold", (5, 1)), ("collect.explore.memory", 0.0)],

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from worldmodels.errors import InputError, check_above_zero, check_at_least
+from worldmodels.errors import InputError
+from worldmodels.ranges import PositiveFloat, PositiveInt
 
 RewardKind = Literal["constant", "count", "real"]
 
@@ -27,9 +28,9 @@ class EnvConfig:
     where the observation is no picture."""
     crop: tuple[int, int, int, int] | None = None
     """Rows and columns to keep of the raw picture, in pixels: top, bottom, left, right."""
-    action_repeat: int = 1
+    action_repeat: PositiveInt = 1
     """Frames for which an action is held: one step of the agent and of the dream. The paper: 1."""
-    max_episode_steps: int | None = None
+    max_episode_steps: PositiveInt | None = None
     """Frames after which an episode is truncated; none: as registered."""
     action: Literal["auto", "thirds"] = "auto"
     """`thirds`: one number in (-1, 1) read as left, nothing, right (the paper's Doom)."""
@@ -39,7 +40,7 @@ class EnvConfig:
     """What M's reward head learns: `constant` per step (no head needed), a `count`, or `real`."""
     count_attribute: str | None = None
     """Attribute of the unwrapped environment whose increase is the count."""
-    count_limit: float = 1.0
+    count_limit: PositiveFloat = 1.0
     """Largest possible count of a frame; the dream never pays for more."""
     reward_per_count: float = 1.0
     """Reward for one count in the dream."""
@@ -47,7 +48,7 @@ class EnvConfig:
     """Reward for each frame in the dream, where the reward is a count or constant."""
     terminates: bool = True
     """Whether M predicts the end of an episode."""
-    damage_redness: float | None = None
+    damage_redness: PositiveFloat | None = None
     """A picture that is redder than the one before by more than this, of 255 on average, shows
     damage: Doom's picture reddens when a shot hits. none: no picture does."""
     mirrored_actions: tuple[int, ...] = ()
@@ -58,8 +59,6 @@ class EnvConfig:
     """Whether the last picture of an episode is real (ViZDoom returns zeros)."""
 
     def __post_init__(self) -> None:
-        check_at_least("env", self, 1, "action_repeat", "max_episode_steps")
-        check_above_zero("env", self, "count_limit", "damage_redness")
         if self.crop is not None and not (
             0 <= self.crop[0] < self.crop[1] and 0 <= self.crop[2] < self.crop[3]
         ):
