@@ -2,12 +2,14 @@
 
 import gymnasium
 import numpy as np
+import pytest
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.features import FeatureEnv
+from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.vae import images_of
 
@@ -80,3 +82,17 @@ def test_frozen_lanes_are_neither_seen_nor_remembered(tiny_bundle, monkeypatch):
     assert counts == [2, 1]
     np.testing.assert_array_equal(first[0], second[0])
     assert np.abs(first[1] - second[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [FRAMES[0, :, :, :, :1], FRAMES[0] / np.float32(255), FRAMES[0, :1], FRAMES[0, :, :32]],
+    ids=lambda frames: f"{frames.dtype} {frames.shape}",
+)
+def test_an_environment_of_other_frames_is_refused(tiny_bundle, monkeypatch, frames):
+    bundle, film = Bundle.load(tiny_bundle), Film(gymnasium.spaces.Discrete(3))
+    actions = Actions.of_space(film.single_action_space)
+    env = FeatureEnv(film, bundle.vae, bundle.mdnrnn, actions, "zh")
+    monkeypatch.setattr(film, "reset", lambda **_: (frames, {}))
+    with pytest.raises(InputError, match=r"V sees uint8 \(2, 64, 64, 3\)"):
+        env.reset(seed=0)

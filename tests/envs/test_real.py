@@ -112,6 +112,8 @@ def test_worlds_without_pictures_are_rendered():
         EnvConfig(id="CartPole-v1", reward="count", count_attribute="no_such"),
         EnvConfig(id="CartPole-v1", action="thirds"),
         EnvConfig(id="no_such_module:World-v0"),
+        EnvConfig(id="VizdoomTakeCover-v1", max_episode_steps=100),
+        EnvConfig(id="VizdoomTakeCover-v1"),
         EnvConfig(id="CarRacing-v3", screen="screen"),
         EnvConfig(id="CarRacing-v3", crop=(0, 84, 0, 97)),
         EnvConfig(id="tests/Picture-v0", kwargs={"fails": ImportError("libGL.so\nis missing")}),

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
@@ -101,7 +101,7 @@ def test_choices_are_one_hot_argmax():
 
 
 def test_any_vector_of_the_exposed_space_is_read_the_same_way(case):
-    """M is fed `canonical`, the environment gets `to_environment`: they must mean the same."""
+    """M takes `canonical`, the environment `to_environment`: both must mean the same action."""
     _, actions, _ = case
     space = actions.space
     space.seed(2)
@@ -121,12 +121,17 @@ def test_bound_takes_any_batch(case):
     "space",
     [
         Box(-np.inf, np.inf, (2,)),
+        Box(-3e38, 3e38, (2,)),
+        Box(-1e300, 1e300, (2,), np.float64),
         Box(0.0, 1.0, (2, 2)),
+        Box(0.0, 1.0, (0,)),
+        Box(0.0, 1.0, ()),
         Box(0, 255, (2,), np.uint8),
         Discrete(4, start=1),
         MultiDiscrete([[2, 2]]),
         MultiDiscrete([2, 2], start=[1, 0]),
         MultiBinary([2, 2]),
+        Tuple((Discrete(2), Discrete(2))),
         Dict({"a": Discrete(2)}),
     ],
     ids=str,

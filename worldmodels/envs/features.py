@@ -1,4 +1,4 @@
-"""Reality through V and M: frames become the controller's input [z h]."""
+"""The real world seen through V and M: frames become the controller's input [z h]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from worldmodels.envs.lanes import lane_actions, lane_mask, reset_mask
+from worldmodels.envs.lanes import lane_actions, lane_mask, lane_seeds, reset_mask
 from worldmodels.envs.picture import check_frames
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import LATENT_BOUND, feature_space, features
@@ -20,7 +20,7 @@ from worldmodels.models.vae import VAE
 
 
 class Memory:
-    """z, h and c of some lanes: what V and M make of a stream of frames."""
+    """z, h and c of some lanes: the state that V and M compute from the frames so far."""
 
     def __init__(self, vae: VAE, mdnrnn: MDNRNN, inputs: str, num_envs: int) -> None:
         self.encoder, self.mdnrnn, self.inputs = Encoder(vae), mdnrnn, inputs
@@ -30,14 +30,14 @@ class Memory:
 
     @torch.inference_mode()
     def begin(self, lanes: np.ndarray, frames: np.ndarray) -> None:
-        """Lanes (indices) open an episode with these frames."""
+        """Begins an episode in some lanes (indices) with these frames."""
         index = torch.from_numpy(lanes)
         self.h[index], self.c[index], self.first[index] = 0.0, 0.0, 1.0
         self._see(index, frames)
 
     @torch.inference_mode()
     def advance(self, lanes: np.ndarray, actions: np.ndarray, frames: np.ndarray) -> None:
-        """Lanes (indices) took these actions a and then saw these frames."""
+        """Moves some lanes (indices) on by the actions a they took and the frames that followed."""
         index = torch.from_numpy(lanes)
         state = self.h[index], self.c[index]
         taken = torch.from_numpy(np.ascontiguousarray(actions, np.float32))
@@ -85,9 +85,15 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        frames, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
-        check_frames(frames, self.num_envs)
+        """Begins an episode in all lanes, or in those of `options["reset_mask"]`.
+
+        Raises:
+            InputError: seeds or mask do not fit the lanes, or the environment returns no frames.
+        """
         lanes = np.flatnonzero(reset_mask(options, self.num_envs))
+        seeds = lane_seeds(seed, self.num_envs)
+        frames, infos = self.env.reset(seed=seeds, options=options)  # type: ignore[arg-type]
+        check_frames(frames, self.num_envs)
         self.memory.begin(lanes, frames[lanes])
         self._ended[lanes] = False
         return self._observation(), infos
@@ -95,6 +101,11 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Steps the lanes that have not ended with actions a.
+
+        Raises:
+            InputError: the actions are not finite numbers (E, A); no lane has been stepped.
+        """
         given = lane_actions(actions, self.num_envs, self.actions.size)
         taken = self.actions.canonical(torch.from_numpy(given)).numpy()
         frames, rewards, terminated, truncated, infos = self.env.step(
@@ -109,7 +120,7 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         return self._observation(), rewards, terminated, truncated, infos
 
     def retire(self, lanes: np.ndarray) -> None:
-        """These lanes (a mask) are over: frozen until reset, as if truncated."""
+        """Freezes the lanes of a mask until they are reset, as if truncated."""
         lanes = lane_mask(lanes, self.num_envs, "lanes")
         self.env.retire(lanes)  # type: ignore[attr-defined]
         self._ended |= lanes

@@ -25,6 +25,8 @@ def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[i
         return [None] * num_envs
     if isinstance(seed, (int, np.integer)):
         seed = range(int(seed), int(seed) + num_envs)
+    if not isinstance(seed, (Sequence, np.ndarray)):
+        raise InputError(f"seed {seed!r} is neither a whole number nor one per lane")
     if len(seed) != num_envs:
         raise InputError(f"{len(seed)} seeds for {num_envs} environments: give one per lane")
     for one in seed:

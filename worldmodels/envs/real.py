@@ -46,6 +46,8 @@ def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
         return gymnasium.make(
             id_, disable_env_checker=True, **{**kwargs, "render_mode": "rgb_array"}
         )
+    except InputError:
+        raise
     except Exception as error:  # constructors raise anything
         raise InputError(
             f"env.id {name} cannot be made ({_reason(error)}): check env.id and env.kwargs"

@@ -22,10 +22,11 @@ from typing import Any
 import gymnasium
 
 from worldmodels.envs.abilities import HoldsActions
+from worldmodels.errors import InputError
 
 TAKE_COVER = {"doom_skill": 4, "episode_start_time": 14, "episode_timeout": 2100}
-"""The paper's task, calibrated by its random baseline (210 ± 108): skill 4 and 2100 tics, the first
-14 of which nobody plays."""
+"""The paper's task: skill 4 and 2100 tics, of which the first 14 are skipped. A random policy gets
+the paper's 210 ± 108 here."""
 
 PREFIX = "worldmodels-doom-"
 """Temporary folders are called PREFIX, the owner's process id, a hyphen and a random name."""
@@ -41,13 +42,13 @@ if os.getppid() == {parent}:
 """
 """Becomes the engine, which the kernel then kills when its parent dies."""
 
-_starting = threading.Lock()  # the working directory belongs to all threads
+_starting = threading.Lock()  # all threads share the working directory
 
 
 class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Starts the game in a temporary folder; the caller's working directory stays what it is.
+    """Starts the game in a temporary folder; the caller's working directory does not change.
 
-    At the time-out ViZDoom reports both ends; here it is truncated, not terminated.
+    Differs: at the time-out ViZDoom reports both ends; here the episode is truncated only.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -62,7 +63,7 @@ class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts the game if it doesn't run: at first, or when it has been killed."""
+        """Starts the game if it is not running: at first, or after it was killed."""
         if self.unwrapped.game.is_running():  # type: ignore[attr-defined]
             return super().reset(seed=seed, options=options)
         with _starting, contextlib.chdir(self.folder):
@@ -73,9 +74,9 @@ class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated and not truncated, truncated, info
 
     def hold(self, action: Any, frames: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """`frames` steps with one action, of which only the last picture is drawn.
+        """Steps `frames` tics with one action and draws only the last picture.
 
-        The same game as so many calls of `step`, sooner.
+        The game is the same as after as many calls of `step`.
         """
         self.unwrapped.frame_skip = frames  # type: ignore[attr-defined]
         try:
@@ -84,7 +85,7 @@ class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
             self.unwrapped.frame_skip = 1  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Ends the game, which leaves its settings in the folder, and removes the folder."""
+        """Ends the game and removes its folder."""
         super().close()
         self._remove()
 
@@ -124,22 +125,25 @@ def _is_alive(process: str) -> bool:
 
 
 def _leave(game: Any, folder: str) -> None:
-    """Ends a game, which then writes its settings, and only then removes its folder."""
+    """Ends a game and then removes its folder: a game writes its settings as it ends."""
     game.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_doom(id_: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """`gymnasium.make` for ViZDoom's environments, safe beside others that start at the same time.
+    """`gymnasium.make` for ViZDoom's environments; several may start at the same time.
 
     Raises:
         ModuleNotFoundError: vizdoom is not installed.
+        InputError: `max_episode_steps` is given, which would count held actions, not tics.
     """
+    if "max_episode_steps" in kwargs:
+        raise InputError("env.max_episode_steps: ViZDoom's limit is env.kwargs.episode_timeout")
     import vizdoom.gymnasium_wrapper  # noqa: F401  (registers its environments)
 
     return OwnFolder(gymnasium.make(id_, **kwargs))
 
 
 def make_take_cover(**kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """The paper's TakeCover; `kwargs` join or replace its settings."""
+    """The paper's TakeCover; `kwargs` add to its settings or replace them."""
     return make_doom("VizdoomTakeCover-v1", **{**TAKE_COVER, **kwargs})

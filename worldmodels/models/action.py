@@ -1,6 +1,7 @@
-"""Actions: what the controller puts out, what M is fed, what the environment takes.
+"""Actions: what the controller returns, what M is given, and what the environment takes.
 
-u (raw, any real number) -> bound -> a (what M and the dream see) -> to_environment -> its own
+The controller's output u (any real numbers) becomes an action a by `bound`. M and the dream take a;
+`to_environment` turns a into the environment's own action.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ ActionKind = Literal["box", "thirds", "discrete", "multi_discrete", "multi_binar
 
 @dataclass(frozen=True)
 class Actions:
-    """The three faces of an action, for every kind of Gymnasium action space."""
+    """Converts actions, for every kind of Gymnasium action space."""
 
     kind: ActionKind
     low: tuple[float, ...] = ()
@@ -36,18 +37,20 @@ class Actions:
     def of_space(
         cls, space: gymnasium.Space[Any], mode: str = "auto", clip: tuple[int, ...] = ()
     ) -> Actions:
-        """Reads a Gymnasium action space.
+        """The conversions for an environment's action space.
 
         Raises:
             InputError: the space is unbounded, not flat, or of another kind.
         """
         if mode == "thirds":
             if not isinstance(space, gymnasium.spaces.Discrete) or space.n != 3:
-                raise InputError(f"env.action is thirds, but the environment's is {space}")
+                raise InputError(
+                    f"env.action is thirds, which needs Discrete(3), but {space} is given: use auto"
+                )
             return cls("thirds", (-1.0,), (1.0,))
         _check_clip(space, clip)
         match space:
-            case gymnasium.spaces.Box() if _is_vector(space) and space.is_bounded():
+            case gymnasium.spaces.Box() if _is_vector(space) and _is_bounded(space):
                 low, high = (tuple(float(x) for x in b) for b in (space.low, space.high))
                 return cls("box", low, high, clip)
             case gymnasium.spaces.Discrete() if space.start == 0:
@@ -68,7 +71,7 @@ class Actions:
 
     @property
     def choices(self) -> int:
-        """How many actions there are to choose from; 0 where they aren't single choices."""
+        """The number of actions to choose from; 0 where an action is not one choice."""
         if self.kind == "discrete":
             return self.counts[0]
         return 3 if self.kind == "thirds" else 0
@@ -82,7 +85,7 @@ class Actions:
         return gymnasium.spaces.Box(low, high, dtype=np.float32)
 
     def bound(self, u: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch A"]:
-        """Raw controller outputs to actions a."""
+        """Turns raw controller outputs into actions a."""
         if self.kind == "multi_binary":
             return (u > 0).to(u.dtype)
         if self.counts:
@@ -97,13 +100,13 @@ class Actions:
         return action
 
     def canonical(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch A"]:
-        """Any vector of the exposed space to one that M was trained on (one-hot, within bounds)."""
+        """Turns any vector of `space` into the form that M has learnt (one-hot, within bounds)."""
         if self.counts:
             return self.bound(action - 0.5 if self.kind == "multi_binary" else action)
         return action.clamp(action.new_tensor(self.low), action.new_tensor(self.high))
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
-        """Actions a (E, A) to the environment's own (E, ...)."""
+        """Turns actions a (E, A) into the environment's own (E, ...)."""
         match self.kind:
             case "box":
                 low, high = (np.array(b, np.float32) for b in (self.low, self.high))
@@ -119,7 +122,7 @@ class Actions:
         return np.stack([part.argmax(-1) for part in parts], -1).astype(np.int64)
 
     def from_environment(self, own: np.ndarray) -> np.ndarray:
-        """The environment's own actions (E, ...) to actions a (E, A) that mean them."""
+        """Turns the environment's own actions (E, ...) into actions a (E, A)."""
         match self.kind:
             case "box" | "multi_binary":
                 return own.astype(np.float32)
@@ -139,7 +142,7 @@ class Actions:
 
 
 def choices_of(actions: Float[Tensor, "*batch A"], choices: int) -> Float[Tensor, "*batch choices"]:
-    """One-hot, of actions a that are one-hot already or thirds: nothing, right, left."""
+    """Turns actions a that are one-hot or thirds into one-hot choices (nothing, right, left)."""
     if actions.shape[-1] == choices:
         return actions
     a = actions[..., 0]
@@ -154,8 +157,16 @@ def _is_vector(space: gymnasium.Space[Any]) -> bool:
     return (
         isinstance(space, gymnasium.spaces.Box)
         and len(space.shape) == 1
+        and space.shape[0] > 0
         and np.issubdtype(space.dtype, np.floating)
     )
+
+
+def _is_bounded(space: gymnasium.spaces.Box) -> bool:
+    """Whether bounds and their distances are finite float32 numbers."""
+    with np.errstate(over="ignore"):
+        low, high = np.float32(space.low), np.float32(space.high)
+        return bool(np.isfinite([low, high, high - low]).all())
 
 
 def _check_clip(space: gymnasium.Space[Any], clip: tuple[int, ...]) -> None:
