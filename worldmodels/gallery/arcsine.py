@@ -69,12 +69,12 @@ def sample(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return curve(y) + torch.randn(count, 1, generator=generator), y
 
 
-def mean_network(hidden_size: PositiveInt) -> nn.Sequential:
+def mean_network(hidden_size: int) -> nn.Sequential:
     """x to one y: 286 parameters for 15 units."""
     return two_layers(1, hidden_size, lambda: nn.Linear(hidden_size, 1))
 
 
-def mixture_network(hidden_size: PositiveInt, num_mixtures: int) -> nn.Sequential:
+def mixture_network(hidden_size: int, num_mixtures: int) -> nn.Sequential:
     """x to a mixture over y: 510 parameters for 15 units and 5 normals."""
     last = partial(MixtureHead, hidden_size, 1, num_mixtures)
     return two_layers(1, hidden_size, last, nn.ReLU)
@@ -103,19 +103,20 @@ def trained(metrics: Metrics, config: ArcsineConfig, number: int) -> Trained:
     mixture = initialised(config.seed, "mixture", number, make=partial(mixture_network, *sizes))
 
     def batch(step: int) -> Tensor:
-        count = min(config.train.batch_size, config.points)
-        if count == config.points:
-            return torch.arange(count)
+        if config.train.batch_size >= config.points:
+            return torch.arange(config.points)
         generator = torch_generator(config.seed, "batch", number, step)
-        return torch.randint(config.points, (count,), generator=generator)
+        return torch.randint(config.points, (config.train.batch_size,), generator=generator)
 
     def squares(step: int) -> Tensor:
         rows = batch(step)
-        return torch.as_tensor((mean(x[rows]) - y[rows]).square().mean())
+        error: Tensor = (mean(x[rows]) - y[rows]).square().mean()
+        return error
 
     def nll(step: int) -> Tensor:
         rows = batch(step)
-        return torch.as_tensor(mixture(x[rows]).nll(y[rows]).mean())
+        nats: Tensor = mixture(x[rows]).nll(y[rows]).mean()
+        return nats
 
     train(metrics, f"mean_{number}", mean, config.train, squares)
     train(metrics, f"mixture_{number}", mixture, config.train, nll)

@@ -74,7 +74,7 @@ class Drawings:
 
     @cached_property
     def still(self) -> bool:
-        """Whether every first point is the start itself; its offset, zero, is not learnt."""
+        """Whether every first point is the start itself; its offset is not predicted."""
         return not any(drawing[0, :2].any() for drawing in self.train)
 
 

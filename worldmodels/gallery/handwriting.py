@@ -125,7 +125,7 @@ def words_of(config: HandwritingConfig) -> Words:
     return Words.of(kept[0], kept[1], kept[2])
 
 
-def learnt(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
+def trained(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
     """The network that writes."""
     sizes = config.reading_size, config.hidden_size, config.num_mixtures, config.bumps
     writer = initialised(config.seed, "writer", make=lambda: Writer(words.symbol_size, *sizes))
@@ -141,7 +141,7 @@ def learnt(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
     return writer
 
 
-def learnt_recogniser(metrics: Metrics, config: HandwritingConfig, words: Words) -> Recogniser:
+def trained_recogniser(metrics: Metrics, config: HandwritingConfig, words: Words) -> Recogniser:
     """The recogniser, trained on the data's own strokes."""
     letters, size = words.letters, config.recogniser_size
     reader = initialised(config.seed, "recogniser", make=lambda: Recogniser(len(letters), size))
@@ -189,7 +189,7 @@ def readable(
 def show(metrics: Metrics, config: HandwritingConfig) -> Numbers:
     """Likelihood with right and wrong texts, lengths, window, readability; and the figure."""
     words = words_of(config)
-    writer, reader = learnt(metrics, config, words), learnt_recogniser(metrics, config, words)
+    writer, reader = trained(metrics, config, words), trained_recogniser(metrics, config, words)
     numbers: dict[str, Any] = {
         "words": {"train": len(words.train), "valid": len(words.valid), "other": len(words.other)}
     }

@@ -97,7 +97,7 @@ def characters(config: KanjiConfig) -> Drawings:
     return Drawings.of(parts, config.max_points)
 
 
-def learnt(metrics: Metrics, config: KanjiConfig, data: Drawings) -> Pen:
+def trained(metrics: Metrics, config: KanjiConfig, data: Drawings) -> Pen:
     """The trained network."""
     sizes = config.hidden_size, config.num_mixtures
     pen = initialised(config.seed, "kanji", make=lambda: Pen(*sizes))
@@ -121,7 +121,7 @@ def nats(pen: Pen, drawings: Sequence[Drawing]) -> tuple[float, float]:
 def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
     """Likelihoods, counts of strokes and points, nearest neighbours; and the figures."""
     data = characters(config)
-    pen = learnt(metrics, config, data)
+    pen = trained(metrics, config, data)
     generator = torch_generator(config.seed, "kanji samples")
     compared = min(config.show.compared, 20 * len(data.valid))
     free = pen.draw(compared, 2 * data.longest, Temperature(), generator, data.still)

@@ -154,7 +154,7 @@ def slerp(
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
 
 
-def learnt(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float) -> SketchVAE:
+def trained(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float) -> SketchVAE:
     """A VAE trained with one weight of the KL.
 
     The loss is the paper's: nats of offsets and pen, summed over a drawing's points and divided by
@@ -176,7 +176,7 @@ def learnt(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float
     return model
 
 
-def learnt_alone(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
+def trained_decoder(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
     """The decoder without z: it predicts from a drawing's past alone."""
     sizes = config.hidden_size, config.num_mixtures
     pen = initialised(config.seed, "decoder_only", make=lambda: Pen(*sizes))
@@ -215,12 +215,12 @@ def show(metrics: Metrics, config: SketchConfig) -> Numbers:
     if config.data is None:
         raise InputError(WHERE)
     data = read_drawings(Path(config.data), config.max_points, config.epsilon)
-    alone = learnt_alone(metrics, config, data)
+    alone = trained_decoder(metrics, config, data)
     cells = config.grid / data.scale, torch_generator(config.seed, "held-out grid")
     held_out = dequantised(batch_of(data.valid[:1000]), *cells)
     with torch.inference_mode():
         decoder_only = torch.stack(alone.losses(held_out)).sum().item()
-    models = {weight: learnt(metrics, config, data, weight) for weight in config.weights}
+    models = {weight: trained(metrics, config, data, weight) for weight in config.weights}
     rows = {f"{w:g}": measured(model, held_out, config.seed) for w, model in models.items()}
     numbers: dict[str, Any] = {"drawings": len(data.train), "scale": data.scale}
     numbers |= {"decoder_only": decoder_only, "by_weight": rows}
@@ -240,15 +240,17 @@ def _draw(metrics: Metrics, config: SketchConfig, data: Drawings, model: SketchV
         paint(left, drawing, (0, -row), 0.8, "black")
         for column, drawings in enumerate(again):
             paint(left, drawings[row], (column + 1, -row), 0.8, "tab:purple")
-    left.set_title("real, and drawn again", fontsize="small")
+    left.set_title("real, and reconstructed", fontsize="small")
     for row, (a, b) in enumerate(((0, 1), (2, 3), (4, 5))):
         between = slerp(mu[a], mu[b], torch.linspace(0, 1, STEPS))
         for column, drawing in enumerate(model.draw(between, most, cool, config.seed, data.still)):
             paint(right, drawing, (column, -row), 0.8, "tab:purple")
     for number, drawing in enumerate(_by_temperature(config, data, model, mu[6:7])):
         paint(right, drawing, (number // 2 * 2, -4 - number % 2), 0.8, "tab:purple")
-    warmth = ", ".join(f"{tau:g}" for tau in TEMPERATURES)
-    right.set_title(f"from one to another; below: one at temperatures {warmth}", fontsize="small")
+    temperatures = ", ".join(f"{tau:g}" for tau in TEMPERATURES)
+    right.set_title(
+        f"interpolations; below: one drawing at temperatures {temperatures}", fontsize="small"
+    )
     for axes in (left, right):
         axes.set_aspect("equal")
         axes.axis("off")

@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -68,22 +68,32 @@ def sample(
     return z, torch.cat([x, 6.5 * torch.cos(0.8 * z) + 0.5 * z + second], 1)
 
 
-def network(
-    inputs: int, outputs: int, hidden: int, num_mixtures: int, kind: MixtureKind
-) -> nn.Module:
-    """Two layers of tanh and a mixture."""
-    return two_layers(inputs, hidden, lambda: MixtureHead(hidden, outputs, num_mixtures, kind))
+@dataclass(frozen=True)
+class Problem:
+    """Predict one variable from another, with a mixture of some normals."""
+
+    given: Literal["z", "xy"]
+    noise: Literal["independent", "correlated"]
+    num_mixtures: int
+    kind: MixtureKind = "joint"
+
+    def data(self, count: int, seed: int, name: str) -> tuple[Tensor, Tensor]:
+        """Points (given, wanted), from the generator of a name."""
+        rho = CORRELATION if self.noise == "correlated" else 0.0
+        z, xy = sample(count, rho, torch_generator(seed, name, self.noise))
+        return (z, xy) if self.given == "z" else (xy, z)
+
+    def network(self, hidden: int) -> nn.Module:
+        """Two layers of tanh and a mixture."""
+        inputs, outputs = (1, 2) if self.given == "z" else (2, 1)
+        last = partial(MixtureHead, hidden, outputs, self.num_mixtures, self.kind)
+        return two_layers(inputs, hidden, last)
 
 
-def learnt(
-    metrics: Metrics,
-    config: SpiralConfig,
-    name: str,
-    data: tuple[Tensor, Tensor],
-    make: Callable[[], nn.Module],
-) -> nn.Module:
-    """A network trained on (given, wanted)."""
-    model, (given, wanted) = initialised(config.seed, name, make=make), data
+def trained(metrics: Metrics, config: SpiralConfig, name: str, problem: Problem) -> nn.Module:
+    """The network of a problem."""
+    given, wanted = problem.data(config.points, config.seed, "spiral")
+    model = initialised(config.seed, name, make=lambda: problem.network(config.hidden_size))
 
     def loss(step: int) -> Tensor:
         generator = torch_generator(config.seed, "batch", name, step)
@@ -119,27 +129,23 @@ def fitted_correlation(model: nn.Module, z: Tensor) -> float:
 
 def show(metrics: Metrics, config: SpiralConfig) -> Numbers:
     """NLLs for independent and correlated noise, and of the inverse with one normal and many."""
-    hidden, many = config.hidden_size, config.num_mixtures
-    numbers: dict[str, Any] = {}
-    models: dict[str, nn.Module] = {}
-    for noise, rho in (("independent", 0.0), ("correlated", CORRELATION)):
-        data = sample(config.points, rho, torch_generator(config.seed, "spiral", noise))
-        test = sample(config.test_points, rho, torch_generator(config.seed, "spiral test", noise))
-        numbers[f"{noise}_floor"] = floor(rho)
-        kinds: tuple[MixtureKind, ...] = ("joint", "correlated") if rho else ("joint",)
-        for kind in kinds:
-            name = f"{noise}_{kind}"
-            make = lambda kind=kind: network(1, 2, hidden, many, kind)  # noqa: E731
-            models[name] = learnt(metrics, config, name, data, make)
-            numbers[f"{name}_nll"] = nll(models[name], test)
-        if rho:
-            numbers["correlation"] = fitted_correlation(models["correlated_correlated"], test[0])
-            continue
-        for count in (1, many):
-            name = f"inverse_{count}"
-            make = lambda count=count: network(2, 1, hidden, count, "joint")  # noqa: E731
-            models[name] = learnt(metrics, config, name, (data[1], data[0]), make)
-            numbers[f"{name}_nll"] = nll(models[name], (test[1], test[0]))
+    many = config.num_mixtures
+    problems = {
+        "independent_joint": Problem("z", "independent", many),
+        "correlated_joint": Problem("z", "correlated", many),
+        "correlated_correlated": Problem("z", "correlated", many, "correlated"),
+        "inverse_1": Problem("xy", "independent", 1),
+        f"inverse_{many}": Problem("xy", "independent", many),
+    }
+    models = {name: trained(metrics, config, name, each) for name, each in problems.items()}
+    tests = {
+        name: problem.data(config.test_points, config.seed, "spiral test")
+        for name, problem in problems.items()
+    }
+    numbers: dict[str, Any] = {f"{name}_nll": nll(models[name], tests[name]) for name in problems}
+    numbers |= {"independent_floor": floor(0.0), "correlated_floor": floor(CORRELATION)}
+    z = tests["correlated_correlated"][0]
+    numbers["correlation"] = fitted_correlation(models["correlated_correlated"], z)
     _draw(metrics, config, models)
     return numbers
 
