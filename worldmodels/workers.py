@@ -1,4 +1,4 @@
-"""Where real work runs: this process, or local processes that are replaced when they die."""
+"""Jobs on this process, or on local worker processes that are replaced when they die."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 ATTEMPTS = 4
-"""Times the pool is built anew after a worker's death before giving up."""
+"""Most pools of workers for the same jobs: one that loses a worker is replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersConfig:
-    """Processes for real environments. Results don't depend on their number."""
+    """Processes for real environments. Results do not depend on their number."""
 
     processes: int = 0
     """Worker processes; 0: one per core; 1: this process does the work."""
@@ -49,10 +49,22 @@ def run_jobs(
     workers: WorkersConfig,
     label: str | None = None,
 ) -> list[Result]:
-    """function(*job) for every job; results in the order of the jobs.
+    """Calls function(*job) for every job.
 
-    Each job runs on one thread, so its bits are the same wherever it runs. Jobs whose worker was
-    killed are run again.
+    Each job runs on one thread, so its bits are the same wherever it runs. A job whose worker dies
+    runs again.
+
+    Args:
+        function: what a job does.
+        jobs: arguments of each call.
+        workers: where the jobs run.
+        label: of the progress bar; none: no bar.
+
+    Returns:
+        The results in the order of the jobs.
+
+    Raises:
+        InputError: workers died again and again.
     """
     results: dict[int, Result] = {}
     bar: tqdm[Any] = progress(len(jobs), label or "", disable=None if label else True)
@@ -81,7 +93,7 @@ def _in_processes(
     from loky import get_reusable_executor
 
     left = dict(enumerate(jobs))
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS):
         # a pool that began with another precision is replaced: its arguments differ
         begun = os.getpid(), get_precision()
         pool = get_reusable_executor(
@@ -95,11 +107,14 @@ def _in_processes(
                 yield futures[future], result
             return
         except BrokenProcessPool:  # loky's errors derive from it; its next pool is a fresh one
-            if attempt == ATTEMPTS - 1:
-                raise
+            continue
         except BaseException:  # Ctrl-C or a failed job: the other jobs must not go on
             pool.shutdown(wait=False, kill_workers=True)
             raise
+    raise InputError(
+        f"worker processes died {ATTEMPTS} times, the last time with {len(left)} of {len(jobs)} "
+        "jobs left: if memory is short, set workers.processes lower"
+    )
 
 
 def _begin_worker(parent: int, precision: Precision) -> None:
