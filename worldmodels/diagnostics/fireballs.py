@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from worldmodels.acting.environments import FrameEnv, frame_env
+from worldmodels.acting.policies import Recorded
+from worldmodels.acting.rollout import steps
 from worldmodels.data.episode import Episode
-from worldmodels.envs.picture import frame_of, preprocess
-from worldmodels.envs.real import make_env
-from worldmodels.models.action import Actions
+from worldmodels.envs.picture import frame_of
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import World
 
@@ -83,32 +85,25 @@ def label_frames(
 def _label_job(
     world: World, episodes: list[tuple[Path, int]]
 ) -> tuple[UInt8[np.ndarray, "N 64 64 3"], UInt8[np.ndarray, "N 64 64"]]:
-    """A game of its own: the others of a worker have no labels."""
     config = replace(world.config, kwargs={**world.config.kwargs, "labels_buffer_enabled": True})
-    world = replace(world, config=config)
-    env, actions = make_env(config, official=True), Actions.from_dict(world.action)
     frames, masks = np.zeros((0, 64, 64, 3), np.uint8), np.zeros((0, 64, 64), np.uint8)
-    try:
-        seen = [
-            pair for path, seed in episodes for pair in _labelled(env, world, actions, path, seed)
-        ]
-    finally:
-        env.close()
+    with frame_env(replace(world, config=config), 1) as env:
+        seen = [pair for path, seed in episodes for pair in _labelled(env, path, seed)]
     if seen:
         frames, masks = (np.stack(arrays) for arrays in zip(*seen, strict=True))
     return frames, masks
 
 
-def _labelled(
-    env: Any, world: World, actions: Actions, path: Path, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _labelled(env: FrameEnv, path: Path, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frame and mask at each step of an episode at which there is a fireball."""
-    observation, _ = env.reset(seed=seed)
-    for own in actions.to_environment(Episode.load(path).actions):
-        mask = frame_of(_mask(env.unwrapped.state), world.config.crop)[:, :, 0]
+    actions = Episode.load(path).actions
+    doom: Any = env.envs.envs[0].unwrapped
+    frames, _ = env.reset(seed=[seed])
+    taken = steps(env, Recorded([actions]), frames, max_steps=len(actions) - 1)
+    for seen in chain([frames], (step.observations for step in taken)):
+        mask = frame_of(_mask(doom.state), env.envs.world.config.crop)[:, :, 0]
         if (mask > INSIDE).any():
-            yield preprocess(world, observation), mask
-        observation, *_ = env.hold(own, world.config.action_repeat)
+            yield seen[0], mask
 
 
 def _mask(state: Any) -> UInt8[np.ndarray, "height width"]:
