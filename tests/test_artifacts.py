@@ -25,7 +25,7 @@ from worldmodels.artifacts import (
 )
 from worldmodels.envs.take_cover import make_doom
 from worldmodels.errors import InputError
-from worldmodels.files import file_hash, save_json
+from worldmodels.files import file_hash, load_tensors, save_json, save_tensors
 
 FILES = ["bundle.json", "weights.safetensors", "starts.safetensors"]
 
@@ -114,6 +114,46 @@ def test_a_foreign_description_is_named(tiny_bundle, change, named):
     kept = {name: value for name, value in description.items() if value is not ...}
     path.write_text(json.dumps(kept))
     assert_refused(lambda: Bundle.load(tiny_bundle), str(tiny_bundle), named)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mu": torch.zeros(3)},
+        {"mu": torch.zeros(3, 2)},
+        {"first": torch.zeros(1, 1)},
+        {"actions": torch.zeros(1, 1, 1)},
+        {"more": torch.zeros(1)},
+        {"mu": torch.zeros(0, 4, 4), "actions": torch.zeros(0, 4, 3), "first": torch.zeros(0)},
+    ],
+)
+def test_start_windows_that_do_not_fit_are_named(tiny_bundle, change):
+    path = tiny_bundle / "starts.safetensors"
+    save_tensors(path, {**load_tensors(path)[0], **change})
+    assert_refused(lambda: Bundle.load(tiny_bundle), "start windows")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("world/fps", "x"),
+        ("world/action", {}),
+        ("vae/latent_size", None),
+        ("mdnrnn/hidden_size", 10**15),
+        ("controller/inputs", None),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_named(tiny_bundle, path, value):
+    """Whatever it makes the code below raise."""
+    file = tiny_bundle / "bundle.json"
+    description = json.loads(file.read_text())
+    *sections, name = path.split("/")
+    target = description
+    for one in sections:
+        target = target[one]
+    target[name] = value
+    file.write_text(json.dumps(description))
+    assert_refused(lambda: Bundle.load(tiny_bundle), str(file))
 
 
 def test_any_json_is_no_bundle(tiny_bundle):

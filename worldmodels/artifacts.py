@@ -5,11 +5,12 @@ A checkpoint holds what rebuilds its model. Loading executes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,7 +74,8 @@ def load_vae(path: Path) -> VAE:
     Raises:
         InputError: the file is missing, truncated or of another kind.
     """
-    return _build_vae(_checkpoint(path, "vae"))
+    with _rebuilding(path):
+        return _build_vae(_checkpoint(path, "vae"))
 
 
 def load_mdnrnn(path: Path) -> MDNRNN:
@@ -82,7 +84,23 @@ def load_mdnrnn(path: Path) -> MDNRNN:
     Raises:
         InputError: the file is missing, truncated or of another kind.
     """
-    return _build_mdnrnn(_checkpoint(path, "mdnrnn"))
+    with _rebuilding(path):
+        return _build_mdnrnn(_checkpoint(path, "mdnrnn"))
+
+
+@contextlib.contextmanager
+def _rebuilding(path: Path) -> Iterator[None]:
+    """Turns what a wrong description raises, which may be nearly anything, into an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{path} describes nothing that can be rebuilt ({type(error).__name__}: {reason}): "
+            "make it again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -125,11 +143,7 @@ def _build_vae(saved: _Saved, prefix: str = "") -> VAE:
 def _build_mdnrnn(saved: _Saved, prefix: str = "") -> MDNRNN:
     config = section(MDNRNNConfig, saved.about, "mdnrnn", saved.about_file)
     heads = section(Heads, saved.about, "heads", saved.about_file)
-    try:
-        mdnrnn = MDNRNN(config, saved.about["latent_size"], saved.about["action_size"], heads)
-    except (KeyError, TypeError) as error:
-        reason = f"{saved.about_file}: the metadata lack {error}"
-        raise InputError(f"{reason}: run `worldmodels train-mdnrnn` again") from error
+    mdnrnn = MDNRNN(config, saved.about["latent_size"], saved.about["action_size"], heads)
     fill(mdnrnn, prefix, saved.tensors, saved.weights_file)
     return mdnrnn.eval()
 
@@ -255,7 +269,8 @@ def load_world(run: Run) -> World:
         InputError: nothing was collected yet.
     """
     path = run.need(run.world_file, "worldmodels collect")
-    return World.from_dict(load_json(path), path)
+    with _rebuilding(path):
+        return World.from_dict(load_json(path), path)
 
 
 def check_latents(run: Run) -> str:
@@ -326,12 +341,12 @@ class Bundle:
     def save(self, folder: Path) -> None:
         """Writes the folder, bundle.json last: a folder that has it is complete."""
         weights = {
-            **_prefixed("vae", self.vae.state_dict()),
-            **_prefixed("mdnrnn", self.mdnrnn.state_dict()),
+            **{f"vae.{name}": tensor for name, tensor in self.vae.state_dict().items()},
+            **{f"mdnrnn.{name}": tensor for name, tensor in self.mdnrnn.state_dict().items()},
             "controller": self.parameters,
         }
-        save_tensors(folder / "weights.safetensors", _half(weights), None)
-        save_tensors(folder / "starts.safetensors", _half(self.starts.tensors()), None)
+        _save_half(folder / "weights.safetensors", weights)
+        _save_half(folder / "starts.safetensors", self.starts.tensors())
         save_text(folder / "README.md", self._card())
         save_json(folder / "bundle.json", self._description())
 
@@ -368,17 +383,22 @@ class Bundle:
         folder = bundle_folder(name)
         file = folder / "bundle.json"
         description = load_json(file)
-        if not isinstance(description, dict) or description.get("format") != FORMAT:
+        if description.get("format") != FORMAT:
             raise InputError(f"{file}: format must be {FORMAT}: make it again")
+        with _rebuilding(file):
+            return cls._rebuilt(folder, description)
+
+    @classmethod
+    def _rebuilt(cls, folder: Path, description: Mapping[str, Any]) -> Bundle:
+        file, source = folder / "bundle.json", folder / "weights.safetensors"
         world = World.from_dict(part(description, "world", file), file)
         config = section(MDNRNNConfig, description, "mdnrnn", file)
         sizes = {
             "latent_size": section(VAEConfig, description, "vae", file).latent_size,
             "action_size": Actions.from_dict(world.action).size,
         }
-        source = folder / "weights.safetensors"
         about = {**description, **sizes, "heads": asdict(Heads.of(config, world))}
-        saved = _Saved(_single(load_tensors(source)[0]), about, source, file)
+        saved = _Saved(_load_single(source), about, source, file)
         vae, mdnrnn = _build_vae(saved, "vae"), _build_mdnrnn(saved, "mdnrnn")
         controller = controller_for(section(ControllerConfig, about, "controller", file), mdnrnn)
         parameters = saved.tensors.get("controller", torch.empty(0))
@@ -411,11 +431,12 @@ def load_starts(path: Path) -> Starts:
     Raises:
         InputError: there are none, or their shapes do not belong together.
     """
-    tensors = _single(load_tensors(path)[0])
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    count, window, *_ = shapes.get("mu", (0, 0))
-    leading = {"mu": (count, window), "actions": (count, window), "first": (count,)}
-    if not count or {name: shape[:2] for name, shape in shapes.items()} != leading:
+    tensors = _load_single(path)
+    sizes = [tensors[name].shape for name in ("mu", "actions", "first") if name in tensors]
+    if [len(size) for size in sizes] != [3, 3, 1] or len(tensors) != 3:
+        raise InputError(f"{path} holds no start windows: make the bundle again")
+    mu, actions, first = sizes
+    if not mu[0] or mu[:2] != actions[:2] or mu[:1] != first:
         raise InputError(f"{path} holds no start windows that fit: make the bundle again")
     return Starts(**tensors)
 
@@ -429,9 +450,9 @@ def unpack(name: str | Path, run: Run) -> None:
         InputError: there is no such bundle, or the run has begun.
     """
     bundle = Bundle.load(name)
-    if run.world_file.exists():
-        raise InputError(f"{run.folder} has begun already: use another --run")
     with run.lock():
+        if run.world_file.exists():
+            raise InputError(f"{run.folder} has begun already: use another --run")
         _save_parts(bundle, run)
 
 
@@ -459,13 +480,9 @@ def _score_line(scores: Mapping[str, Any]) -> str:
     )
 
 
-def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+def _save_half(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_tensors(path, {name: tensor.half() for name, tensor in tensors.items()})
 
 
-def _half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.half() for name, tensor in tensors.items()}
-
-
-def _single(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.float() for name, tensor in tensors.items()}
+def _load_single(path: Path) -> dict[str, Tensor]:
+    return {name: tensor.float() for name, tensor in load_tensors(path)[0].items()}

@@ -1,4 +1,4 @@
-"""Named random generators from one seed, and the four ranges of environment seeds."""
+"""Random generators by name from one seed, and the four ranges of environment seeds."""
 
 import hashlib
 from typing import TYPE_CHECKING
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 SPLIT_SIZE = 100_000_000
 SPLITS = {"train": 0, "validation": 100_000_000, "test": 200_000_000, "final": 300_000_000}
-"""First environment seed of each split: validation decides what is kept, test makes the tables,
+"""First environment seed of each split. Validation decides what is kept, test makes the tables, and
 final is used once for each shipped bundle."""
 
 
 def environment_seeds(split: str, first: int, count: int) -> list[int]:
-    """Environment seeds `first .. first + count - 1` of a split.
+    """Returns the environment seeds `first` to `first + count - 1` of a split.
 
     Raises:
-        InputError: for an unknown split, or when the seeds would leave the split's range.
+        InputError: the split is unknown, or the seeds leave its range.
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r} is unknown: use one of {', '.join(SPLITS)}")
@@ -34,34 +34,35 @@ def environment_seeds(split: str, first: int, count: int) -> list[int]:
 
 
 def recorded_seed(seed: int, round_number: int, episode: int, attempt: int) -> int:
-    """Environment seed of an episode that `collect` records, in the training range.
+    """Returns the environment seed of an episode that `collect` records, in the training range.
 
-    Attempts follow each other where an episode ends too soon; files don't say which was kept.
+    Where an episode ends too soon, the next attempt is recorded. The files do not say which was
+    kept.
     """
     return seed_for(seed, "environment", round_number, episode, attempt) % SPLIT_SIZE
 
 
 def seed_for(seed: int, *name: int | str) -> int:
-    """63-bit seed for the draws called `name`, e.g. `seed_for(0, "evolve", round, generation)`.
+    """Returns a 63-bit seed for one use, such as `seed_for(0, "evolve", round, generation)`.
 
-    It is the same on every machine and Python. The parts keep their types and borders:
-    ("a", 1), ("a", "1") and ("a1",) are three names.
+    It is the same on every machine and Python. Names differ where their parts differ in type or
+    in number: ("a", 1), ("a", "1") and ("a1",) are three names.
     """
-    # repr separates and types the parts; int() and str() strip numpy's and enums' subclasses
+    # repr separates the parts and shows their types; int() and str() remove subclasses of these
     parts = [str(part) if isinstance(part, str) else int(part) for part in (int(seed), *name)]
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def numpy_generator(seed: int, *name: int | str) -> np.random.Generator:
-    """NumPy generator for the draws called `name`."""
+    """Returns NumPy's generator of this name."""
     return np.random.default_rng(seed_for(seed, *name))
 
 
 def torch_generator(
     seed: int, *name: int | str, device: "torch.device | str" = "cpu"
 ) -> "torch.Generator":
-    """PyTorch generator for the draws called `name`, on the device that will draw."""
+    """Returns PyTorch's generator of this name, on the device that samples."""
     import torch
 
     return torch.Generator(device=device).manual_seed(seed_for(seed, *name))
