@@ -19,7 +19,6 @@ from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import episode_files
 from worldmodels.diagnostics.reconstruction import reconstruction_error, some_frames
 from worldmodels.models.vae import VAE, VAEConfig
-from worldmodels.precision import product_dtype
 from worldmodels.run import Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import adam, annealed
@@ -61,7 +60,6 @@ def reconstruction_curve(
     """
     split = len(files) * 9 // 10
     held_out, steps = some_frames(files[split:], EACH), images // config.batch_size
-    dtype = product_dtype()
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "vae"))
         vae = VAE(DOOM)
@@ -72,7 +70,7 @@ def reconstruction_curve(
         rate = annealed(config.learning_rate, config.final_learning_rate, step / steps)
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
-        frames_loss(vae, batch, noise, config, dtype)[0].backward()
+        frames_loss(vae, batch, noise, config)[0].backward()
         optimizer.step()
         if step * points // steps > (step - 1) * points // steps:
             sight = reconstruction_error(vae, held_out)

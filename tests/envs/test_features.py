@@ -11,7 +11,6 @@ from worldmodels.artifacts import Bundle
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.models.vae import images_of
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 2, 64, 64, 3), np.uint8)
 
@@ -42,7 +41,7 @@ def test_features_are_mu_and_a_memory_of_all_before(tiny_bundle, float32):
     seen = [env.reset(seed=0)[0]]
     actions = np.random.default_rng(1).uniform(0, 1, (4, 2, 3)).astype(np.float32)
     seen += [env.step(a)[0] for a in actions]
-    flat = images_of(torch.from_numpy(FRAMES.reshape(10, 64, 64, 3)))
+    flat = torch.from_numpy(FRAMES.reshape(10, 64, 64, 3))
     mu = bundle.vae.encode(flat)[0].view(5, 2, 4).transpose(0, 1)
     taken = torch.from_numpy(actions).transpose(0, 1)
     for t in range(5):
@@ -76,8 +75,8 @@ def test_frozen_lanes_are_neither_seen_nor_remembered(tiny_bundle, monkeypatch):
     over = np.array([True, False])
     monkeypatch.setattr(film, "step", lambda _: (FRAMES[1], np.zeros(2), over, ~over & over, {}))
     counts = []
-    encoder = env.memory.encoder
-    monkeypatch.setattr(env.memory, "encoder", lambda f: counts.append(len(f)) or encoder(f))
+    encode = bundle.vae.encode
+    monkeypatch.setattr(bundle.vae, "encode", lambda f: counts.append(len(f)) or encode(f))
     first, second = (env.step(np.float32([[1, 0, 0]] * 2))[0] for _ in range(2))
     assert counts == [2, 1]
     np.testing.assert_array_equal(first[0], second[0])

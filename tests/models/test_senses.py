@@ -19,8 +19,9 @@ def test_the_blind_see_nothing_and_the_untrained_always_the_same():
     assert senses_of(ControllerConfig(), vae, mdnrnn) == (vae, mdnrnn)
     blind, same = senses_of(ControllerConfig(senses="blind"), vae, mdnrnn)
     assert same is mdnrnn
-    assert not blind.encode(torch.rand(2, 3, 64, 64))[0].any()
-    assert vae.encode(torch.rand(2, 3, 64, 64))[0].any()
+    frames = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8)
+    assert not blind.encode(frames)[0].any()
+    assert vae.encode(frames)[0].any()
     config = ControllerConfig(senses="untrained")
     (seen, one), (_, other) = senses_of(config, vae, mdnrnn), senses_of(config, vae, mdnrnn)
     assert seen is vae

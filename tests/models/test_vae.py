@@ -23,14 +23,38 @@ def test_parameter_counts_are_the_papers(latent_size, parameters):
     assert sum(p.numel() for p in vae.parameters()) == parameters
 
 
-def test_encodes_and_decodes_with_the_noise_given():
+def test_encodes_and_decodes_with_the_noise_given(float32):
     vae = VAE(VAEConfig(latent_size=3, width=1))
-    images, noise = torch.rand(2, 3, 64, 64), torch.randn(2, 3)
-    reconstruction, mu, logvar = vae(images, noise)
-    assert mu.shape == logvar.shape == (2, 3)
+    frames, noise = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8), torch.randn(2, 3)
+    images, reconstruction, mu, logvar = vae(frames, noise)
+    assert torch.equal(images, images_of(frames))
+    for ours, again in zip((mu, logvar), vae.encode(frames), strict=True):
+        assert ours.shape == (2, 3)
+        assert torch.equal(ours, again)
+        assert ours.requires_grad
+        assert not again.requires_grad
     torch.testing.assert_close(reconstruction, vae.decode(mu + (0.5 * logvar).exp() * noise))
     assert reconstruction.min() > 0
     assert reconstruction.max() < 1
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        torch.zeros(2, 64, 64, 3),
+        torch.zeros(2, 64, 64, 4, dtype=torch.uint8),
+        torch.zeros(2, 3, 64, 64, dtype=torch.uint8),
+        torch.zeros(64, 64, 3, dtype=torch.uint8),
+    ],
+)
+def test_frames_of_another_shape_or_type_are_refused(frames, no_type_checks):
+    vae = VAE(VAEConfig(latent_size=3, width=1))
+    fault = rf"^frames are {frames.dtype} of shape \({frames.shape[0]}, .*\(B, 64, 64, 3\)$"
+    for method in (vae.encode, lambda f: vae(f, torch.zeros(2, 3))):
+        with pytest.raises(ValueError, match=fault):
+            method(frames)
+    with pytest.raises(ValueError, match=r"noise has shape \(2, 4\).*\(2, 3\)"):
+        vae(torch.zeros(2, 64, 64, 3, dtype=torch.uint8), torch.zeros(2, 4))
 
 
 def test_he_weights_keep_the_size_of_signals():

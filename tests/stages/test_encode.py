@@ -10,6 +10,12 @@ from worldmodels.models.vae import VAE, VAEConfig, images_of
 from worldmodels.precision import set_precision
 from worldmodels.stages.encode import encode_episodes
 
+
+@torch.no_grad()
+def plain(vae, frames):
+    return vae.posterior(vae.encoder(images_of(frames))).chunk(2, dim=-1)
+
+
 LENGTHS = (5, 3, 9, 1, 4, 7)
 
 
@@ -36,7 +42,7 @@ def test_each_episode_becomes_its_latents(files, tmp_path, monkeypatch, precisio
     assert encode_episodes(vae, files, folder) == sum(LENGTHS) + len(LENGTHS)
     for path in files:
         episode, latents = Episode.load(path), LatentEpisode.load(folder / path.name)
-        mu, logvar = vae.encode(images_of(torch.from_numpy(episode.frames)))
+        mu, logvar = plain(vae, torch.from_numpy(episode.frames))
         np.testing.assert_allclose(latents.mu, mu, atol=tolerance)
         np.testing.assert_allclose(latents.logvar, logvar, atol=tolerance)
         assert np.array_equal(latents.actions, episode.actions)
@@ -66,6 +72,6 @@ def test_hits_and_mirror_images(tmp_path, float32):
     encode_episodes(vae, files, folder, 8.0, (0, 2, 1))
     latents = LatentEpisode.load(folder / "00_000000.npz")
     flipped = torch.from_numpy(frames[:, :, ::-1].copy())
-    np.testing.assert_allclose(latents.mu, vae.encode(images_of(flipped))[0].detach(), atol=1e-3)
+    np.testing.assert_allclose(latents.mu, plain(vae, flipped)[0], atol=1e-3)
     assert latents.actions.argmax(1).tolist() == [0, 2, 1, 2]
     assert latents.damaged.tolist() == [False, False, True, False]

@@ -12,7 +12,6 @@ from PIL import Image, ImageSequence
 from worldmodels.artifacts import Bundle
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import frames_of
 from worldmodels.stages.watch import WatchConfig, moments, watch
 from worldmodels.world import EnvConfig, RawPicture, World
@@ -46,7 +45,7 @@ def test_the_dream_is_put_back_onto_reality(tiny_bundle):
     assert [i for i, m in enumerate(film) if m.alone == 0] == together
     assert film[12].alone == pytest.approx(9 * 0.08)
     first = film[0].reality
-    seen = bundle.vae.decode(Encoder(bundle.vae)(torch.from_numpy(first[None]))[0])
+    seen = bundle.vae.decode(bundle.vae.encode(torch.from_numpy(first[None]))[0])
     assert np.array_equal(frames_of(seen)[0].numpy(), film[0].reconstruction)
 
 

@@ -64,7 +64,7 @@ def reconstruction_error(vae: VAE, batch: FrameBatch) -> Reconstruction:
     kl, sums = torch.zeros(vae.config.latent_size), torch.zeros(4, dtype=torch.float64)
     for frames, medians in zip(batch.frames.split(BATCH), batch.medians.split(BATCH), strict=True):
         images = images_of(frames)
-        mu, logvar = vae.encode(images)
+        mu, logvar = vae.encode(frames)
         kl += kl_divergence(mu, logvar).sum(dim=0)
         there = moving(frames, medians)[:, None]
         error = (vae.decode(mu) - images).square()
@@ -101,7 +101,7 @@ def reconstructed(
 ) -> UInt8[np.ndarray, "N 64 64 3"]:
     """Frames encoded and decoded by V, with z = mu."""
     parts = torch.from_numpy(frames).split(BATCH)
-    pictures = [frames_of(vae.decode(vae.encode(images_of(part))[0])) for part in parts]
+    pictures = [frames_of(vae.decode(vae.encode(part)[0])) for part in parts]
     return torch.cat(pictures).numpy()
 
 

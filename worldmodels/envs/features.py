@@ -14,7 +14,6 @@ from worldmodels.envs.lanes import lane_actions, lane_mask, lane_seeds, reset_ma
 from worldmodels.envs.picture import check_frames
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import LATENT_BOUND, feature_space, features
-from worldmodels.models.encoder import Encoder
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
 
@@ -23,7 +22,7 @@ class Memory:
     """z, h and c of some lanes: the state that V and M compute from the frames so far."""
 
     def __init__(self, vae: VAE, mdnrnn: MDNRNN, inputs: str, num_envs: int) -> None:
-        self.encoder, self.mdnrnn, self.inputs = Encoder(vae), mdnrnn, inputs
+        self.vae, self.mdnrnn, self.inputs = vae, mdnrnn, inputs
         self.z = torch.zeros(num_envs, vae.config.latent_size)
         self.h, self.c = mdnrnn.initial_state(num_envs)
         self.first = torch.zeros(num_envs)
@@ -53,7 +52,7 @@ class Memory:
         return features(self.mdnrnn, self.z, self.h, self.c, self.inputs)
 
     def _see(self, index: torch.Tensor, frames: np.ndarray) -> None:
-        mu, _ = self.encoder(torch.from_numpy(frames))
+        mu, _ = self.vae.encode(torch.from_numpy(frames))
         self.z[index] = mu.clamp(-LATENT_BOUND, LATENT_BOUND)
 
 

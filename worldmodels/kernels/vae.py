@@ -1,8 +1,16 @@
-"""V's pass for training with products in bfloat16; weights, z, sigmoid and loss are float32."""
+"""V with products in bfloat16 on a CPU: one pass for training, one for encoding frames.
+
+Weights, z, the sigmoid and all sums are float32. The functions trust the shapes of what they get;
+`VAE` checks them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import BFloat16, Float, UInt8
@@ -10,22 +18,30 @@ from torch import Tensor, nn
 
 from worldmodels.kernels.patches import Convolution, TransposedConvolution
 
-
-def channels_last(frames: UInt8[Tensor, "B 64 64 3"]) -> Float[Tensor, "B 3 64 64"]:
-    """`images_of(frames)` with the channels where they are in memory."""
-    return frames.permute(0, 3, 1, 2).float().div_(255)
+Layer = Callable[[Tensor], Tensor]
+Reconstruction = tuple[
+    Float[Tensor, "B 3 64 64"],
+    Float[Tensor, "B 3 64 64"],
+    Float[Tensor, "B Z"],
+    Float[Tensor, "B Z"],
+]
+"""Images, their reconstruction, mu and logvar."""
 
 
 def reconstruct(
-    vae: Any, images: Float[Tensor, "B 3 64 64"], noise: Float[Tensor, "B Z"]
-) -> tuple[Float[Tensor, "B 3 64 64"], Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
-    """`vae(images, noise)`; images and reconstruction are channels-last in memory."""
-    mu, logvar = vae.posterior(_encode(vae.encoder, images)).chunk(2, dim=-1)
+    vae: Any, frames: UInt8[Tensor, "B 64 64 3"], noise: Float[Tensor, "B Z"]
+) -> Reconstruction:
+    """`vae(frames, noise)`, differentiable in V's weights.
+
+    Images and reconstruction are channels-last in memory, as the convolutions here want them.
+    """
+    images = frames.permute(0, 3, 1, 2).float().div_(255)
+    mu, logvar = vae.posterior(_convolved(vae.encoder, images)).chunk(2, dim=-1)
     z = mu + torch.exp(0.5 * logvar) * noise
-    return _decode(vae.decoder, vae.decoder_input(z)), mu, logvar
+    return images, _decoded(vae.decoder, vae.decoder_input(z)), mu, logvar
 
 
-def _encode(encoder: nn.Sequential, images: Tensor) -> Tensor:
+def _convolved(encoder: nn.Sequential, images: Tensor) -> Tensor:
     x = images.permute(0, 2, 3, 1).to(torch.bfloat16).contiguous()
     for part in encoder:
         if isinstance(part, nn.Conv2d):
@@ -33,7 +49,7 @@ def _encode(encoder: nn.Sequential, images: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2).flatten(1).float()
 
 
-def _decode(decoder: nn.Sequential, features: Tensor) -> Tensor:
+def _decoded(decoder: nn.Sequential, features: Tensor) -> Tensor:
     first, *middle, last = (part for part in decoder if isinstance(part, nn.ConvTranspose2d))
     x = _first(first, features.bfloat16())
     for part in middle:
@@ -45,7 +61,7 @@ def _decode(decoder: nn.Sequential, features: Tensor) -> Tensor:
 def _first(
     layer: nn.ConvTranspose2d, features: BFloat16[Tensor, "B F"]
 ) -> BFloat16[Tensor, "B S S C"]:
-    """A transposed convolution of one pixel is a product; its weight stays in its own order."""
+    """A transposed convolution of one pixel: a product whose weight keeps its own order."""
     channels, size = layer.weight.shape[1:3]
     pixels = features @ layer.weight.flatten(1).bfloat16()
     pixels = pixels.view(-1, channels, size * size).transpose(1, 2)
@@ -55,5 +71,75 @@ def _first(
 
 
 def _matrix(weight: Float[Tensor, "N C K K"]) -> BFloat16[Tensor, "N KKC"]:
-    """In the order of channels-last patches."""
+    """The weight in the order of channels-last patches."""
     return weight.permute(0, 2, 3, 1).flatten(1).bfloat16()
+
+
+@torch.no_grad()
+def encoded(encoder: nn.Sequential, frames: UInt8[Tensor, "B 64 64 3"]) -> Float[Tensor, "B F"]:
+    """The features of frames, without a gradient: the input of V's last encoding layer.
+
+    oneDNN, where torch has it, computes a convolution together with its relu. The copies of the
+    weights that it needs are kept for each encoder, and renewed when its weights have changed.
+    """
+    state, copies = _state_of(encoder), _COPIES.get(encoder)
+    if copies is None or copies.state != state:
+        copies = _COPIES[encoder] = _Copies(state, _layers(encoder))
+    x = frames.permute(0, 3, 1, 2).bfloat16()  # channels-last in memory
+    for layer in copies.layers:
+        x = layer(x)
+    return x.flatten(1).float()
+
+
+@dataclass(frozen=True)
+class _Copies:
+    """An encoder's layers with weights of their own, and the state of the encoder's weights."""
+
+    state: tuple[object, ...]
+    layers: list[Layer]
+
+
+_COPIES: WeakKeyDictionary[nn.Sequential, _Copies] = WeakKeyDictionary()
+
+SAMPLED = 16
+"""Numbers of each weight that are compared to find out whether a training step changed it."""
+
+
+def _state_of(encoder: nn.Sequential) -> tuple[object, ...]:
+    """What differs once any weight has changed.
+
+    Trap: the version counter, which counts changes in place, is not enough: the fused step of Adam
+    does not move it. But it changes all weights, so a few numbers of each tell.
+    """
+    weights = list(encoder.parameters())
+    versions = (0 if w.is_inference() else w._version for w in weights)
+    some = torch.cat([weight.detach().flatten()[:SAMPLED] for weight in weights])
+    return *versions, some.numpy().tobytes()
+
+
+def _layers(encoder: nn.Sequential) -> list[Layer]:
+    """The convolutions with their relu; the first takes bytes, so its weights hold the 1/255."""
+    scale, layers = 1 / 255, list[Layer]()
+    for part, after in pairwise(encoder):
+        if isinstance(part, nn.Conv2d):
+            if not isinstance(after, nn.ReLU):
+                raise TypeError("every convolution of V's encoder is followed by a relu")
+            layers.append(_layer(part, scale))
+            scale = 1.0
+    return layers
+
+
+def _layer(convolution: nn.Conv2d, scale: float) -> Layer:
+    weight = (convolution.weight * scale).bfloat16()
+    bias = None if convolution.bias is None else convolution.bias.bfloat16()
+    shape = list(convolution.stride), [1, 1], 1
+    if not _is_fused():
+        return lambda x: torch.conv2d(x, weight, bias, convolution.stride).relu_()
+    packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), [0, 0], *shape)
+    fused = torch.ops.mkldnn._convolution_pointwise
+    return lambda x: fused(x, packed, bias, [0, 0], *shape, "relu", [], "")
+
+
+def _is_fused() -> bool:
+    """Whether torch has oneDNN's convolution with a function behind it; it does on x86."""
+    return hasattr(torch.ops.mkldnn, "_convolution_pointwise")

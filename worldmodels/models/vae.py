@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from worldmodels.errors import InputError
+from worldmodels.kernels.vae import Reconstruction, encoded, reconstruct
+from worldmodels.precision import product_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +59,62 @@ class VAE(nn.Module):
         if config.first_weights == "he":
             _draw_he(self)
 
-    def encode(
-        self, images: Float[Tensor, "B 3 64 64"]
-    ) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
-        """The posterior's mu and logvar."""
+    def forward(
+        self, frames: UInt8[Tensor, "B 64 64 3"], noise: Float[Tensor, "B Z"]
+    ) -> Reconstruction:
+        """Reconstructs frames from z = mu + exp(logvar / 2) noise.
+
+        The products have operands of `precision.product_dtype`.
+
+        Returns:
+            images: the frames as numbers in [0, 1].
+            reconstruction: the images that are decoded from z, in the same order in memory.
+            mu: of the posterior.
+            logvar: of the posterior.
+
+        Raises:
+            ValueError: the shape or the dtype of the frames or of the noise does not fit.
+        """
+        _check_frames(frames)
+        if noise.shape != (len(frames), self.config.latent_size):
+            wanted = len(frames), self.config.latent_size
+            raise ValueError(f"noise has shape {tuple(noise.shape)}: it must be {wanted}")
+        if product_dtype(frames.device) == torch.bfloat16:
+            return reconstruct(self, frames, noise)
+        images = images_of(frames)
         mu, logvar = self.posterior(self.encoder(images)).chunk(2, dim=-1)
+        return images, self.decode(mu + torch.exp(0.5 * logvar) * noise), mu, logvar
+
+    @torch.no_grad()
+    def encode(
+        self, frames: UInt8[Tensor, "B 64 64 3"]
+    ) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
+        """mu and logvar of the posterior of frames, without a gradient.
+
+        The products have operands of `precision.product_dtype`.
+
+        Raises:
+            ValueError: the shape or the dtype of the frames does not fit.
+        """
+        _check_frames(frames)
+        if product_dtype(frames.device) == torch.bfloat16:
+            features = encoded(self.encoder, frames)
+        else:
+            features = self.encoder(images_of(frames))
+        mu, logvar = self.posterior(features).chunk(2, dim=-1)
         return mu, logvar
 
     def decode(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B 3 64 64"]:
+        """The images of z, numbers in (0, 1)."""
         return self.decoder(self.decoder_input(z))
 
-    def forward(
-        self, images: Float[Tensor, "B 3 64 64"], noise: Float[Tensor, "B Z"]
-    ) -> tuple[Float[Tensor, "B 3 64 64"], Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
-        """Reconstruction, mu and logvar; z = mu + exp(logvar / 2) noise."""
-        mu, logvar = self.encode(images)
-        return self.decode(mu + torch.exp(0.5 * logvar) * noise), mu, logvar
+
+def _check_frames(frames: Tensor) -> None:
+    if frames.dtype != torch.uint8 or frames.shape[1:] != (64, 64, 3):
+        raise ValueError(
+            f"frames are {frames.dtype} of shape {tuple(frames.shape)}: they must be torch.uint8 "
+            "of shape (B, 64, 64, 3)"
+        )
 
 
 @torch.no_grad()

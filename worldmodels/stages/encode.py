@@ -14,7 +14,6 @@ from worldmodels.artifacts import link, load_vae, load_world
 from worldmodels.data.episode import MIRRORED, Episode, LatentEpisode, episode_files, reddened
 from worldmodels.errors import InputError
 from worldmodels.files import file_hash, files_hash, load_json, save_json
-from worldmodels.models.encoder import Encoder
 from worldmodels.models.vae import VAE
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.run import Metrics, Run, progress, say
@@ -103,14 +102,14 @@ def encode_episodes(
     Returns:
         The number of frames.
     """
-    encoder, steps = Encoder(vae), 0
+    steps = 0
     with ThreadPoolExecutor(2) as pool:
         written: deque[Future[None]] = deque()
         for path, episode in zip(progress(files, "encode"), _ahead(pool, files), strict=True):
             steps += len(episode.frames)
             if mirror:
                 episode = episode.mirrored(mirror)
-            latents = _encode(encoder, episode, damage_redness)
+            latents = _encode(vae, episode, damage_redness)
             written.append(pool.submit(latents.save, folder / path.name))
             if len(written) > AHEAD:
                 written.popleft().result()
@@ -129,8 +128,8 @@ def _ahead(pool: Executor, files: Sequence[Path]) -> Iterator[Episode]:
         yield reading.popleft().result()
 
 
-def _encode(encoder: Encoder, episode: Episode, damage_redness: float | None) -> LatentEpisode:
-    posteriors = [encoder(batch) for batch in torch.from_numpy(episode.frames).split(BATCH)]
+def _encode(vae: VAE, episode: Episode, damage_redness: float | None) -> LatentEpisode:
+    posteriors = [vae.encode(batch) for batch in torch.from_numpy(episode.frames).split(BATCH)]
     mu, logvar = (
         torch.cat(part).numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )

@@ -87,8 +87,7 @@ def _train(
     run: Run, vae: VAE, source: EpisodeSource, config: TrainVAEConfig, seed: int, metrics: Metrics
 ) -> None:
     device = best_device()
-    dtype = product_dtype(device)
-    metrics.log(0, precision=name_of(dtype))
+    metrics.log(0, precision=name_of(product_dtype(device)))
 
     def losses(start: int) -> Iterator[Loss]:
         batches = frame_batches(
@@ -103,7 +102,7 @@ def _train(
         for step, batch in enumerate(batches, start):
             generator = torch_generator(seed, "vae noise", run.number, step)
             noise = torch.randn(len(batch.frames), vae.config.latent_size, generator=generator)
-            yield frames_loss(vae, batch.to(device), noise.to(device), config, dtype)
+            yield frames_loss(vae, batch.to(device), noise.to(device), config)
 
     fit(vae, losses, config, metrics, run.vae / "checkpoint.safetensors", "train_vae")
 
@@ -113,20 +112,12 @@ def frames_loss(
     batch: FrameBatch,
     noise: Float[Tensor, "B Z"],
     config: TrainVAEConfig,
-    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """V's loss on a batch, with large products in `dtype`, and the parts that are reported."""
-    if dtype == torch.bfloat16:
-        from worldmodels.kernels.vae import channels_last, reconstruct  # needs Numba
-
-        images = channels_last(batch.frames)
-        reconstruction, mu, logvar = reconstruct(vae, images, noise)
-    else:
-        images = images_of(batch.frames)
-        reconstruction, mu, logvar = vae(images, noise)
+    """V's loss on a batch, and the parts that are logged."""
     weights = None
     if batch.medians is not None:
         weights = 1 + config.motion_weight * moving(batch.frames, batch.medians).float()[:, None]
+    images, reconstruction, mu, logvar = vae(batch.frames, noise)
     return vae_loss(images, reconstruction, mu, logvar, config.free_nats, weights)
 
 
@@ -134,9 +125,9 @@ def frames_loss(
 def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Metrics) -> None:
     """Sanity bands on some of the newest frames."""
     frames = torch.cat([torch.from_numpy(Episode.load(p).frames) for p in source.new[-4:]])
-    images = images_of(frames[:: max(1, len(frames) // 512)])
-    mu, logvar = vae.encode(images)
-    squares = (vae.decode(mu) - images).square().sum(dim=(1, 2, 3)).mean()
+    frames = frames[:: max(1, len(frames) // 512)]
+    mu, logvar = vae.encode(frames)
+    squares = (vae.decode(mu) - images_of(frames)).square().sum(dim=(1, 2, 3)).mean()
     checkpoint = metrics.run.vae / "checkpoint.safetensors"
     require_finite(squares, "train_vae", config.steps, checkpoint)
     kl = kl_divergence(mu, logvar).mean(dim=0)

@@ -1,0 +1,153 @@
+"""V in bfloat16: the plain V up to rounding, which learns as well and encodes with its weights."""
+
+import copy
+
+import pytest
+import torch
+
+from worldmodels.data.dataset import FrameBatch
+from worldmodels.models.vae import VAE, VAEConfig
+from worldmodels.precision import set_precision
+from worldmodels.seeding import torch_generator
+from worldmodels.stages.fit import adam
+from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
+
+pytestmark = pytest.mark.bfloat16
+
+SMALL = VAEConfig(latent_size=4, width=4)
+
+
+def small(seed=0):
+    torch.manual_seed(seed)
+    return VAE(SMALL)
+
+
+def squares(count, seed):
+    """Frames with a bright square somewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.full((count, 64, 64, 3), 60, dtype=torch.uint8)
+    corners = torch.randint(48, (count, 2), generator=generator).tolist()
+    for frame, (y, x) in zip(frames, corners, strict=True):
+        frame[y : y + 16, x : x + 16] = torch.tensor([250, 120, 10], dtype=torch.uint8)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Smooth pictures: in noise alone errors would average out."""
+    coarse = torch.rand(6, 3, 5, 5, generator=torch_generator(0, "blobs")) * 255
+    fine = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bilinear")
+    return fine.byte().permute(0, 2, 3, 1).contiguous()
+
+
+@pytest.fixture(scope="module")
+def sharp():
+    """The paper's V, its posterior as wide and as sharp as a trained one's."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = VAE(VAEConfig()).requires_grad_(False)
+    vae.posterior.weight.mul_(50)
+    vae.posterior.bias[32:] -= 4.0
+    return vae
+
+
+def in_both(compute):
+    """What is computed with products in bfloat16, and in float32."""
+    results = []
+    for precision in ("bfloat16", "float32"):
+        set_precision(precision)
+        results.append(compute())
+    return results
+
+
+def test_the_pass_and_its_gradients_are_the_plain_ones():
+    vae, frames, noise, target = small(), squares(6, 0), torch.randn(6, 4), torch.rand(6, 3, 64, 64)
+
+    def outputs_and_gradients():
+        outputs = vae(frames, noise)
+        loss = (outputs[1] - target).square().sum()
+        return outputs, torch.autograd.grad(loss, list(vae.parameters()))
+
+    (outputs, gradients), (expected, theirs) = in_both(outputs_and_gradients)
+    assert torch.equal(outputs[0], expected[0])
+    for a, b in zip(outputs, expected, strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.02)
+    assert not torch.equal(outputs[1], expected[1])
+    for a, b in zip(gradients, theirs, strict=True):
+        assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.99
+
+
+@pytest.mark.parametrize("motion_weight", [0.0, 3.0])
+def test_it_learns_as_well_as_the_plain_one(motion_weight):
+    config = TrainVAEConfig(motion_weight=motion_weight)
+    median = torch.full((64, 64, 3), 60, dtype=torch.uint8) if motion_weight else None
+
+    def error():
+        vae = small(1)
+        optimizer = adam(vae, 3e-3)
+        for step in range(150):
+            frames = squares(16, step)
+            medians = None if median is None else median.expand_as(frames)
+            noise = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            frames_loss(vae, FrameBatch(frames, medians), noise, config)[0].backward()
+            optimizer.step()
+        parts = frames_loss(vae, FrameBatch(squares(64, 999)), torch.zeros(64, 4), config)[1]
+        return parts["reconstruction"].item()
+
+    ours, plain = in_both(error)
+    assert ours == pytest.approx(plain, rel=0.1)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_encoding_agrees_within_a_tenth_of_sigma(sharp, blobs, fused, monkeypatch):
+    monkeypatch.setattr("worldmodels.kernels.vae._is_fused", lambda: fused)
+    vae = copy.deepcopy(sharp)  # whose weights nobody has copied yet
+    (mine, spread), (mu, logvar) = in_both(lambda: vae.encode(blobs))
+    sigma = torch.exp(0.5 * logvar)
+    assert mu.std() > 3 * sigma.mean()  # else any mu would do
+    assert mine.dtype == spread.dtype == torch.float32
+    errors = (mine - mu).abs() / sigma
+    assert errors.max() < 0.1
+    assert errors.mean() < 0.02
+    assert errors.max() > 0
+    assert (spread - logvar).abs().max() < 0.1
+
+
+def test_a_frame_is_encoded_alike_in_any_batch(sharp, blobs):
+    alone = torch.cat([sharp.encode(frame[None])[0] for frame in blobs])
+    torch.testing.assert_close(alone, sharp.encode(blobs)[0], rtol=1e-4, atol=1e-4)
+    assert sharp.encode(blobs[:0])[0].shape == (0, 32)
+
+
+def trained_on(vae, frames):
+    """A step of Adam as in training, which moves no version counter."""
+    optimizer = adam(vae, 1e-3)
+    loss, _ = frames_loss(vae, FrameBatch(frames), torch.zeros(len(frames), 4), TrainVAEConfig())
+    loss.backward()
+    optimizer.step()
+
+
+def loaded(vae, _):
+    vae.load_state_dict(small(7).state_dict())
+
+
+def touched(vae, _):
+    with torch.no_grad():
+        vae.encoder[4].weight[3, 2, 1, 0] += 100
+
+
+def replaced(vae, _):
+    vae.encoder[0].weight.data = vae.encoder[0].weight.data * 2
+
+
+@pytest.mark.parametrize("change", [trained_on, loaded, touched, replaced])
+def test_encoding_follows_weights_that_change(change):
+    vae, frames = small(), squares(5, 0)
+    before = vae.encode(frames)[0]
+    assert torch.equal(vae.encode(frames)[0], before)
+    change(vae, frames)
+    after = vae.encode(frames)[0]
+    assert not torch.equal(after, before)
+    assert torch.equal(after, copy.deepcopy(vae).encode(frames)[0])
