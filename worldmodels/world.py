@@ -55,8 +55,6 @@ class EnvConfig:
     """The choices in the mirror image of a world that looks and behaves the same in it: [0, 2, 1]
     swaps the last two. M then learns from the mirror image of each episode too; none: it does
     not."""
-    last_frame: bool = True
-    """Whether the last picture of an episode is real (ViZDoom returns zeros)."""
 
     def __post_init__(self) -> None:
         if self.crop is not None and not (

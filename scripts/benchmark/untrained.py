@@ -61,7 +61,6 @@ TAKE_COVER = Size(
             action="thirds",
             reward="constant",
             reward_per_frame=1.0,
-            last_frame=False,
         ),
         Actions("thirds", (-1.0,), (1.0,)).to_dict(),
         35.0,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from worldmodels.acting.rollout import rollout, steps
+from worldmodels.acting.rollout import record, rollout, steps
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 
@@ -66,6 +66,32 @@ def test_a_step_says_who_took_it_and_who_goes_on():
     assert [step.live.tolist() for step in taken] == [[True, False], [False, False]]
     assert [step.actions[:, 0].tolist() for step in taken] == [[1.0, 0.0]] * 2
     assert [step.rewards.tolist() for step in taken] == [[1.0, 3.0], [2.0, 4.0]]
+
+
+class Fading(Script):
+    """Lane i shows frames as bright as row i says."""
+
+    def reset(self, *, seed=None, options=None):
+        super().reset()
+        return self._frames(), {}
+
+    def step(self, actions):
+        _, *others, infos = super().step(actions)
+        return self._frames(), *others, {**infos, "count": np.zeros(self.num_envs)}
+
+    def _frames(self):
+        shown = np.append(self.rows, self.rows[:, -1:], 1)[:, max(0, self.step_ - 1)]
+        return np.broadcast_to(shown[:, None, None, None], (self.num_envs, 64, 64, 3)).astype("u1")
+
+
+def test_a_black_picture_at_the_end_is_left_out():
+    rows = [9, 9, 9], [9, 0, 9], [9, 9, 0]
+    for max_steps, expected in ((9, [4, 4, 3]), (2, [3, 3, 3])):
+        found = record(
+            Fading(*rows), lambda o, live: np.zeros((3, 1), np.float32), range(3), max_steps
+        )
+        assert [len(episode.frames) for episode in found] == expected
+        assert all(len(episode) == min(3, max_steps) for episode in found)
 
 
 def test_patience_ends_when_the_return_has_not_risen_above_its_best():

@@ -105,7 +105,7 @@ def test_dooms_own(tmp_path):
     seeds, files = [100_001_000, 100_001_001], [tmp_path / f"00_00000{i}.npz" for i in range(2)]
     env = FrameEnv(RealEnvs(world(**settings), 2, autoreset_mode=AutoresetMode.DISABLED))
     explorer = Explorer(HELD, env.actions, [numpy_generator(0, i) for i in range(2)])
-    played = record(env, explorer, seeds, 300, False)
+    played = record(env, explorer, seeds, 300)
     env.close()
     for file, episode in zip(files, played, strict=True):
         episode.save(file)

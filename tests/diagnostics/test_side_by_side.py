@@ -120,7 +120,7 @@ def envs(world):
 def episodes(envs):
     generators = [numpy_generator(0, i) for i in range(3)]
     explorer = Explorer(ExploreConfig(policy="uniform"), envs.actions, generators)
-    return record(envs, explorer, SEEDS, 8, True)
+    return record(envs, explorer, SEEDS, 8)
 
 
 def test_a_repeatable_world(world, episodes, tmp_path):

@@ -117,26 +117,26 @@ def record(
     policy: Policy,
     seeds: Sequence[int],
     max_steps: int,
-    last_frame: bool,
 ) -> list[Episode]:
     """One episode per lane, with its frames.
+
+    A black picture at the end of an episode is left out: ViZDoom has no picture there.
 
     Args:
         env: observations are frames; takes actions a, under AutoresetMode.DISABLED.
         policy: acts on all lanes at once.
         seeds: one per lane.
         max_steps: longer episodes are cut, and marked truncated.
-        last_frame: False where the environment has no picture after the end: it is left out.
     """
     frames, _ = env.reset(seed=list(seeds))  # type: ignore[arg-type]
     taken = list(steps(env, policy, frames, max_steps=max_steps))
-    return [_episode(frames[lane], taken, lane, last_frame) for lane in range(env.num_envs)]
+    return [_episode(frames[lane], taken, lane) for lane in range(env.num_envs)]
 
 
-def _episode(first: np.ndarray, taken: list[Step], lane: int, last_frame: bool) -> Episode:
+def _episode(first: np.ndarray, taken: list[Step], lane: int) -> Episode:
     mine = [step for step in taken if step.took[lane]]
     ended = not mine[-1].live[lane]
-    seen = mine if last_frame or not ended else mine[:-1]
+    seen = mine[:-1] if ended and not mine[-1].observations[lane].any() else mine
     frames = np.stack([first, *(step.observations[lane] for step in seen)])
     actions, rewards, counts = (
         np.asarray(np.stack(values), np.float32)

@@ -178,7 +178,7 @@ def record_episodes(
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]
     with frame_env(job.world, len(names)) as env:
         policy = _policy(job, env.actions, generators)
-        return record(env, policy, seeds, job.config.max_steps, job.world.config.last_frame)
+        return record(env, policy, seeds, job.config.max_steps)
 
 
 def _policy(job: Job, actions: Actions, generators: list[np.random.Generator]) -> Policy:

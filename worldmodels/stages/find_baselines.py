@@ -54,7 +54,6 @@ SEARCHES = {
             kwargs=dict(TAKE_COVER),
             screen="screen",
             action="thirds",
-            last_frame=False,
         ),
         "sweep",
         list(range(20, 241, 20)),

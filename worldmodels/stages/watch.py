@@ -101,7 +101,7 @@ class SideBySide:
             next(dreaming, None)  # a dream that has ended stays as it is
             step = next(acting)
             real, age, over = step.observations, age + 1, not step.live[0]
-        if self.bundle.world.config.last_frame:
+        if self.envs.frames[0].any():  # ViZDoom has no picture of the end
             moment = self._moment(max(0, age) % period)
         yield from repeat(replace(moment, over=True), max(1, round(PAUSE / self.seconds)))
 
