@@ -85,8 +85,8 @@ def evaluate(
         report = _measure(run, run.bundle, config, workers)
         report["real_frames"] = _real_frames(parts, load_world(run))
         report["seconds"] = sum(Metrics.spent(parts).values()) + metrics.seconds
-    _publish(run, run.bundle, report)
-    _sign(run.bundle, report)
+        _publish(run, run.bundle, report)
+        _sign(run.bundle, report)
     return report
 
 
@@ -110,7 +110,7 @@ def evaluate_bundle(
             return known
         report = _measure(run, folder, config, workers)
         report["seconds"] = metrics.seconds
-    _publish(run, folder, report)
+        _publish(run, folder, report)
     return report
 
 
