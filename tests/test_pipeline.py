@@ -1,6 +1,7 @@
 """Everything from nothing to a tested agent, through the real command lines, in seconds."""
 
 import json
+import shutil
 from pathlib import Path
 
 import gymnasium
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 import worldmodels
-from worldmodels.artifacts import load_controller
+from worldmodels.artifacts import link, load_controller
 from worldmodels.files import file_hash, load_json
+from worldmodels.pipeline import KEPT
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ONE_ROUND = [
@@ -154,6 +156,32 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
     before = hashes(tmp_run.folder)
     script("pipeline", *flags, *more)
     assert hashes(tmp_run.folder) == before
+
+    check_kills_after_selection(script, tmp_run, [*flags, *more], hashes)
+
+
+def check_kills_after_selection(script, run, flags, hashes):
+    """A kill between selection and the copy of the best round, and one within the copy."""
+    before = hashes(run.folder)
+    for links in (0, 7):
+        for name in (*KEPT, "best_round.txt"):
+            path = run.folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        made = []
+
+        def killed(source, target, links=links, made=made):
+            made.append(target)
+            if len(made) > links:
+                raise KeyboardInterrupt
+            link(source, target)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="130"):
+            patch.setattr("worldmodels.pipeline.link", killed)
+            script("pipeline", *flags)
+        assert len(made) == links + 1
+        assert not (run.folder / "best_round.txt").exists()
+        script("pipeline", *flags)
+        assert hashes(run.folder) == before
 
 
 def steps_in(run):

@@ -8,6 +8,7 @@ import numpy as np
 
 from worldmodels.artifacts import link, load_controller
 from worldmodels.config import Config
+from worldmodels.files import save_text
 from worldmodels.run import Metrics, Run, say
 from worldmodels.stages.collect import Evolved, collect
 from worldmodels.stages.encode import encode
@@ -76,16 +77,17 @@ def _best(rounds: list[Run]) -> Run:
 
 
 def _copy(best: Run, run: Run) -> None:
-    """The best round, at the top level; done once."""
-    if (run.folder / "best_round.txt").exists():
+    """Links the best round's files at the top level, and says so last: a kill changes nothing."""
+    done = run.folder / "best_round.txt"
+    if done.exists():
         return
     for name in KEPT:
         source, target = best.folder / name, run.folder / name
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True, copy_function=link)
         else:
-            shutil.copyfile(source, target)
-    (run.folder / "best_round.txt").write_text(f"{best.number}\n")
+            link(source, target)
+    save_text(done, f"{best.number}\n")
 
 
 def _minutes(runs: list[Run]) -> None:
