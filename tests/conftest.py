@@ -166,16 +166,16 @@ def make_bundle(tmp_path: Path):
     from worldmodels.data.starts import Starts
     from worldmodels.models.action import Actions
     from worldmodels.models.controller import ControllerConfig, controller_for
-    from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+    from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
     from worldmodels.models.vae import VAE, VAEConfig
     from worldmodels.seeding import torch_generator
 
     def make(world, name="bundle", **dream):
         generator = torch_generator(0, "tiny bundle")
         size = Actions.from_dict(world.action).size
-        config = MDNRNNConfig(hidden_size=8, reward_head="world", termination_head="world")
+        config = WorldMDNRNNConfig(hidden_size=8, reward_head="world", termination_head="world")
         vae = VAE(VAEConfig(latent_size=4, width=2))
-        mdnrnn = MDNRNN(config, 4, size, Heads.of(config, world))
+        mdnrnn = mdnrnn_for(config, world, 4)
         for parameter in (*vae.parameters(), *mdnrnn.parameters()):
             if parameter.requires_grad:
                 torch.nn.init.normal_(parameter, std=0.2, generator=generator)
@@ -220,14 +220,16 @@ def linear_mdnrnn():
     """
     import torch
 
-    from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+    from worldmodels.models.heads.termination import TerminationHead
+    from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 
     def make(
         decay=0.8, gain=0.5, offsets=(0.0,), weights=(1.0,), std=0.1, ends=None, threshold=0.0
     ):
         K, small = len(offsets), 1e-3  # tanh is linear there
         config = MDNRNNConfig(hidden_size=2, num_mixtures=K)
-        mdnrnn = MDNRNN(config, 1, 1, Heads(termination=ends is not None)).requires_grad_(False)
+        heads = [] if ends is None else [TerminationHead()]
+        mdnrnn = MDNRNN(config, 1, 1, heads).requires_grad_(False)
         for parameter in mdnrnn.parameters():
             parameter.zero_()
         # gates: input open, forget shut, candidate small (z, a), output open; so h = small (z, a)

@@ -169,7 +169,7 @@ def test_checkpoints_rebuild_their_model(tiny_bundle, tmp_run):
     bundle = Bundle.load(tiny_bundle)
     vae, mdnrnn = tmp_run.vae / "vae.safetensors", tmp_run.mdnrnn / "mdnrnn.safetensors"
     save_vae(tmp_run, bundle.vae)
-    save_mdnrnn(tmp_run, bundle.mdnrnn)
+    save_mdnrnn(tmp_run, bundle.mdnrnn, bundle.world)
     for read, model in ((load_vae(vae), bundle.vae), (load_mdnrnn(mdnrnn), bundle.mdnrnn)):
         assert read.config == model.config
         states = read.state_dict(), model.state_dict()

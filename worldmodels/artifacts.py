@@ -33,7 +33,8 @@ from worldmodels.files import (
 )
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig, controller_for
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
+from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Run
 from worldmodels.world import World
@@ -56,15 +57,21 @@ def save_vae(run: Run, vae: VAE) -> None:
     save_model(run.vae / "vae.safetensors", vae, {"vae": asdict(vae.config)})
 
 
-def save_mdnrnn(run: Run, mdnrnn: MDNRNN, latents: str | None = None) -> None:
+def save_mdnrnn(run: Run, mdnrnn: MDNRNN, world: World, latents: str | None = None) -> None:
     """Writes the run's M.
 
     Args:
         run: where.
         mdnrnn: M.
+        world: M's heads fit it.
         latents: hash of the latents that M learnt from; None for an unpacked bundle.
     """
-    about = {**_about_mdnrnn(mdnrnn), "latents": latents}
+    about = {
+        "mdnrnn": asdict(mdnrnn.config),
+        "world": world.to_dict(),
+        "latent_size": mdnrnn.latent_size,
+        "latents": latents,
+    }
     save_model(run.mdnrnn / "mdnrnn.safetensors", mdnrnn, about)
 
 
@@ -141,20 +148,11 @@ def _build_vae(saved: _Saved, prefix: str = "") -> VAE:
 
 
 def _build_mdnrnn(saved: _Saved, prefix: str = "") -> MDNRNN:
-    config = section(MDNRNNConfig, saved.about, "mdnrnn", saved.about_file)
-    heads = section(Heads, saved.about, "heads", saved.about_file)
-    mdnrnn = MDNRNN(config, saved.about["latent_size"], saved.about["action_size"], heads)
+    config = section(WorldMDNRNNConfig, saved.about, "mdnrnn", saved.about_file)
+    world = World.from_dict(part(saved.about, "world", saved.about_file), saved.about_file)
+    mdnrnn = mdnrnn_for(config, world, saved.about["latent_size"])
     fill(mdnrnn, prefix, saved.tensors, saved.weights_file)
     return mdnrnn.eval()
-
-
-def _about_mdnrnn(mdnrnn: MDNRNN) -> dict[str, Any]:
-    return {
-        "mdnrnn": asdict(mdnrnn.config),
-        "heads": asdict(mdnrnn.heads),
-        "latent_size": mdnrnn.latent_size,
-        "action_size": mdnrnn.action_size,
-    }
 
 
 def fill(model: nn.Module, prefix: str, tensors: Mapping[str, Tensor], source: Path) -> None:
@@ -392,12 +390,8 @@ class Bundle:
     def _rebuilt(cls, folder: Path, description: Mapping[str, Any]) -> Bundle:
         file, source = folder / "bundle.json", folder / "weights.safetensors"
         world = World.from_dict(part(description, "world", file), file)
-        config = section(MDNRNNConfig, description, "mdnrnn", file)
-        sizes = {
-            "latent_size": section(VAEConfig, description, "vae", file).latent_size,
-            "action_size": Actions.from_dict(world.action).size,
-        }
-        about = {**description, **sizes, "heads": asdict(Heads.of(config, world))}
+        latent_size = section(VAEConfig, description, "vae", file).latent_size
+        about = {**description, "latent_size": latent_size}
         saved = _Saved(_load_single(source), about, source, file)
         vae, mdnrnn = _build_vae(saved, "vae"), _build_mdnrnn(saved, "mdnrnn")
         controller = controller_for(section(ControllerConfig, about, "controller", file), mdnrnn)
@@ -405,7 +399,7 @@ class Bundle:
         if parameters.shape != (controller.num_parameters,):
             raise InputError(f"{source} holds no controller that fits: make the bundle again")
         starts = load_starts(folder / "starts.safetensors")
-        if [starts.mu.shape[2], starts.actions.shape[2]] != list(sizes.values()):
+        if (starts.mu.shape[2], starts.actions.shape[2]) != (latent_size, mdnrnn.action_size):
             raise InputError(f"{folder} holds no start windows that fit: make the bundle again")
         rest = part(description, "dream", file), part(description, "about", file)
         return cls(world, vae, mdnrnn, controller, parameters, starts, *rest)
@@ -458,7 +452,7 @@ def unpack(name: str | Path, run: Run) -> None:
 
 def _save_parts(bundle: Bundle, run: Run) -> None:
     save_vae(run, bundle.vae)
-    save_mdnrnn(run, bundle.mdnrnn)
+    save_mdnrnn(run, bundle.mdnrnn, bundle.world)
     parameters = {"best": bundle.parameters, "last": bundle.parameters.clone()}
     validation = bundle.about.get("validation", math.nan)
     evolved = SavedController(bundle.controller.config, parameters, validation, {})

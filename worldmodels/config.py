@@ -9,7 +9,7 @@ from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.real import describe
 from worldmodels.errors import InputError
 from worldmodels.models.controller import ControllerConfig
-from worldmodels.models.mdnrnn import MDNRNNConfig
+from worldmodels.models.heads.build import WorldMDNRNNConfig
 from worldmodels.models.vae import VAEConfig
 from worldmodels.precision import Precision, set_precision
 from worldmodels.ranges import PositiveInt
@@ -44,7 +44,7 @@ class Config:
     collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
     vae: VAEConfig = dataclasses.field(default_factory=VAEConfig)
     train_vae: TrainVAEConfig = dataclasses.field(default_factory=TrainVAEConfig)
-    mdnrnn: MDNRNNConfig = dataclasses.field(default_factory=MDNRNNConfig)
+    mdnrnn: WorldMDNRNNConfig = dataclasses.field(default_factory=WorldMDNRNNConfig)
     train_mdnrnn: TrainMDNRNNConfig = dataclasses.field(default_factory=TrainMDNRNNConfig)
     controller: ControllerConfig = dataclasses.field(default_factory=ControllerConfig)
     dream: DreamConfig = dataclasses.field(default_factory=DreamConfig)

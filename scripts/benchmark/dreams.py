@@ -21,7 +21,8 @@ from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.models.controller import controller_for
 from worldmodels.models.engine import ReferenceEngine, matrices
-from worldmodels.models.mdnrnn import MDNRNN, Heads
+from worldmodels.models.heads.build import mdnrnn_for
+from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.run import cores
 from worldmodels.seeding import numpy_generator
@@ -214,9 +215,7 @@ def growth(folder: Path, quick: bool) -> dict[str, dict[str, float]]:
 
 def _of_hidden_size(bundle: Bundle, hidden_size: int) -> Bundle:
     config = replace(bundle.mdnrnn.config, hidden_size=hidden_size)
-    heads = Heads.of(config, bundle.world)
-    mdnrnn = MDNRNN(config, bundle.mdnrnn.latent_size, bundle.actions.size, heads)
-    mdnrnn.requires_grad_(False)
+    mdnrnn = mdnrnn_for(config, bundle.world, bundle.mdnrnn.latent_size).requires_grad_(False)
     controller = controller_for(bundle.controller.config, mdnrnn)
     return replace(bundle, mdnrnn=mdnrnn, controller=controller)
 

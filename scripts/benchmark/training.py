@@ -17,21 +17,21 @@ from torch import Tensor
 from benchmark.report import Number
 from benchmark.timing import Row, Work, side_by_side
 from benchmark.untrained import CAR_RACING, TAKE_COVER, Size
-from worldmodels.data.dataset import EpisodeSource, FrameBatch, SequenceBatch, frame_batches
+from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.action import Actions
-from worldmodels.models.masking import masked_mean
-from worldmodels.models.mdnrnn import MDNRNN, Heads
-from worldmodels.models.mdnrnn_losses import reward_nll, termination_loss
+from worldmodels.models.heads.build import mdnrnn_for
+from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import mixture_loss
+from worldmodels.models.sequence import SequenceBatch
 from worldmodels.models.vae import VAE, VAEConfig, images_of, vae_loss
-from worldmodels.precision import product_dtype
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.encode import BATCH as ENCODING_BATCH
 from worldmodels.stages.encode import encode_episodes
 from worldmodels.stages.fit import adam
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 from worldmodels.stages.train_vae import CHUNK_EPISODES, TrainVAEConfig, frames_loss
+from worldmodels.world import EnvConfig
 
 BATCH = 128
 """Frames of a batch of V."""
@@ -99,7 +99,7 @@ def encoding_row(folder: Path, quick: bool) -> Row:
         f"encoding, z 32, batches of {ENCODING_BATCH}, reading and writing files",
         "V's layers in float32, in memory",
         "images/s",
-        lambda: encode_episodes(vae, files, latents),
+        lambda: encode_episodes(vae, files, latents, EnvConfig()),
         plain,
         rounds=3 if quick else 7,
         target=2.5,
@@ -115,13 +115,12 @@ def plain_encode(vae: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
 def mdnrnn_row(size: Size, quick: bool) -> Row:
     """Steps a second in training M of one of the paper's sizes."""
     config = TrainMDNRNNConfig(batch_size=WINDOWS, sequence_length=STEPS)
-    dtype = product_dtype()
     ours, plain = _mdnrnn(size), _mdnrnn(size)
     batch = sequences(size)
 
     def our_loss(step: int) -> Tensor:
         generator = torch_generator(0, "noise", step)
-        return mdnrnn_loss(ours, batch, config, generator, dtype)[0]
+        return mdnrnn_loss(ours, batch, config, generator)[0]
 
     def plain_loss(step: int) -> Tensor:
         return plain_mdnrnn_loss(plain, batch, torch_generator(0, "noise", step))
@@ -144,14 +143,11 @@ def plain_mdnrnn_loss(mdnrnn: MDNRNN, batch: SequenceBatch, generator: torch.Gen
     """nn.LSTM, the mixture's NLL and the losses of both heads, in plain PyTorch."""
     noise = torch.randn(batch.mu.shape, generator=generator)
     z = batch.mu + torch.exp(0.5 * batch.logvar) * noise
-    prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
+    h, _ = mdnrnn.lstm(mdnrnn.inputs(z[:, :-1], batch.actions, batch.first))
+    prediction = mdnrnn.predict(h)
     loss = mixture_loss(prediction.mixture, z[:, 1:], batch.next_known)
-    if prediction.reward is not None:
-        nll = reward_nll(mdnrnn.heads, prediction.reward, batch.counts)
-        loss = loss + masked_mean(nll, batch.valid)
-    if prediction.termination is not None:
-        bce = termination_loss(prediction.termination, batch.terminated, 10.0)
-        loss = loss + masked_mean(bce, batch.valid)
+    for head in mdnrnn.heads:
+        loss = loss + head.loss(prediction, z, batch, generator)
     return loss
 
 
@@ -226,8 +222,7 @@ def sequences(size: Size) -> SequenceBatch:
 
 
 def _mdnrnn(size: Size) -> MDNRNN:
-    actions, heads = Actions.from_dict(size.world.action), Heads.of(size.mdnrnn, size.world)
-    return MDNRNN(size.mdnrnn, size.vae.latent_size, actions.size, heads)
+    return mdnrnn_for(size.mdnrnn, size.world, size.vae.latent_size)
 
 
 def _training(

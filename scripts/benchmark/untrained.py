@@ -11,7 +11,8 @@ from worldmodels.artifacts import Bundle
 from worldmodels.data.starts import WINDOW, Starts
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
+from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.world import EnvConfig, RawPicture, World
@@ -24,7 +25,7 @@ class Size:
     name: str
     world: World
     vae: VAEConfig
-    mdnrnn: MDNRNNConfig
+    mdnrnn: WorldMDNRNNConfig
     controller: ControllerConfig
 
 
@@ -48,7 +49,7 @@ CAR_RACING = Size(
         RawPicture((96, 96, 3)),
     ),
     VAEConfig(),
-    MDNRNNConfig(reward_head="world"),
+    WorldMDNRNNConfig(reward_head="world"),
     ControllerConfig(),
 )
 TAKE_COVER = Size(
@@ -68,7 +69,7 @@ TAKE_COVER = Size(
         RawPicture((240, 320, 3)),
     ),
     VAEConfig(latent_size=64),
-    MDNRNNConfig(hidden_size=512, termination_head="world", restart_input=True),
+    WorldMDNRNNConfig(hidden_size=512, termination_head="world", restart_input=True),
     ControllerConfig(inputs="zch", bias=False),
 )
 SIZES = (CAR_RACING, TAKE_COVER)
@@ -80,9 +81,8 @@ def untrained(size: Size, folder: Path, horizon: int = 1000) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(0, "untrained", size.name))
         vae = VAE(size.vae)
-        heads = Heads.of(size.mdnrnn, size.world)
-        mdnrnn = MDNRNN(size.mdnrnn, size.vae.latent_size, actions.size, heads)
-    if heads.termination:
+        mdnrnn = mdnrnn_for(size.mdnrnn, size.world, size.vae.latent_size)
+    if mdnrnn.find(TerminationHead) is not None:
         mdnrnn.head.bias.data[-1] = -100.0
     generator = torch_generator(0, "untrained", size.name)
     controller = controller_for(size.controller, mdnrnn)

@@ -93,8 +93,8 @@ def test_windows_are_in_step_with_their_episode(latents):
             assert torch.equal(batch.counts[row, :steps], 3 * t)
             last = 100 * number + LENGTHS[number] - 1
             assert torch.equal(batch.terminated[row, :steps], (t == last).float())
-            damaged = (torch.arange(steps) + t[0] - 100 * number) % 3 == 1
-            assert torch.equal(batch.damaged[row, :steps], damaged.float())
+            marked = (torch.arange(steps) + t[0] - 100 * number) % 3 == 1
+            assert torch.equal(batch.marked[row, :steps], marked.float())
             assert torch.equal(batch.first[row, :steps], (t == 100 * number).float())
             known = (t < last) | LAST_FRAME[number]
             assert torch.equal(batch.next_known[row, :steps], known)
@@ -219,12 +219,12 @@ def test_a_round_without_latents_of_its_own(rounds):
         rounds("run/rounds/02", 0, 1)
 
 
-def test_mirror_images_are_drawn_where_they_are_asked_for(tmp_run):
+def test_other_views_are_sampled_where_they_are_asked_for(tmp_run):
     for folder in (tmp_run.latents, tmp_run.latents / "mirrored"):
         folder.mkdir(parents=True)
         for number in range(2):
             latent_episode(number).save(folder / f"00_{number:06d}.npz")
-    plain, both = (latent_source(tmp_run, mirrored=flag) for flag in (False, True))
+    plain, both = (latent_source(tmp_run, views=flag) for flag in (False, True))
     assert [path.parent.name for path in plain.new] == ["latents"] * 2
     assert [path.parent.name for path in both.new] == ["latents", "mirrored"] * 2
     assert sorted({path.name for path in both.new}) == ["00_000000.npz", "00_000001.npz"]

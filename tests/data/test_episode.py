@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from worldmodels.data.episode import Episode, LatentEpisode, episode_files, reddened
+from worldmodels.data.episode import Episode, LatentEpisode, episode_files
 from worldmodels.errors import InputError
 
 STEPS = 5
@@ -25,7 +25,7 @@ def latent_episode(frames=STEPS + 1):
     mu = np.arange(frames, dtype=np.float16)[:, None].repeat(3, 1)
     seen = episode()
     kept = {f.name: getattr(seen, f.name) for f in fields(seen) if f.name != "frames"}
-    return LatentEpisode(mu, -mu, **kept, damaged=np.arange(STEPS) == 1)
+    return LatentEpisode(mu, -mu, **kept, marked=np.arange(STEPS) == 1)
 
 
 @pytest.mark.parametrize("frames", [STEPS, STEPS + 1])
@@ -85,28 +85,3 @@ def test_files_come_in_the_order_of_their_names(tmp_path):
     assert [p.name for p in episode_files(tmp_path)] == ["00_9.npz", "01_1.npz", "01_2.npz"]
     with pytest.raises(InputError, match=r"empty holds no episodes: run `worldmodels collect`"):
         episode_files(tmp_path / "empty")
-
-
-def test_pictures_that_redden_show_damage():
-    frames = np.full((5, 64, 64, 3), 50, np.uint8)
-    frames[2] = (90, 50, 50)  # redder by 40
-    frames[3] = (96, 50, 50)  # by 6
-    frames[4] = (255, 255, 255)  # brighter, not redder
-    assert reddened(frames, 8.0, 4).tolist() == [False, True, False, False]
-    assert reddened(frames, 5.0, 4).tolist() == [False, True, True, False]
-    assert reddened(frames[:4], 5.0, 4).tolist() == [False, True, True, False]  # no last picture
-    assert not reddened(frames, None, 4).any()
-
-
-def test_a_mirror_swaps_sides_and_choices():
-    frames = np.zeros((3, 64, 64, 3), np.uint8)
-    frames[:, :, 0] = 7
-    steps, flags = np.zeros(2, np.float32), np.zeros(2, bool)
-    seen = Episode(frames, np.eye(3, dtype=np.float32)[[1, 0]], steps, steps, flags, flags)
-    mirrored = seen.mirrored((0, 2, 1))
-    assert (mirrored.frames[:, :, -1] == 7).all()
-    assert (mirrored.frames[:, :, 0] == 0).all()
-    assert mirrored.actions.tolist() == [[0, 0, 1], [1, 0, 0]]
-    again = mirrored.mirrored((0, 2, 1))
-    assert np.array_equal(again.frames, seen.frames)
-    assert np.array_equal(again.actions, seen.actions)

@@ -12,7 +12,10 @@ from worldmodels.envs.dream import DreamConfig, DreamEnv
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.engine import CompiledEngine, ReferenceEngine
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.heads.reward import RewardHead
+from worldmodels.models.heads.risk import RiskHead
+from worldmodels.models.heads.termination import TerminationHead
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.world import EnvConfig
 
@@ -41,11 +44,11 @@ def engine_of(mdnrnn, name, num_envs):
     return CompiledEngine(mdnrnn, getattr(torch, name), num_envs)
 
 
-def lively(restart_input=False, mixture="per_dimension", heads=None):
+def lively(restart_input=False, mixture="per_dimension", heads=()):
     """A random M whose dreams are eventful: Z = 3, A = 2, H = 8."""
     torch.manual_seed(1)
     config = MDNRNNConfig(hidden_size=8, restart_input=restart_input, mixture=mixture)
-    mdnrnn = MDNRNN(config, 3, 2, heads or Heads()).requires_grad_(False)
+    mdnrnn = MDNRNN(config, 3, 2, heads).requires_grad_(False)
     for parameter in mdnrnn.parameters():
         parameter.mul_(3)
     return mdnrnn
@@ -238,7 +241,7 @@ def test_the_papers_way_begins_cold_with_the_restart_flag():
 @pytest.mark.parametrize(
     ("world", "kind", "expected"),
     [
-        (CONSTANT, "none", 2.0),
+        (CONSTANT, None, 2.0),
         (
             EnvConfig(
                 reward="count",
@@ -254,8 +257,9 @@ def test_the_papers_way_begins_cold_with_the_restart_flag():
     ],
 )
 def test_rewards_are_what_the_world_says(world, kind, expected):
-    mdnrnn = lively(heads=Heads(kind, world.count_limit * world.action_repeat))
-    if kind != "none":
+    limit = world.count_limit * world.action_repeat
+    mdnrnn = lively(heads=[RewardHead(kind=kind, count_limit=limit)] if kind else [])
+    if kind:
         mdnrnn.head.weight[-1] = mdnrnn.head.bias[-1] = 0.0
     env = dream(mdnrnn, 2, world=world)
     env.reset(seed=0)
@@ -331,7 +335,7 @@ def test_a_missing_bundle_and_a_foreign_mode_are_named(tiny_bundle):
 
 def certain_end(logit):
     """A dream whose M gives its end the same logit in every step."""
-    mdnrnn = lively(heads=Heads(termination=True))
+    mdnrnn = lively(heads=[TerminationHead()])
     with torch.no_grad():
         mdnrnn.head.weight[-1], mdnrnn.head.bias[-1] = 0.0, logit
     return mdnrnn
@@ -367,8 +371,8 @@ def test_termination_weighs_the_rewards_after_it(engine):
 
 @pytest.mark.parametrize("engine", ["reference", "float32"])
 def test_risks_of_the_choices_weigh_the_rewards_after_them(engine):
-    config = MDNRNNConfig(hidden_size=6, num_mixtures=2, risk_horizons=(4, 2))
-    mdnrnn = MDNRNN(config, 3, 2, Heads(choices=2)).requires_grad_(False)
+    config, head = MDNRNNConfig(hidden_size=6, num_mixtures=2), RiskHead(choices=2, horizons=(4, 2))
+    mdnrnn = MDNRNN(config, 3, 2, [head]).requires_grad_(False)
     logits = torch.tensor([[9.0, 9.0], [-1.0, -3.0]])  # by horizon and choice
     mdnrnn.risk_layers[0].weight.zero_()
     mdnrnn.risk_layers[0].bias.copy_(logits.flatten())
@@ -386,6 +390,12 @@ def test_risks_of_the_choices_weigh_the_rewards_after_them(engine):
         assert rewards == pytest.approx(2.0 * no_damage**t, rel=1e-5)
     assert not terminated.any()
     assert truncated.all()
+
+
+@pytest.mark.parametrize("weight", ["termination", "risk"])
+def test_a_weight_needs_its_head(weight):
+    with pytest.raises(InputError, match=rf"dream\.weight {weight} needs mdnrnn"):
+        dream(lively(), 2, weight=weight)
 
 
 def test_equal_seeds_end_together_and_the_threshold_never_below_a_half():

@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode
 from worldmodels.data.starts import Starts
 from worldmodels.envs.dream import DreamConfig, DreamEnv, SensedDream, warm
 from worldmodels.models.action import Actions
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.world import EnvConfig
 
 ACTIONS = Actions("box", (-1.0,), (1.0,))
@@ -15,7 +15,7 @@ ACTIONS = Actions("box", (-1.0,), (1.0,))
 
 def worlds(blind):
     torch.manual_seed(0)
-    dreamt, senses = (MDNRNN(MDNRNNConfig(hidden_size=8), 3, 1, Heads()) for _ in range(2))
+    dreamt, senses = (MDNRNN(MDNRNNConfig(hidden_size=8), 3, 1) for _ in range(2))
     starts = Starts(torch.randn(5, 4, 3), torch.rand(5, 4, 1), torch.zeros(5))
     fixed = starts, ACTIONS, EnvConfig(reward="constant"), DreamConfig(), 6
     options = {"inputs": "zch", "autoreset_mode": AutoresetMode.DISABLED}

@@ -8,7 +8,7 @@ from worldmodels.errors import InputError
 from worldmodels.gallery.performances import Split, read_performances, windows
 from worldmodels.gallery.system import initialised
 from worldmodels.gallery.touch import TouchShowConfig, baselines, respond, taps
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 
 
 def test_tiny_performance_arrays(performances):
@@ -89,7 +89,7 @@ def test_a_normal_beats_persistence_where_touches_forget():
 def test_responses_fill_their_time():
     split = split_of()
     config = MDNRNNConfig(hidden_size=8, num_mixtures=3, mixture="joint")
-    model = initialised(0, "touch", make=lambda: MDNRNN(config, 3, 0, Heads()))
+    model = initialised(0, "touch", make=lambda: MDNRNN(config, 3, 0))
     generator = torch.Generator().manual_seed(0)
     played = respond(model, split, split.test[0], TouchShowConfig(seconds=3.0), generator)
     assert played[:, 2].sum() >= 3.0 > played[:-1, 2].sum()

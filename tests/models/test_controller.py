@@ -14,7 +14,8 @@ from worldmodels.models.controller import (
     feature_space,
     features,
 )
-from worldmodels.models.mdnrnn import MDNRNN, RISK_BOUND, Heads, MDNRNNConfig
+from worldmodels.models.heads.risk import RISK_BOUND, RiskHead
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 
 CONFIGS = [
     ControllerConfig(inputs=inputs, hidden_size=hidden_size, bias=bias)
@@ -68,8 +69,7 @@ def test_zeros_start_at_zero() -> None:
 
 def risky() -> MDNRNN:
     """An M of Z = 2, H = 4 that predicts two risks of each of three choices."""
-    config = MDNRNNConfig(hidden_size=4, risk_horizons=(1, 3))
-    return MDNRNN(config, 2, 3, Heads(termination=True, choices=3))
+    return MDNRNN(MDNRNNConfig(hidden_size=4), 2, 3, [RiskHead(choices=3, horizons=(1, 3))])
 
 
 @pytest.mark.parametrize("inputs", ["z", "zh", "zch", "r", "zchr"])

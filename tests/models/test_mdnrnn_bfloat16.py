@@ -6,12 +6,15 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from worldmodels.data.dataset import SequenceBatch
 from worldmodels.kernels.mixture import MixtureNLL
 from worldmodels.kernels.rows import active_rows, present
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
-from worldmodels.models.mdnrnn_bfloat16 import states
+from worldmodels.models.heads.reward import RewardHead
+from worldmodels.models.heads.risk import RiskHead
+from worldmodels.models.heads.termination import TerminationHead
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.mixture import split_mixture
+from worldmodels.models.sequence import SequenceBatch
+from worldmodels.precision import set_precision
 from worldmodels.stages.fit import adam
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 
@@ -34,33 +37,34 @@ def batch_of(seed, B=5, T=11, Z=4):
     ends = (torch.rand(B, T, generator=generator) < 0.1).float()
     first = (torch.arange(T) == 0).float().expand(B, T)
     known = valid & (ends == 0)
-    damaged = ends.roll(3, 1)
-    flags = ends, ends, damaged, first, valid, known
+    marked = ends.roll(3, 1)
+    flags = ends, ends, marked, first, valid, known
     return SequenceBatch(mu, torch.full_like(mu, -4), actions, 3 * actions[..., 0], *flags)
 
 
-def losses(mdnrnn, batch, dtype):
-    return mdnrnn_loss(mdnrnn, batch, CONFIG, torch.Generator().manual_seed(0), dtype)
+def losses(mdnrnn, batch, precision):
+    set_precision(precision)
+    return mdnrnn_loss(mdnrnn, batch, CONFIG, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
     ("config", "heads"),
     [
-        (SMALL, Heads("real", 1.0, True)),
-        (replace(SMALL, hidden_size=25, restart_input=False), Heads("count", 2.0)),
-        (replace(SMALL, mixture="joint"), Heads(termination=True)),
-        (replace(SMALL, risk_horizons=(1, 4)), Heads(termination=True, choices=2)),
+        (SMALL, [RewardHead(kind="real"), TerminationHead()]),
         (
-            replace(SMALL, risk_horizons=(2,), risk_hidden=(6,), risk_dropout=0.3),
-            Heads(termination=True, choices=2),
+            replace(SMALL, hidden_size=25, restart_input=False),
+            [RewardHead(kind="count", count_limit=2.0)],
         ),
+        (replace(SMALL, mixture="joint"), [TerminationHead()]),
+        (SMALL, [TerminationHead(), RiskHead(choices=2, horizons=(1, 4))]),
+        (SMALL, [RiskHead(choices=2, horizons=(2,), hidden=(6,), dropout=0.3)]),
     ],
 )
 def test_the_loss_and_its_gradients_are_the_plain_ones(config, heads):
     torch.manual_seed(0)
     mdnrnn, batch = MDNRNN(config, 4, 2, heads), batch_of(0)
     (ours, parts), (theirs, expected) = (
-        losses(mdnrnn, batch, dtype) for dtype in (torch.bfloat16, torch.float32)
+        losses(mdnrnn, batch, precision) for precision in ("bfloat16", "float32")
     )
     assert parts.keys() == expected.keys()
     for name, part in parts.items():
@@ -70,27 +74,47 @@ def test_the_loss_and_its_gradients_are_the_plain_ones(config, heads):
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.02 * float(b.detach().abs().max()))
 
 
+def after(mdnrnn, precision, *steps):
+    """h after each step, in float32, and the last state."""
+    set_precision(precision)
+    prediction, state = mdnrnn(*steps)
+    return prediction.h.float(), state
+
+
+def test_without_gradients_everything_is_float32():
+    mdnrnn, z = MDNRNN(replace(SMALL, restart_input=False), 4, 0), torch.randn(2, 3, 4)
+    set_precision("bfloat16")
+    assert mdnrnn(z, None, None)[0].h.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert mdnrnn(z, None, None)[0].h.dtype == torch.float32
+
+
 def test_what_comes_before_learns_through_it():
     torch.manual_seed(0)
-    mdnrnn = MDNRNN(replace(SMALL, restart_input=False), 4, 2, Heads())
+    mdnrnn = MDNRNN(replace(SMALL, restart_input=False), 4, 2)
     leaves = [torch.randn(*size, requires_grad=True) for size in ((5, 11, 6), (5, 24), (5, 24))]
     sequence, *state = leaves
     told, slopes = sequence.split([4, 2], -1), torch.randn(5, 11, 24)
-    ours = states(mdnrnn, *told, None, tuple(state)).float()
-    theirs, _ = mdnrnn.states(*told, None, tuple(state))
+    (ours, last), (theirs, expected) = (
+        after(mdnrnn, precision, *told, None, tuple(state)) for precision in ("bfloat16", "float32")
+    )
     torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.01)
+    for mine, other in zip(last, expected, strict=True):
+        torch.testing.assert_close(mine, other.detach(), rtol=0.02, atol=0.01)
     for a, b in zip(*(torch.autograd.grad(h, leaves, slopes) for h in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.02 * float(b.abs().max()))
 
 
 def test_rows_that_are_over_are_left_out():
     torch.manual_seed(0)
-    mdnrnn, z = MDNRNN(replace(SMALL, restart_input=False), 4, 2, Heads()), torch.randn(4, 6, 4)
+    mdnrnn, z = MDNRNN(replace(SMALL, restart_input=False), 4, 2), torch.randn(4, 6, 4)
     told, weights = torch.randn(4, 6, 2), list(mdnrnn.lstm.parameters())[:3]
     valid = torch.arange(6) < torch.tensor([6, 4, 4, 1])[:, None]
     assert active_rows(valid) == [4, 3, 3, 3, 1, 1]
     assert active_rows(valid[[3, 1, 2, 0]]) == [4] * 6
-    whole, short = (states(mdnrnn, z, told, None, valid=v)[valid].float() for v in (None, valid))
+    whole, short = (
+        after(mdnrnn, "bfloat16", z, told, None, None, v)[0][valid] for v in (None, valid)
+    )
     assert torch.equal(whole, short)
     slopes = torch.randn(whole.shape)
     both = (torch.autograd.grad(h, weights, slopes) for h in (whole, short))
@@ -123,9 +147,9 @@ def test_the_mixtures_gradient_is_autograds():
 
 
 def test_an_empty_mask_has_no_loss():
-    mdnrnn, batch = MDNRNN(SMALL, 4, 2, Heads()), batch_of(0)
+    mdnrnn, batch = MDNRNN(SMALL, 4, 2), batch_of(0)
     nothing = replace(batch, next_known=torch.zeros_like(batch.next_known))
-    loss, _ = losses(mdnrnn, nothing, torch.bfloat16)
+    loss, _ = losses(mdnrnn, nothing, "bfloat16")
     loss.backward()
     assert loss == 0
     assert not any(p.grad.any() for p in mdnrnn.parameters() if p.grad is not None)
@@ -133,17 +157,17 @@ def test_an_empty_mask_has_no_loss():
 
 def test_it_learns_as_well_as_the_plain_one():
     held_out = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for precision in ("float32", "bfloat16"):
         torch.manual_seed(1)
-        mdnrnn = MDNRNN(SMALL, 4, 2, Heads(termination=True))
+        mdnrnn = MDNRNN(SMALL, 4, 2, [TerminationHead()])
         optimizer = adam(mdnrnn, 5e-3)
         for step in range(300):
             optimizer.zero_grad()
-            losses(mdnrnn, batch_of(step, 16), dtype)[0].backward()
+            losses(mdnrnn, batch_of(step, 16), precision)[0].backward()
             optimizer.step()
-        held_out[dtype] = losses(mdnrnn, batch_of(9999, 256), torch.float32)[1]["nll"].item()
-    assert held_out[torch.float32] < 0.3
-    assert held_out[torch.bfloat16] == pytest.approx(held_out[torch.float32], abs=0.02)
+        held_out[precision] = losses(mdnrnn, batch_of(9999, 256), "float32")[1]["nll"].item()
+    assert held_out["float32"] < 0.3
+    assert held_out["bfloat16"] == pytest.approx(held_out["float32"], abs=0.02)
 
 
 def test_deviations_below_their_bound_are_learnt():
@@ -165,26 +189,26 @@ def test_deviations_below_their_bound_are_learnt():
 
 def test_a_batch_of_no_windows_has_no_loss():
     torch.manual_seed(0)
-    mdnrnn, batch = MDNRNN(SMALL, 4, 2, Heads("real", 1.0, True)), batch_of(0)
+    mdnrnn, batch = MDNRNN(SMALL, 4, 2, [RewardHead(kind="real"), TerminationHead()]), batch_of(0)
     none = SequenceBatch(*(getattr(batch, f.name)[:0] for f in fields(batch)))
-    for dtype in (torch.bfloat16, torch.float32):
-        loss, _ = losses(mdnrnn, none, dtype)
+    for precision in ("bfloat16", "float32"):
+        loss, _ = losses(mdnrnn, none, precision)
         loss.backward()
         assert loss == 0
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_targets_that_a_mask_hides_may_be_nan(dtype):
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_targets_that_a_mask_hides_may_be_nan(precision):
     torch.manual_seed(0)
-    heads = Heads("real", 1.0, termination=True, choices=2)
-    mdnrnn, batch = MDNRNN(replace(SMALL, risk_horizons=(2,)), 4, 2, heads), batch_of(0)
+    heads = [RewardHead(kind="real"), TerminationHead(), RiskHead(choices=2, horizons=(2,))]
+    mdnrnn, batch = MDNRNN(SMALL, 4, 2, heads), batch_of(0)
     hidden = ~batch.valid
     rewards, ends = (
         part.masked_fill(hidden, math.nan) for part in (batch.rewards, batch.terminated)
     )
     dirty = replace(batch, rewards=rewards, terminated=ends)
     weights = [p for p in mdnrnn.parameters() if p.requires_grad]
-    found = [losses(mdnrnn, b, dtype)[0] for b in (batch, dirty)]
+    found = [losses(mdnrnn, b, precision)[0] for b in (batch, dirty)]
     assert torch.equal(*found)
     for a, b in zip(*(torch.autograd.grad(x, weights) for x in found), strict=True):
         assert torch.equal(a, b)

@@ -3,15 +3,13 @@
 import torch
 
 from worldmodels.models.controller import ControllerConfig
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE, VAEConfig
 
 
 def models():
-    return VAE(VAEConfig(latent_size=3, width=1)), MDNRNN(
-        MDNRNNConfig(hidden_size=4), 3, 1, Heads()
-    )
+    return VAE(VAEConfig(latent_size=3, width=1)), MDNRNN(MDNRNNConfig(hidden_size=4), 3, 1)
 
 
 def test_the_blind_see_nothing_and_the_untrained_always_the_same():

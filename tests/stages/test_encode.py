@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from worldmodels.data.episode import Episode, LatentEpisode
+from worldmodels.envs.take_cover_labels import MIRRORED
 from worldmodels.errors import InputError
 from worldmodels.models.vae import VAE, VAEConfig, images_of
 from worldmodels.precision import set_precision
 from worldmodels.stages.encode import encode_episodes
+from worldmodels.world import EnvConfig
 
 
 @torch.no_grad()
@@ -39,7 +41,7 @@ def test_each_episode_becomes_its_latents(files, tmp_path, monkeypatch, precisio
     set_precision(precision)
     monkeypatch.setattr("worldmodels.stages.encode.BATCH", 4)
     folder = tmp_path / "latents"
-    assert encode_episodes(vae, files, folder) == sum(LENGTHS) + len(LENGTHS)
+    assert encode_episodes(vae, files, folder, EnvConfig()) == sum(LENGTHS) + len(LENGTHS)
     for path in files:
         episode, latents = Episode.load(path), LatentEpisode.load(folder / path.name)
         mu, logvar = plain(vae, torch.from_numpy(episode.frames))
@@ -53,15 +55,15 @@ def test_a_broken_file_stops_it_and_those_before_are_kept(files, tmp_path):
     files[4].write_bytes(b"nothing")
     vae = VAE(VAEConfig(latent_size=3, width=2))
     with pytest.raises(InputError, match=r"4\.npz"):
-        encode_episodes(vae, files, tmp_path / "latents")
+        encode_episodes(vae, files, tmp_path / "latents", EnvConfig())
     assert len(list((tmp_path / "latents").glob("*.npz"))) == 4
 
 
 def test_no_files_are_no_work(tmp_path):
-    assert encode_episodes(VAE(VAEConfig()), [], tmp_path) == 0
+    assert encode_episodes(VAE(VAEConfig()), [], tmp_path, EnvConfig()) == 0
 
 
-def test_hits_and_mirror_images(tmp_path, float32):
+def test_damage_and_mirror_images(tmp_path, float32):
     frames = np.random.default_rng(1).integers(0, 60, (5, 64, 64, 3)).astype(np.uint8)
     frames[3, ..., 0] += 100
     steps, flags = np.zeros(4, np.float32), np.zeros(4, bool)
@@ -69,9 +71,10 @@ def test_hits_and_mirror_images(tmp_path, float32):
     Episode(frames, actions, steps, steps, flags, flags).save(tmp_path / "00_000000.npz")
     vae = VAE(VAEConfig(latent_size=3, width=2))
     files, folder = [tmp_path / "00_000000.npz"], tmp_path / "latents"
-    encode_episodes(vae, files, folder, 8.0, (0, 2, 1))
+    world = EnvConfig(damage_redness=8.0, mirrored_actions=(0, 2, 1))
+    encode_episodes(vae, files, folder, world, MIRRORED)
     latents = LatentEpisode.load(folder / "00_000000.npz")
     flipped = torch.from_numpy(frames[:, :, ::-1].copy())
     np.testing.assert_allclose(latents.mu, plain(vae, flipped)[0], atol=1e-3)
     assert latents.actions.argmax(1).tolist() == [0, 2, 1, 2]
-    assert latents.damaged.tolist() == [False, False, True, False]
+    assert latents.marked.tolist() == [False, False, True, False]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from worldmodels.artifacts import load_mdnrnn, load_vae
-from worldmodels.models.mdnrnn import MDNRNNConfig
+from worldmodels.models.heads.build import WorldMDNRNNConfig
 from worldmodels.models.vae import VAEConfig
 from worldmodels.run import Run
 from worldmodels.stages.encode import encode
@@ -72,7 +72,7 @@ def test_ms_later_rounds_too(rounds):
         trained(run)
         encode(run)
     settings = {"steps": 3, "batch_size": 4, "sequence_length": 8}
-    model = MDNRNNConfig(hidden_size=8, reward_head="world")
+    model = WorldMDNRNNConfig(hidden_size=8, reward_head="world")
     moves = []
     for rate in (0.01, 1e-5):
         for run, its_rate in zip(rounds, (0.01, rate), strict=True):

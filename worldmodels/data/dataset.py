@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from worldmodels.data.episode import (
     ENCODE,
-    MIRRORED,
     Episode,
     LatentEpisode,
     episode_files,
     numbers_of,
 )
 from worldmodels.errors import InputError
+from worldmodels.models.sequence import SequenceBatch
 from worldmodels.run import Run
 from worldmodels.seeding import numpy_generator
 
@@ -57,17 +57,18 @@ class EpisodeSource:
         return new + _stream(self.old, (seed, name, "old"), index, size - fresh)
 
 
-def latent_source(run: Run, *, mirrored: bool = False) -> EpisodeSource:
+def latent_source(run: Run, *, views: bool = False) -> EpisodeSource:
     """The run's latents: the newest round's as new, those of the rounds before as old.
 
-    With `mirrored` those of the mirror images too, where there are any.
+    With `views` the other views of each episode too, which lie in folders among the latents.
 
     The top level of a run of several rounds has the latents of its best one, which may be any.
     """
     files = episode_files(run.need(run.latents, ENCODE), command=ENCODE)
-    if mirrored:
-        images = ((path, path.parent / MIRRORED / path.name) for path in files)
-        files = [path for pair in images for path in pair if path.exists()]
+    if views:
+        folders = [run.latents, *sorted(path for path in run.latents.iterdir() if path.is_dir())]
+        seen = (folder / path.name for path in files for folder in folders)
+        files = [path for path in seen if path.exists()]
     newest = numbers_of(files[-1])[0]
     if newest < run.number:
         raise InputError(f"{run.latents} holds nothing of this round: run `{ENCODE}` again")
@@ -85,36 +86,6 @@ def _stream(files: Sequence[Path], key: tuple[int, str, str], index: int, size: 
             order = numpy_generator(seed, *name, turn).permutation(len(files))
         chosen.append(files[order[place]])
     return chosen
-
-
-@dataclass(frozen=True)
-class SequenceBatch:
-    """Windows of episodes, padded to one length; `B` windows of `T` steps and T + 1 frames."""
-
-    mu: Float[Tensor, "B T_frames Z"]
-    logvar: Float[Tensor, "B T_frames Z"]
-    actions: Float[Tensor, "B T A"]
-    rewards: Float[Tensor, "B T"]
-    counts: Float[Tensor, "B T"]
-    terminated: Float[Tensor, "B T"]
-    damaged: Float[Tensor, "B T"]
-    """1 where the picture after the step shows a damage."""
-    first: Float[Tensor, "B T"]
-    """1 where the step opens an episode (the paper's restart flag)."""
-    valid: Bool[Tensor, "B T"]
-    """The step exists."""
-    next_known: Bool[Tensor, "B T"]
-    """The step exists and so does the frame after it."""
-
-    def drawn(
-        self, latent_noise: float, generator: torch.Generator
-    ) -> Float[Tensor, "B T_frames Z"]:
-        """z = mu + latent_noise x sigma x noise: what M is trained on."""
-        noise = torch.randn(self.mu.shape, generator=generator).to(self.mu.device)
-        return self.mu + latent_noise * torch.exp(0.5 * self.logvar) * noise
-
-    def to(self, device: torch.device) -> SequenceBatch:
-        return SequenceBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -253,7 +224,7 @@ def collate(windows: list[Window], length: int) -> SequenceBatch:
     size, latent, action = len(windows), windows[0][0].mu.shape[1], windows[0][0].actions.shape[1]
     mu, logvar = (np.zeros((size, length + 1, latent), np.float32) for _ in range(2))
     actions = np.zeros((size, length, action), np.float32)
-    rewards, counts, terminated, damaged, first = np.zeros((5, size, length), np.float32)
+    rewards, counts, terminated, marked, first = np.zeros((5, size, length), np.float32)
     valid, known = (np.zeros((size, length), bool) for _ in range(2))
     for row, (episode, begin, end) in enumerate(windows):
         steps = end - begin
@@ -263,9 +234,9 @@ def collate(windows: list[Window], length: int) -> SequenceBatch:
         for target, name in ((actions, "actions"), (rewards, "rewards"), (counts, "counts")):
             target[row, :steps] = getattr(episode, name)[begin:end]
         terminated[row, :steps] = episode.terminated[begin:end]
-        damaged[row, :steps] = episode.damaged[begin:end]
+        marked[row, :steps] = episode.marked[begin:end]
         first[row, 0] = begin == 0
         valid[row, :steps] = True
         known[row, : frames - 1] = True
-    arrays = (mu, logvar, actions, rewards, counts, terminated, damaged, first, valid, known)
+    arrays = (mu, logvar, actions, rewards, counts, terminated, marked, first, valid, known)
     return SequenceBatch(*(torch.from_numpy(array) for array in arrays))

@@ -8,7 +8,7 @@ zeros at every end); that last transition trains the termination head and is mas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -20,9 +20,6 @@ from worldmodels.files import load_arrays, save_arrays
 
 COLLECT, ENCODE = "worldmodels collect", "worldmodels encode"
 """What makes episodes, and their latents, again."""
-MIRRORED = "mirrored"
-"""The folder among latents that holds those of the episodes' mirror images."""
-
 
 Kind = TypeVar("Kind", bound="_Steps")
 
@@ -73,15 +70,6 @@ class Episode(_Steps):
 
     made_by: ClassVar[str] = COLLECT
 
-    def mirrored(self, choices: tuple[int, ...]) -> Episode:
-        """The episode in a mirror.
-
-        Args:
-            choices: what each choice is there; actions are one-hot.
-        """
-        frames = np.ascontiguousarray(self.frames[:, :, ::-1])
-        return replace(self, frames=frames, actions=self.actions[:, list(choices)])
-
 
 @dataclass(frozen=True)
 class LatentEpisode(_Steps):
@@ -94,25 +82,10 @@ class LatentEpisode(_Steps):
     counts: Float32[np.ndarray, " T"]
     terminated: Bool[np.ndarray, " T"]
     truncated: Bool[np.ndarray, " T"]
-    damaged: Bool[np.ndarray, " T"]
-    """Whether the picture after the step shows a damage, see `reddened`."""
+    marked: Bool[np.ndarray, " T"]
+    """Whether the world marks the step, such as one that brings damage."""
 
     made_by: ClassVar[str] = ENCODE
-
-
-def reddened(
-    frames: UInt8[np.ndarray, "T_frames 64 64 3"], rise: float | None, steps: int
-) -> Bool[np.ndarray, " {steps}"]:
-    """Steps after which the picture is redder than before by more than `rise` of 255, on average.
-
-    Redness is red less the mean of green and blue. Without `rise` there are none.
-    """
-    found = np.zeros(steps, bool)
-    if rise is not None:
-        red, green, blue = frames[:, ::2, ::2].mean((1, 2), dtype=np.float64).T
-        rises = np.diff(red - (green + blue) / 2) > rise
-        found[: len(rises)] = rises
-    return found
 
 
 def episode_files(*folders: Path, command: str = COLLECT) -> list[Path]:

@@ -97,7 +97,7 @@ def _held_out(
     files = [job.file(number) for job in jobs for number in job.episodes]
     missing = [path for path in files if not (own.latents / path.name).exists()]
     vae = load_vae(run.vae / "vae.safetensors")
-    encode_episodes(vae, missing, own.latents, world.config.damage_redness)
+    encode_episodes(vae, missing, own.latents, world.config)
     return HeldOut(driver, files, own.latents, seeds)
 
 

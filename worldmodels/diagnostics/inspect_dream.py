@@ -52,6 +52,7 @@ from worldmodels.envs.dream import DreamEnv
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.files import load_json, save_json
 from worldmodels.models.controller import controller_for
+from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.seeding import environment_seeds, seed_for, torch_generator
 from worldmodels.versions import package_versions
@@ -236,10 +237,10 @@ class Inspection:
 
     def termination(self) -> dict[str, Any] | None:
         """Calibration of the end; None: M has no head for it."""
-        p, ended = self.predicted.end, self.predicted.ended
-        if p is None:
+        p, ended, head = self.predicted.end, self.predicted.ended, self.mdnrnn.find(TerminationHead)
+        if p is None or head is None:
             return None
-        weight = self.config.train_mdnrnn.positive_weight
+        weight = head.positive_weight
         raw, corrected = calibration(p, ended), calibration(unweighted(p, weight), ended)
         return {"positive_weight": weight, "raw": asdict(raw), "corrected": asdict(corrected)}
 
@@ -280,7 +281,7 @@ class Inspection:
             models=self.models,
             make_dream=self.evaluations.dreams.make,
             dream=dream,
-            ends=self.mdnrnn.heads.termination,
+            ends=self.mdnrnn.find(TerminationHead) is not None,
             dreams=self.settings.dreams,
             workers=self.config.workers,
             seed=self.seed,

@@ -13,12 +13,14 @@ from jaxtyping import Bool, Float
 from scipy import stats
 from torch import Tensor
 
-from worldmodels.data.dataset import SequenceBatch, collate
+from worldmodels.data.dataset import collate
 from worldmodels.data.episode import LatentEpisode
 from worldmodels.errors import InputError
 from worldmodels.models.controller import LATENT_BOUND
+from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import HALF_LOG_2PI, Mixture
+from worldmodels.models.sequence import SequenceBatch
 from worldmodels.seeding import numpy_generator
 
 HALF_LOG_2PIE = HALF_LOG_2PI + 0.5
@@ -96,7 +98,7 @@ def nll_by_horizon(
         latent_noise: as in training.
         generator: of z's noise and of M's samples.
     """
-    z = batch.drawn(latent_noise, generator)
+    z = batch.sample_z(latent_noise, generator)
     mixtures = _open_loop(mdnrnn, z, batch, warmup, samples, max(horizons), generator)
     found = []
     for horizon, mixture in enumerate(mixtures, start=1):
@@ -183,12 +185,13 @@ def predict(
     for first in range(0, len(episodes), BATCH):
         some = episodes[first : first + BATCH]
         batch = collate([(e, 0, len(e)) for e in some], max(map(len, some)))
-        z = batch.drawn(latent_noise, generator)
+        z = batch.sample_z(latent_noise, generator)
         prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
         pits.append(prediction.mixture.cdf(z[:, 1:])[batch.next_known].numpy())
         ended.append(batch.terminated[batch.valid].bool().numpy())
-        if prediction.termination is not None:
-            ends.append(torch.sigmoid(prediction.termination[batch.valid]).numpy())
+        if (head := mdnrnn.find(TerminationHead)) is not None:
+            logits = prediction.outputs(head.name)[..., 0]
+            ends.append(torch.sigmoid(logits[batch.valid]).numpy())
     end = np.concatenate(ends) if ends else None
     return Predicted(np.concatenate(pits), end, np.concatenate(ended))
 

@@ -21,7 +21,10 @@ from worldmodels.envs.noise import Noise
 from worldmodels.errors import InputError, check_above_zero, check_at_least
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import LATENT_BOUND, feature_space, features
-from worldmodels.models.engine import CompiledEngine, DreamState, Engine, Raw, Step
+from worldmodels.models.engine import CompiledEngine, DreamState, Engine, Outputs, Step
+from worldmodels.models.heads.reward import RewardHead
+from worldmodels.models.heads.risk import RiskHead
+from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.vae import VAE, frames_of
 from worldmodels.precision import product_dtype
@@ -45,7 +48,7 @@ class DreamConfig:
     ends: Ends = "threshold"
     """When M's termination head ends a dream: `threshold`, where its probability is above 1/2 (the
     paper); `sampled`, with that probability, at any temperature (needs
-    train_mdnrnn.positive_weight 1); `none`, never."""
+    mdnrnn.positive_weight 1); `none`, never."""
     weight: Weight = "none"
     """The probability that weighs a step's reward: that no step before has ended the dream, by M's
     termination head (`termination`) or by its risks (`risk`: no damage, at the shortest of
@@ -116,7 +119,10 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._starts = warm(mdnrnn, starts)
-        sampled = mdnrnn.heads.termination and config.ends == "sampled"
+        self._reward, self._end = mdnrnn.find(RewardHead), mdnrnn.find(TerminationHead)
+        self._risk = mdnrnn.find(RiskHead)
+        _check_weight(config.weight, self._end, self._risk)
+        sampled = self._end is not None and config.ends == "sampled"
         self._noise = Noise(num_envs, mdnrnn.uniforms, mdnrnn.latent_size, ends=sampled)
         self.engine: Engine = CompiledEngine(mdnrnn, product_dtype(), num_envs)
         self.state = DreamState.empty(mdnrnn, num_envs)
@@ -234,21 +240,23 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         weights = self.weights[lanes]
         if self.config.weight == "risk":
             self.weights[lanes] *= self._no_damage(lanes, taken)
-        reward, end = self.engine.step(step, self.state)
+        outputs = self.engine.step(step, self.state)
         self.state.first[torch.from_numpy(lanes)] = 0.0
         self.steps[lanes] += 1
         self.truncated[lanes] = self.steps[lanes] >= self.config.horizon
-        self.terminated[lanes] = self._ends(end, lanes, rows)
-        return self._rewards(reward, len(lanes)) * weights
+        self.terminated[lanes] = self._ends(outputs, lanes, rows)
+        return self._rewards(outputs, len(lanes)) * weights
 
     def _no_damage(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """The probability that these actions (E, A) bring the lanes no damage."""
+        assert self._risk is not None
         index = torch.from_numpy(lanes)
-        z, h = self.state.z[index], self.state.h[index]
-        return self.mdnrnn.no_damage(z, h, torch.from_numpy(actions[lanes])).numpy()
+        seen = self.state.z[index], self.state.h[index], torch.from_numpy(actions[lanes])
+        return self._risk.no_damage(self.mdnrnn, *seen).numpy()
 
-    def _ends(self, logits: Raw, lanes: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Which of the lanes this step ends, from M's logits of it."""
+    def _ends(self, outputs: Outputs, lanes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Which of the lanes end with this step; `rows` of the noise are theirs."""
+        logits = None if self._end is None else outputs[self._end.name][:, 0]
         if logits is not None and self.config.weight == "termination":
             self.weights[lanes] /= 1.0 + np.exp(logits.astype(np.float64))
         faded = self.weights[lanes] < LEAST_WEIGHT
@@ -256,18 +264,26 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
             return faded
         return faded | (logits > (self._noise.ends[rows] if len(self._noise.ends) else 0.0))
 
-    def _rewards(self, raw: Raw, lanes: int) -> np.ndarray:
-        world = self.world
+    def _rewards(self, outputs: Outputs, lanes: int) -> np.ndarray:
+        world, head = self.world, self._reward
         constant = world.reward_per_frame * world.action_repeat
-        if raw is None:
+        if head is None:
             return np.full(lanes, constant)
-        expected = self.mdnrnn.expected_reward(torch.from_numpy(raw)).double().numpy()
+        expected = head.expected(torch.from_numpy(outputs[head.name][:, 0])).double().numpy()
         return expected if world.reward == "real" else expected * world.reward_per_count + constant
 
     @torch.inference_mode()
     def _observation(self) -> np.ndarray:
         mine = self.state.z, self.state.h, self.state.c
         return features(self.mdnrnn, *mine, self.inputs).numpy()
+
+
+def _check_weight(weight: Weight, end: TerminationHead | None, risk: RiskHead | None) -> None:
+    """That M has the head by which rewards are weighed."""
+    if weight == "termination" and end is None:
+        raise InputError("dream.weight termination needs mdnrnn.termination_head: train M with it")
+    if weight == "risk" and risk is None:
+        raise InputError("dream.weight risk needs mdnrnn.risk_horizons: train M with them")
 
 
 @torch.inference_mode()

@@ -14,9 +14,8 @@ from torch.nn import functional
 
 from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, strokes_of
 from worldmodels.models.masking import masked_mean
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
+from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig, State
 from worldmodels.models.mixture import Temperature
-from worldmodels.precision import product_dtype
 
 DROPOUT = 0.1
 """Of h, in training. Differs: Ha & Eck 2017 has recurrent dropout inside the cell."""
@@ -34,7 +33,7 @@ class Pen(nn.Module):
         config = MDNRNNConfig(
             hidden_size=hidden_size, num_mixtures=num_mixtures, mixture="correlated"
         )
-        self.mdnrnn = MDNRNN(config, 2, 3 + condition_size, Heads(categories=3))
+        self.mdnrnn = MDNRNN(config, 2, 3 + condition_size, [Head("pen", 3)])
         self.dropout = nn.Dropout(DROPOUT)
 
     def losses(
@@ -48,12 +47,11 @@ class Pen(nn.Module):
         if condition is not None:
             spread = condition[:, None].expand(-1, seen.shape[1], -1)
             seen = torch.cat([seen, spread], -1)
-        h = remembered(self.mdnrnn, batch.offsets[:, :-1], seen, state)
-        predicted = self.mdnrnn.predict(self.dropout(h))
+        h = self.mdnrnn(batch.offsets[:, :-1], seen, None, state)[0].h
+        predicted = self.mdnrnn.predict(self.dropout(h.float()))
         log_prob = predicted.mixture.log_prob(batch.offsets[:, 1:])
-        assert predicted.category is not None
         pen = functional.cross_entropy(
-            predicted.category.flatten(0, 1), batch.pens[:, 1:].flatten(), reduction="none"
+            predicted.outputs("pen").flatten(0, 1), batch.pens[:, 1:].flatten(), reduction="none"
         ).view_as(batch.known)
         return (
             masked_mean(-log_prob, batch.moved),
@@ -94,8 +92,7 @@ class Pen(nn.Module):
             offset = predicted.mixture.sample(temperature, generator)
             if still and not offsets:
                 offset = torch.zeros_like(offset)
-            assert predicted.category is not None
-            weights = (predicted.category * temperature.logits).softmax(-1)
+            weights = (predicted.outputs("pen") * temperature.logits).softmax(-1)
             pen = torch.multinomial(weights, 1, generator=generator)[:, 0]
             offsets.append(offset)
             pens.append(pen)
@@ -111,21 +108,6 @@ def _ended(offsets: np.ndarray, pens: np.ndarray) -> list[Drawing]:
         lifts[-1] = True
         found.append(np.column_stack([points[:length], lifts]).astype(np.float32))
     return found
-
-
-def remembered(
-    mdnrnn: MDNRNN,
-    z: Float[Tensor, "B T Z"],
-    told: Float[Tensor, "B T A"],
-    state: State | None = None,
-) -> Float[Tensor, "B T H"]:
-    """M's h after each step; in training its products are bfloat16 where these are fast."""
-    learns = torch.is_grad_enabled()
-    if learns and product_dtype(z.device) == torch.bfloat16:
-        from worldmodels.models.mdnrnn_bfloat16 import states  # needs Numba
-
-        return states(mdnrnn, z, told, None, state).float()
-    return mdnrnn.states(z, told, None, state)[0]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from worldmodels.figure import new_figure
 from worldmodels.gallery.performances import Performance, Split, read_performances, windows
 from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.masking import masked_mean
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.mixture import MIN_LOG_STD, Temperature
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
@@ -81,7 +81,7 @@ def learnt(metrics: Metrics, config: TouchConfig, split: Split) -> MDNRNN:
     sizes = MDNRNNConfig(
         hidden_size=config.hidden_size, num_mixtures=config.num_mixtures, mixture="joint"
     )
-    model = initialised(config.seed, "touch", make=lambda: MDNRNN(sizes, 3, 0, Heads()))
+    model = initialised(config.seed, "touch", make=lambda: MDNRNN(sizes, 3, 0))
     lengths = np.array([len(p) for p in split.train], float)
     shares = lengths / lengths.sum()
 
@@ -134,7 +134,7 @@ def respond(
 ) -> Performance:
     """M's continuation of a call: as long as the config says, at most 2,000 touches."""
     temperature = Temperature.world_models(config.temperature)
-    _, state = model.states(torch.from_numpy(call[None, :-1]), None, None)
+    _, state = model(torch.from_numpy(call[None, :-1]), None, None)
     touch, time = torch.from_numpy(call[-1:]), 0.0
     played: list[Tensor] = []
     while time < config.seconds and len(played) < 2000:

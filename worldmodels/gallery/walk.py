@@ -18,7 +18,7 @@ from torch import Tensor
 
 from worldmodels.figure import new_figure
 from worldmodels.gallery.system import Numbers, System, initialised, train
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.mixture import Mixture
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
@@ -107,7 +107,7 @@ def robot(config: WalkConfig) -> MDNRNN:
     sizes = MDNRNNConfig(
         hidden_size=config.hidden_size, num_mixtures=config.num_mixtures, mixture="joint"
     )
-    return initialised(config.seed, "walk", make=lambda: MDNRNN(sizes, 2, 0, Heads()))
+    return initialised(config.seed, "walk", make=lambda: MDNRNN(sizes, 2, 0))
 
 
 def predicted(model: MDNRNN, moves: Float[Tensor, "N T 2"]) -> Mixture:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodels.gallery.drawings import DRAW, END, Batch, Drawing
-from worldmodels.gallery.pen import remembered
 from worldmodels.models.masking import masked_mean
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig, State
+from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig, State
 from worldmodels.models.mixture import Temperature
 
 LIFTED, LAST = 0, 1
@@ -56,7 +55,7 @@ class Writer(nn.Module):
         config = MDNRNNConfig(
             hidden_size=hidden_size, num_mixtures=num_mixtures, mixture="correlated"
         )
-        self.mdnrnn = MDNRNN(config, 2, 1 + reading_size + symbols, Heads(binary=2))
+        self.mdnrnn = MDNRNN(config, 2, 1 + reading_size + symbols, [Head("pen", 2)])
 
     def begin(self, text: Float[Tensor, "B U L"]) -> Reading:
         """Before the first point, at the first letter."""
@@ -95,11 +94,13 @@ class Writer(nn.Module):
             reading = self.read(point, text, known, reading)
             seen.append(torch.cat([reading.h, reading.window], -1))
         told = torch.cat([lifted[:, :-1], torch.stack(seen, 1)], -1)
-        predicted = self.mdnrnn.predict(remembered(self.mdnrnn, offsets[:, :-1], told))
+        h = self.mdnrnn(offsets[:, :-1], told, None)[0].h
+        predicted = self.mdnrnn.predict(h.float())
         log_prob = predicted.mixture.log_prob(offsets[:, 1:])
         does = torch.stack([lifted[:, 1:, 0], (batch.pens[:, 1:] == END).float()], -1)
-        assert predicted.binary is not None
-        pen = functional.binary_cross_entropy_with_logits(predicted.binary, does, reduction="none")
+        pen = functional.binary_cross_entropy_with_logits(
+            predicted.outputs("pen"), does, reduction="none"
+        )
         return (
             masked_mean(-log_prob, batch.moved),
             masked_mean(pen.sum(-1), batch.known),
@@ -136,8 +137,7 @@ class Writer(nn.Module):
             offset = predicted.mixture.sample(temperature, generator)
             if not points:  # the start itself
                 offset = torch.zeros_like(offset)
-            assert predicted.binary is not None
-            does = torch.bernoulli(predicted.binary.sigmoid(), generator=generator)
+            does = torch.bernoulli(predicted.outputs("pen").sigmoid(), generator=generator)
             point = torch.cat([offset, does[:, LIFTED, None]], -1)
             points.append(point)
             windows.append(reading.weights)

@@ -25,12 +25,12 @@ MULTIPLE = 32
 
 
 class LSTM(torch.autograd.Function):
-    """All h from a first state, or from zeros; gradients once for each pass.
+    """All h from a first state or from zeros, and the last c; a pass has gradients once.
 
     i, f, g, o = W [h x] + b;  c' = σ(f) c + σ(i) tanh(g);  h' = σ(o) tanh(c').
 
-    `rows` says how many first rows are still computed at each step, never more than before; the
-    h of the others is zero.
+    `rows` says how many first rows are computed at each step, never more than before; the h of the
+    others is zero. The last c has no gradient.
     """
 
     @staticmethod
@@ -43,7 +43,7 @@ class LSTM(torch.autograd.Function):
         rows: Sequence[int],
         first_h: Float[Tensor, "B H"] | None = None,
         first_c: Float[Tensor, "B H"] | None = None,
-    ) -> Float[Tensor, "T B H"]:
+    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B H"]]:
         (steps, batch, ctx.inputs), hidden = inputs.shape, weight_h.shape[1]
         operands, weight = _operands(inputs, hidden), _weight(weight_h, weight_x)
         gates = torch.zeros(steps, batch, 4 * hidden, dtype=torch.bfloat16)
@@ -57,11 +57,13 @@ class LSTM(torch.autograd.Function):
             step(t, n, *arrays)
         ctx.rows = rows
         ctx.save_for_backward(operands, gates, cells, weight_x, weight_h, bias)
-        return operands[1:, :, :hidden]
+        last = cells[-1].clone()
+        ctx.mark_non_differentiable(last)
+        return operands[1:, :, :hidden], last
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         # `gates` is overwritten: a second pass back would need another one forwards
         operands, gates, cells, weight_x, weight_h, bias = ctx.saved_tensors
         hidden, weight = weight_h.shape[1], weight_h.bfloat16()

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodels.errors import InputError
-from worldmodels.models.mdnrnn import MDNRNN, RISK_BOUND
+from worldmodels.models.mdnrnn import MDNRNN
 
 Inputs = Literal["z", "zh", "zch", "r", "zchr"]
 
@@ -30,8 +30,8 @@ class ControllerConfig:
     """C's inputs and size. Defaults: the paper's CarRacing, 867 parameters."""
 
     inputs: Inputs = "zh"
-    """What C sees: z; z and h (CarRacing); z, c and h (Doom); or M's predicted risks, see
-    mdnrnn.risk_horizons: `r`, `zchr`."""
+    """What C sees: z; z and h (CarRacing); z, c and h (Doom); or the
+    features of M's heads, which are its risks, see mdnrnn.risk_horizons: `r`, `zchr`."""
     hidden_size: int = 0
     """Hidden tanh units; 0 is linear, as in the paper (40 in its ablation without h)."""
     bias: bool = True
@@ -58,11 +58,11 @@ class Controller:
         latent_size: int,
         hidden_size: int,
         action_size: int,
-        num_risks: int = 0,
+        head_features: int = 0,
     ) -> None:
-        """Sizes are those of z, of h, and of the action; `hidden_size` isn't the config's."""
+        """Sizes of z, of M's h, of an action and of the features of M's heads."""
         self.config = config
-        self.feature_size = feature_size(config.inputs, latent_size, hidden_size, num_risks)
+        self.feature_size = feature_size(config.inputs, latent_size, hidden_size, head_features)
         self.action_size = action_size
         units = [config.hidden_size] if config.hidden_size else []
         ins, outs = [self.feature_size, *units], [*units, action_size]
@@ -119,18 +119,18 @@ def features(
     c: Float[Tensor, "*batch H"],
     inputs: str,
 ) -> Float[Tensor, "*batch F"]:
-    """What the controller sees: [z], [z h], [z c h], or of M's risks [r], [z c h r]."""
+    """What the controller sees: [z], [z h], [z c h], or with the features r of M's heads."""
     parts = {"z": z, "h": h}
     if "c" in inputs:
         parts["c"] = c.clamp(-CELL_BOUND, CELL_BOUND)
     if "r" in inputs:
-        parts["r"] = mdnrnn.risks(z, h)
+        parts["r"] = mdnrnn.features(z, h)
     return torch.cat([parts[name] for name in inputs], dim=-1)
 
 
-def feature_size(inputs: str, latent_size: int, hidden_size: int, num_risks: int = 0) -> int:
+def feature_size(inputs: str, latent_size: int, hidden_size: int, head_features: int = 0) -> int:
     """Numbers that the controller sees."""
-    sizes = {"z": latent_size, "h": hidden_size, "c": hidden_size, "r": num_risks}
+    sizes = {"z": latent_size, "h": hidden_size, "c": hidden_size, "r": head_features}
     return sum(sizes[name] for name in inputs)
 
 
@@ -138,8 +138,10 @@ def feature_space(mdnrnn: MDNRNN, inputs: str) -> gymnasium.spaces.Box:
     """The bounded space of `features`, once z is clamped."""
     size = mdnrnn.config.hidden_size
     bounds = {"z": (LATENT_BOUND, mdnrnn.latent_size), "c": (CELL_BOUND, size), "h": (1.0, size)}
-    bounds["r"] = (RISK_BOUND, mdnrnn.num_risks)
-    high = np.concatenate([np.full(bounds[n][1], bounds[n][0], np.float32) for n in inputs])
+    parts = {name: np.full(length, bound, np.float32) for name, (bound, length) in bounds.items()}
+    heads = [np.full(h.num_features, h.feature_bound, np.float32) for h in mdnrnn.heads]
+    parts["r"] = np.concatenate([np.empty(0, np.float32), *heads])
+    high = np.concatenate([parts[name] for name in inputs])
     return gymnasium.spaces.Box(-high, high, dtype=np.float32)
 
 
@@ -147,12 +149,12 @@ def controller_for(config: ControllerConfig, mdnrnn: MDNRNN) -> Controller:
     """The controller that fits M.
 
     Raises:
-        InputError: it wants to see risks, and M predicts none.
+        InputError: C's inputs are features of M's heads, and M has no such head.
     """
-    if "r" in config.inputs and not mdnrnn.num_risks:
+    if "r" in config.inputs and not mdnrnn.num_features:
         raise InputError(
             f"controller.inputs is {config.inputs}, but M predicts no risks: set "
             "mdnrnn.risk_horizons and train M again"
         )
     sizes = mdnrnn.latent_size, mdnrnn.config.hidden_size
-    return Controller(config, *sizes, mdnrnn.action_size, mdnrnn.num_risks)
+    return Controller(config, *sizes, mdnrnn.action_size, mdnrnn.num_features)

@@ -15,8 +15,8 @@ from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import MAX_LOG_STD, MIN_LOG_STD
 from worldmodels.precision import name_of
 
-Raw = Float32[np.ndarray, " n"] | None
-"""A head's raw outputs, one per lane that was stepped; none: M has no such head."""
+Outputs = dict[str, Float32[np.ndarray, "n size"]]
+"""The outputs of each head, a row per lane that was stepped."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Engine(Protocol):
     name: str
     """`bfloat16`, `float32` or `reference`."""
 
-    def step(self, step: Step, state: DreamState) -> tuple[Raw, Raw]:
-        """Raw outputs of the reward and of the termination head."""
+    def step(self, step: Step, state: DreamState) -> Outputs:
+        """Dreams the step; returns what the heads predict of it."""
 
 
 class ReferenceEngine:
@@ -70,7 +70,7 @@ class ReferenceEngine:
     def __init__(self, mdnrnn: MDNRNN) -> None:
         self.mdnrnn = mdnrnn
 
-    def step(self, step: Step, state: DreamState) -> tuple[Raw, Raw]:
+    def step(self, step: Step, state: DreamState) -> Outputs:
         index = torch.from_numpy(step.lanes)
         taken = torch.from_numpy(step.actions)[index]
         before = state.h[index], state.c[index]
@@ -80,10 +80,8 @@ class ReferenceEngine:
         uniforms, normals = drawn.tensor_split([drawn.shape[1] - self.mdnrnn.latent_size], dim=1)
         z = prediction.mixture.sample_from_noise(uniforms, normals, step.temperature)
         state.z[index], state.h[index], state.c[index] = z.clamp_(-LATENT_BOUND, LATENT_BOUND), h, c
-        reward, end = (
-            None if p is None else p.numpy() for p in (prediction.reward, prediction.termination)
-        )
-        return reward, end
+        heads = [head.name for head in self.mdnrnn.heads if head.size]
+        return {name: prediction.outputs(name).numpy() for name in heads}
 
 
 class CompiledEngine:
@@ -97,7 +95,7 @@ class CompiledEngine:
         from worldmodels.kernels import dream as kernels
 
         self.name = name_of(dtype)
-        self.heads = mdnrnn.heads
+        self._parts = {h.name: mdnrnn.parts[h.name] for h in mdnrnn.heads if h.size}
         self._recurrent, self._head = (m.to(dtype).contiguous() for m in matrices(mdnrnn))
         self._biases = [bias.float().numpy() for bias in _biases(mdnrnn)]
         shapes = (*self._recurrent.shape, *self._head.shape)
@@ -109,7 +107,7 @@ class CompiledEngine:
         self._sample = kernels.sampler(Z, config.num_mixtures, config.mixture == "joint")
         self._limits = tuple(np.float32(x) for x in (MIN_LOG_STD, MAX_LOG_STD, LATENT_BOUND))
 
-    def step(self, step: Step, state: DreamState) -> tuple[Raw, Raw]:
+    def step(self, step: Step, state: DreamState) -> Outputs:
         z, h, c, first = (t.numpy() for t in (state.z, state.h, state.c, state.first))
         inputs, gates, hidden, outputs = self._buffers
         read, lanes, n = self._views, step.lanes, len(step.lanes)
@@ -119,15 +117,10 @@ class CompiledEngine:
         torch.mm(hidden[:n], self._head, out=outputs[:n])
         noise = step.tape, step.rows, np.float32(step.temperature)
         self._sample(lanes, read[3], self._biases[1], *noise, self._limits, z)
-        return self._extra(outputs[:n])
-
-    def _extra(self, outputs: Tensor) -> tuple[Raw, Raw]:
-        """The heads beside the mixture: the last columns, reward first."""
-        count = (self.heads.reward != "none") + self.heads.termination
-        extra = outputs[:, outputs.shape[1] - count :].float().numpy()
-        columns = list((extra + self._biases[1][len(self._biases[1]) - count :]).T)
-        termination = columns.pop() if self.heads.termination else None
-        return (columns.pop() if columns else None), termination
+        return {
+            name: outputs[:n, part].float().numpy() + self._biases[1][part]
+            for name, part in self._parts.items()
+        }
 
 
 def matrices(mdnrnn: MDNRNN) -> tuple[Float[Tensor, "inputs gates"], Float[Tensor, "H outputs"]]:

@@ -1,27 +1,34 @@
-"""M: the recurrent mixture density network that dreams the next z.
+"""M: the recurrent mixture density network that predicts the next z.
 
 Source: Ha & Schmidhuber 2018, A.2 and its released code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
+from functools import cached_property
+from itertools import accumulate
+from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worldmodels.errors import InputError
-from worldmodels.models.action import Actions, choices_of
-from worldmodels.models.dropout import dropout_mask
-from worldmodels.models.mixture import Mixture, MixtureKind, mixture_size, split_mixture
-from worldmodels.world import World
-
-RISK_BOUND = 20.0
-"""|log-odds| of risks are clamped here."""
+from worldmodels.kernels.lstm import LSTM
+from worldmodels.kernels.mixture import MixtureNLL
+from worldmodels.kernels.rows import active_rows, present
+from worldmodels.models.mixture import (
+    Mixture,
+    MixtureKind,
+    mixture_loss,
+    mixture_size,
+    split_mixture,
+)
+from worldmodels.models.sequence import SequenceBatch
+from worldmodels.precision import product_dtype
+from worldmodels.ranges import PositiveInt
 
 State = tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]
 """(h, c) of the LSTM."""
@@ -29,126 +36,105 @@ State = tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]
 
 @dataclass(frozen=True, kw_only=True)
 class MDNRNNConfig:
-    """M's sizes and heads. Defaults: the paper's CarRacing, 422,368 parameters."""
+    """M's sizes. Defaults: the paper's CarRacing, 422,368 parameters."""
 
-    hidden_size: int = 256
+    hidden_size: PositiveInt = 256
     """Numbers in h: 256 for CarRacing, 512 for Doom."""
-    num_mixtures: int = 5
+    num_mixtures: PositiveInt = 5
     """Normals per mixture."""
     mixture: MixtureKind = "per_dimension"
     """Weights for each z_i of its own (the paper), or one set for the whole z; `correlated` (joint,
     with correlations) is for the gallery."""
-    reward_head: Literal["none", "world"] = "none"
-    """Predict the reward, of the kind that world.json says; the paper: none."""
-    termination_head: Literal["none", "world"] = "none"
-    """Predict the end, where the world has one; the paper's Doom: world."""
     restart_input: bool = False
     """Feed a flag that is 1 on an episode's first step; the paper's Doom: true."""
-    risk_horizons: tuple[int, ...] = ()
-    """Predict for each choice of the next action the risk of damage (env.damage_redness) or of the
-    end within so many steps, from z and h, for controllers that see `r`; the paper: none."""
-    risk_hidden: tuple[int, ...] = ()
-    """Units of the layers between; none: risks are linear in z and h."""
-    risk_dropout: float = 0.0
-    """Share of what the risks' layers see that is left out in training: hits are few."""
-
-    def __post_init__(self) -> None:
-        sizes = self.hidden_size, self.num_mixtures, *self.risk_horizons, *self.risk_hidden
-        if min(sizes) < 1:
-            raise InputError(
-                "mdnrnn.hidden_size, mdnrnn.num_mixtures, all mdnrnn.risk_hidden and all "
-                "mdnrnn.risk_horizons must be at least 1"
-            )
-        if not 0 <= self.risk_dropout < 1:
-            raise InputError(f"mdnrnn.risk_dropout is {self.risk_dropout}: it must lie in [0, 1)")
 
 
 @dataclass(frozen=True)
-class Heads:
-    """What M predicts beside z, and within which limit."""
+class Head:
+    """Something that M predicts beside the next z. A head is a description and holds no weights.
 
-    reward: Literal["none", "count", "real"] = "none"
-    count_limit: float = 1.0
-    """Most counts a step."""
-    termination: bool = False
-    choices: int = 0
-    """Actions whose risks are predicted."""
-    binary: int = 0
-    """Further numbers that are 0 or 1, such as a pen that is lifted; the gallery's."""
-    categories: int = 0
-    """Values of a further number that is one of so many; 0: there is none."""
+    A head reads `size` outputs of M's last layer, or layers of its own (`network`), or both.
+    """
 
-    @classmethod
-    def of(cls, config: MDNRNNConfig, world: World) -> Heads:
-        """The heads that the config asks for, as far as the world has something to predict.
+    name: str
+    """Of its outputs and of its loss."""
+    size: int = 0
+    """Outputs of M's last layer that are the head's."""
 
-        Raises:
-            InputError: risks are asked for in a world that doesn't end or has no choices; or a
-                mixture that no dream samples.
+    @property
+    def num_features(self) -> int:
+        """Numbers that the head gives to the controller."""
+        return 0
+
+    @property
+    def feature_bound(self) -> float:
+        """The largest absolute value of `features`."""
+        return 0.0
+
+    def network(self, latent_size: int, hidden_size: int) -> nn.Module | None:
+        """New layers of the head's own; M holds them as NAME_layers, see `MDNRNN.layers_of`."""
+        return None
+
+    def loss(
+        self,
+        prediction: Prediction,
+        z: Float[Tensor, "B T_frames Z"],
+        batch: SequenceBatch,
+        generator: torch.Generator,
+    ) -> Float[Tensor, ""]:
+        """What training minimises beside the NLL of z.
+
+        Args:
+            prediction: of every step of the batch.
+            z: what M was fed, and the z after it.
+            batch: holds the labels.
+            generator: of noise.
         """
-        if config.mixture == "correlated":
-            raise InputError(
-                "mdnrnn.mixture is correlated, which no dream samples: use joint or per_dimension"
-            )
-        kind = world.config.reward if config.reward_head == "world" else "none"
-        choices = Actions.from_dict(world.action).choices if config.risk_horizons else 0
-        if config.risk_horizons and not (choices and world.config.terminates):
-            raise InputError(
-                "mdnrnn.risk_horizons needs a world that terminates and whose actions are choices "
-                "(Discrete): set it to []"
-            )
-        return cls(
-            "none" if kind == "constant" else kind,
-            world.config.count_limit * world.config.action_repeat,
-            world.config.terminates and config.termination_head == "world",
-            choices,
-        )
+        raise NotImplementedError
+
+    def features(
+        self, mdnrnn: MDNRNN, z: Float[Tensor, "*batch Z"], h: Float[Tensor, "*batch H"]
+    ) -> Float[Tensor, "*batch features"]:
+        """What the controller sees, from the present z and the h that has seen all before it."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What M says of the next step."""
-
-    mixture: Mixture
-    """Of the next z."""
-    reward: Float[Tensor, "*batch"] | None
-    """Raw output of the reward head; see `expected_reward` and `reward_nll`."""
-    termination: Float[Tensor, "*batch"] | None
-    """Logit of the episode's end."""
-    binary: Float[Tensor, "*batch N"] | None = None
-    """Logits of the binary numbers."""
-    category: Float[Tensor, "*batch C"] | None = None
-    """Logits of the category's values."""
+Kind = TypeVar("Kind", bound=Head)
 
 
 class MDNRNN(nn.Module):
     """LSTM, and one linear layer for the mixture and the heads.
 
-    What it is told beside z, the action, is any condition in its relatives: a text's window, a
-    latent vector, the pen. `action_size` may be 0, and then `actions` None.
+    The condition beside z is the agent's action, or in the gallery anything else: a text's window,
+    a latent vector, the pen. `action_size` may be 0; then `actions` is None.
     """
 
     def __init__(
-        self, config: MDNRNNConfig, latent_size: int, action_size: int, heads: Heads
+        self, config: MDNRNNConfig, latent_size: int, action_size: int, heads: Sequence[Head] = ()
     ) -> None:
         super().__init__()
-        self.config, self.heads = config, heads
+        self.config, self.heads = config, tuple(heads)
         self.latent_size, self.action_size = latent_size, action_size
-        # numbers in [0, 1) with which a dreamt z draws its components
+        # uniform numbers that a sampled z needs to choose its components
         self.uniforms = 1 if config.mixture == "joint" else latent_size
         inputs = latent_size + action_size + config.restart_input
         self.lstm = nn.LSTM(inputs, config.hidden_size, batch_first=True)
         # nn.LSTM has two biases that are only ever added: the second stays zero, as in the paper.
         second: Tensor = self.lstm.get_parameter("bias_hh_l0")
         second.requires_grad_(False).zero_()
-        mixture = mixture_size(latent_size, config.num_mixtures, config.mixture)
-        flags = int(heads.reward != "none"), int(heads.termination)
-        self._sizes = mixture, *flags, heads.binary, heads.categories
-        self.head = nn.Linear(config.hidden_size, sum(self._sizes))
-        self.num_risks = heads.choices * len(config.risk_horizons)
-        if self.num_risks:
-            sizes = latent_size + config.hidden_size, *config.risk_hidden, self.num_risks
-            self.risk_layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
+        sizes = {"mixture": mixture_size(latent_size, config.num_mixtures, config.mixture)}
+        sizes |= {head.name: head.size for head in self.heads}
+        ends = accumulate(sizes.values())
+        self.parts = {
+            name: slice(end - size, end)
+            for (name, size), end in zip(sizes.items(), ends, strict=True)
+        }
+        """Which outputs of the last layer belong to the mixture and to each head."""
+        self.head = nn.Linear(config.hidden_size, sum(sizes.values()))
+        for head in self.heads:
+            network = head.network(latent_size, config.hidden_size)
+            if network is not None:
+                self.add_module(f"{head.name}_layers", network)
 
     def forward(
         self,
@@ -156,24 +142,40 @@ class MDNRNN(nn.Module):
         actions: Float[Tensor, "B T A"] | None,
         first: Float[Tensor, "B T"] | None,
         state: State | None = None,
+        valid: Bool[Tensor, "B T"] | None = None,
     ) -> tuple[Prediction, State]:
-        """Predictions for T steps, and the state after them."""
-        outputs, state = self.states(z, actions, first, state)
-        return self.predict(outputs), state
+        """Predictions for T steps, and the state after them.
 
-    def states(
+        While gradients are recorded, the LSTM's and the mixture's products are bfloat16 where the
+        process's precision says so; else everything is float32.
+
+        Args:
+            z: the present latents.
+            actions: taken in them.
+            first: 1 where a step opens an episode; needed with `restart_input` only.
+            state: before the first step; none: zeros.
+            valid: steps that are wanted. Where no valid step follows, h may be zero: less is
+                computed if rows with many valid steps come first.
+        """
+        inputs = self.inputs(z, actions, first)
+        if torch.is_grad_enabled() and product_dtype(z.device) == torch.bfloat16:
+            return self._in_bfloat16(inputs, state, valid)
+        packed = None if state is None else tuple(part[None].contiguous() for part in state)
+        outputs, (h, c) = self.lstm(inputs, packed)
+        return self.predict(outputs), (h[0], c[0])
+
+    def _in_bfloat16(
         self,
-        z: Float[Tensor, "B T Z"],
-        actions: Float[Tensor, "B T A"] | None,
-        first: Float[Tensor, "B T"] | None,
-        state: State | None = None,
-    ) -> tuple[Float[Tensor, "B T H"], State]:
-        """h after each of T steps, and the state after all."""
-        packed = (
-            None if state is None else (state[0][None].contiguous(), state[1][None].contiguous())
+        inputs: Float[Tensor, "B T inputs"],
+        state: State | None,
+        valid: Bool[Tensor, "B T"] | None,
+    ) -> tuple[Prediction, State]:
+        rows = [len(inputs)] * inputs.shape[1] if valid is None else active_rows(valid)
+        weights = map(self.lstm.get_parameter, ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"))
+        outputs, c = LSTM.apply(  # type: ignore[no-untyped-call]
+            inputs.transpose(0, 1), *weights, rows, *(state or ())
         )
-        outputs, (h, c) = self.lstm(self.inputs(z, actions, first), packed)
-        return outputs, (h[0], c[0])
+        return self.predict(outputs.transpose(0, 1)), (outputs[-1].detach().float(), c)
 
     def step(
         self,
@@ -182,87 +184,40 @@ class MDNRNN(nn.Module):
         first: Float[Tensor, " B"] | None,
         state: State,
     ) -> State:
-        """One step of the same LSTM, fused for many lanes.
-
-        i, f, g, o = W x + U h + b;  c' = σ(f) c + σ(i) tanh(g);  h' = σ(o) tanh(c').
-        """
-        h, c = state
-        weights = self.lstm.get_parameter
-        inputs = self.inputs(z, actions, first)
-        gates = torch.addmm(weights("bias_ih_l0"), inputs, weights("weight_ih_l0").T)
-        gates.addmm_(h, weights("weight_hh_l0").T)
-        i, f, g, o = gates.chunk(4, dim=1)
-        c = torch.sigmoid(f).mul_(c).add_(torch.sigmoid(i).mul_(torch.tanh(g)))
-        return torch.sigmoid(o).mul_(torch.tanh(c)), c
+        """The state after one step of the same LSTM, in float32."""
+        inputs, weights = self.inputs(z, actions, first), self.lstm.all_weights[0]
+        h, c = torch.lstm_cell(inputs, state, *weights)
+        return h, c
 
     def predict(self, h: Float[Tensor, "*batch H"]) -> Prediction:
-        """The mixture of the next z and the heads, from the state that has seen the present."""
-        mixture, *heads = self.head(h).split(self._sizes, -1)
-        reward, termination, binary, category = (p if p.shape[-1] else None for p in heads)
-        config = self.config
-        return Prediction(
-            split_mixture(mixture, self.latent_size, config.num_mixtures, config.mixture),
-            None if reward is None else reward.squeeze(-1),
-            None if termination is None else termination.squeeze(-1),
-            binary,
-            category,
+        """What M predicts from the h that has seen the present step."""
+        return Prediction(self, h)
+
+    def find(self, kind: type[Kind]) -> Kind | None:
+        """M's head of a kind; none: it has no such head."""
+        return next((head for head in self.heads if isinstance(head, kind)), None)
+
+    def layers_of(self, head: Head) -> nn.Module:
+        """What `head.network` made."""
+        return self.get_submodule(f"{head.name}_layers")
+
+    @property
+    def num_features(self) -> int:
+        """Numbers that all heads give to the controller."""
+        return sum(head.num_features for head in self.heads)
+
+    def features(
+        self, z: Float[Tensor, "*batch Z"], h: Float[Tensor, "*batch H"]
+    ) -> Float[Tensor, "*batch features"]:
+        """What all heads give to the controller."""
+        return torch.cat(
+            [head.features(self, z, h) for head in self.heads if head.num_features], -1
         )
-
-    def risks(
-        self,
-        z: Float[Tensor, "*batch Z"],
-        h: Float[Tensor, "*batch H"],
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Float[Tensor, "*batch risks"]:
-        """Log-odds of a damage or the end within the horizons, choice by choice for each of them.
-
-        From the present z and the h that has seen all before it. With a generator, in training,
-        some of what the layers see is left out. The products are of `dtype`.
-        """
-        seen = torch.cat([z.to(dtype), h.to(dtype)], -1)
-        for place, layer in enumerate(self.risk_layers):
-            seen = seen if place == 0 else torch.relu(seen)
-            weight: Tensor = layer.get_parameter("weight")
-            if generator is not None and self.config.risk_dropout:
-                mask, kept = dropout_mask(seen.shape, self.config.risk_dropout, generator)
-                seen, weight = seen * mask.to(seen), weight / kept
-            seen = functional.linear(seen, weight.to(dtype), layer.get_parameter("bias").to(dtype))
-        return seen.float().clamp(-RISK_BOUND, RISK_BOUND)
-
-    @torch.inference_mode()
-    def no_damage(
-        self,
-        z: Float[Tensor, "B Z"],
-        h: Float[Tensor, "B H"],
-        actions: Float[Tensor, "B A"],
-    ) -> Float64[Tensor, " B"]:
-        """Probability that a step of these actions brings no damage.
-
-        (1 - p)^(1/n) of the shortest horizon's risk p, the choice's, spread over its n steps.
-
-        Raises:
-            InputError: M predicts no risks.
-        """
-        horizons = self.config.risk_horizons
-        if not self.num_risks:
-            raise InputError("dream.weight risk needs mdnrnn.risk_horizons: train M with them")
-        risks = self.risks(z, h).unflatten(-1, (len(horizons), -1))
-        n = min(horizons)
-        chosen = choices_of(actions, self.heads.choices)
-        log_odds = (risks[:, horizons.index(n)] * chosen).sum(-1)
-        return torch.exp(functional.logsigmoid(-log_odds.double()) / n)
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros."""
         zeros = self.head.weight.new_zeros(batch_size, self.config.hidden_size)
         return zeros, zeros.clone()
-
-    def expected_reward(self, raw: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """The reward head's mean: counts a step, or the reward itself."""
-        if self.heads.reward == "count":
-            return self.heads.count_limit * torch.sigmoid(raw)
-        return symexp(raw)
 
     def inputs(
         self,
@@ -278,11 +233,37 @@ class MDNRNN(nn.Module):
         return torch.cat(parts, -1)
 
 
-def symlog(x: Tensor) -> Tensor:
-    """sign(x) ln(1 + |x|). Source: Hafner et al. 2023, eq. 9."""
-    return torch.sign(x) * torch.log1p(x.abs())
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What M predicts of the next step. Each part is computed when it is asked for."""
 
+    mdnrnn: MDNRNN
+    h: Float[Tensor, "*batch H"]
+    """Of the LSTM after the present step, in bfloat16 if the LSTM's products are."""
 
-def symexp(x: Tensor) -> Tensor:
-    """The inverse of `symlog`."""
-    return torch.sign(x) * torch.expm1(x.abs())
+    @cached_property
+    def mixture(self) -> Mixture:
+        """The law of the next z."""
+        M = self.mdnrnn
+        kind = M.config.num_mixtures, M.config.mixture
+        return split_mixture(self.outputs("mixture"), M.latent_size, *kind)
+
+    def outputs(self, name: str) -> Float[Tensor, "*batch size"]:
+        """Outputs of the last layer, in float32: a head's, or the mixture's parameters."""
+        part, head = self.mdnrnn.parts[name], self.mdnrnn.head
+        return functional.linear(self.h.float(), head.weight[part], head.bias[part])
+
+    def nll(self, values: Float[Tensor, "B T Z"], known: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
+        """Mean nats per dimension of the next z, over the steps where it is known."""
+        if self.h.dtype == torch.bfloat16 and self.mdnrnn.config.mixture == "per_dimension":
+            return self._fused_nll(values, known)
+        return mixture_loss(self.mixture, values, known)
+
+    def _fused_nll(self, values: Tensor, known: Tensor) -> Tensor:
+        """The last layer and the mixtures' loss in one function."""
+        part, head = self.mdnrnn.parts["mixture"], self.mdnrnn.head
+        # time comes first in memory
+        h, values = (present(x.transpose(0, 1), known.T) for x in (self.h, values))
+        shares = values.new_full([len(values)], 1 / max(values.numel(), 1))
+        weights = head.weight[part], head.bias[part]
+        return MixtureNLL.apply(h, *weights, values, shares)  # type: ignore[no-untyped-call]

@@ -28,7 +28,7 @@ from worldmodels.errors import InputError, check_at_least, check_share
 from worldmodels.files import load_json, save_json
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Metrics, Run, say
@@ -186,7 +186,7 @@ def _policy(job: Job, actions: Actions, generators: list[np.random.Generator]) -
     if job.evolved is not None:
         return _evolved(job.evolved, explore, actions, generators)
     if explore.policy == "random_network":
-        return _random_networks(job.world, explore, actions, generators)
+        return _random_networks(explore, actions, generators)
     return Explorer(explore, actions, generators)
 
 
@@ -208,7 +208,6 @@ def _evolved(
 
 
 def _random_networks(
-    world: World,
     explore: ExploreConfig,
     actions: Actions,
     generators: list[np.random.Generator],
@@ -217,8 +216,7 @@ def _random_networks(
     with torch.random.fork_rng():
         torch.manual_seed(int(generators[0].integers(2**62)))
         vae = VAE(VAEConfig()).requires_grad_(False)
-        config = MDNRNNConfig()
-        mdnrnn = MDNRNN(config, 32, actions.size, Heads.of(config, world)).requires_grad_(False)
+        mdnrnn = MDNRNN(MDNRNNConfig(), 32, actions.size).requires_grad_(False)
     settings = ControllerConfig()
     controller = controller_for(settings, mdnrnn)
     size = controller.num_parameters

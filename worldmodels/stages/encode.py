@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from worldmodels.artifacts import link, load_vae, load_world
-from worldmodels.data.episode import MIRRORED, Episode, LatentEpisode, episode_files, reddened
+from worldmodels.data.episode import Episode, LatentEpisode, episode_files
+from worldmodels.envs.take_cover_labels import ITSELF, marked_steps, seen_as, views_of
 from worldmodels.errors import InputError
 from worldmodels.files import file_hash, files_hash, load_json, save_json
 from worldmodels.models.vae import VAE
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.run import Metrics, Run, progress, say
+from worldmodels.world import EnvConfig
 
 AHEAD = 2
 """Episodes that threads read in advance, and that wait to be written."""
@@ -39,12 +41,11 @@ def encode(run: Run) -> None:
         vae = load_vae(weights)  # may be broken: before latents of another V are removed
         _begin(run, made_by)
         world, steps, made = load_world(run).config, 0, []
-        for folder in ("", MIRRORED) if world.mirrored_actions else ("",):
-            target = run.latents / folder
-            _link_all(_reusable(run, made_by, folder), files, target)
+        for view in views_of(world):
+            target = run.latents / view
+            _link_all(_reusable(run, made_by, view), files, target)
             missing = [path for path in files if not (target / path.name).exists()]
-            mirror = world.mirrored_actions if folder else ()
-            steps += encode_episodes(vae, missing, target, world.damage_redness, mirror)
+            steps += encode_episodes(vae, missing, target, world, view)
             made += [target / path.name for path in files]
         total = files_hash(made)
         save_json(
@@ -92,10 +93,10 @@ def encode_episodes(
     vae: VAE,
     files: Sequence[Path],
     folder: Path,
-    damage_redness: float | None = None,
-    mirror: tuple[int, ...] = (),
+    world: EnvConfig,
+    view: str = ITSELF,
 ) -> int:
-    """Writes the latents of each file, or of its mirror image.
+    """Writes the latents of each file in a view, see `views_of`.
 
     Threads read the next episodes and write the last ones meanwhile.
 
@@ -107,9 +108,7 @@ def encode_episodes(
         written: deque[Future[None]] = deque()
         for path, episode in zip(progress(files, "encode"), _ahead(pool, files), strict=True):
             steps += len(episode.frames)
-            if mirror:
-                episode = episode.mirrored(mirror)
-            latents = _encode(vae, episode, damage_redness)
+            latents = _encode(vae, seen_as(world, view, episode), world)
             written.append(pool.submit(latents.save, folder / path.name))
             if len(written) > AHEAD:
                 written.popleft().result()
@@ -128,10 +127,10 @@ def _ahead(pool: Executor, files: Sequence[Path]) -> Iterator[Episode]:
         yield reading.popleft().result()
 
 
-def _encode(vae: VAE, episode: Episode, damage_redness: float | None) -> LatentEpisode:
+def _encode(vae: VAE, episode: Episode, world: EnvConfig) -> LatentEpisode:
     posteriors = [vae.encode(batch) for batch in torch.from_numpy(episode.frames).split(BATCH)]
     mu, logvar = (
         torch.cat(part).numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )
     rest = episode.actions, episode.rewards, episode.counts, episode.terminated, episode.truncated
-    return LatentEpisode(mu, logvar, *rest, reddened(episode.frames, damage_redness, len(episode)))
+    return LatentEpisode(mu, logvar, *rest, marked_steps(world, episode))

@@ -13,21 +13,19 @@ from torch import Tensor
 from worldmodels.artifacts import check_latents, load_mdnrnn, load_vae, load_world, save_mdnrnn
 from worldmodels.data.dataset import (
     EpisodeSource,
-    SequenceBatch,
     latent_source,
     sequence_batches,
 )
 from worldmodels.errors import InputError
-from worldmodels.models.action import Actions
-from worldmodels.models.masking import masked, masked_mean
-from worldmodels.models.mdnrnn import MDNRNN, Heads, MDNRNNConfig
-from worldmodels.models.mdnrnn_losses import reward_nll, risk_loss, termination_loss
-from worldmodels.models.mixture import mixture_loss
+from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.sequence import SequenceBatch
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
+from worldmodels.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +49,6 @@ class TrainMDNRNNConfig(FitConfig):
     """Weight of the reward's loss beside the nats per dimension of z."""
     termination_weight: NonNegativeFloat = 1.0
     """Weight of the end's loss."""
-    positive_weight: NonNegativeFloat = 10.0
-    """Weight of the steps that end an episode, within that loss; released code: 10."""
     risk_weight: NonNegativeFloat = 1.0
     """Weight of the risks' loss, the sum over mdnrnn.risk_horizons."""
     chunk_episodes: PositiveInt = 256
@@ -61,7 +57,7 @@ class TrainMDNRNNConfig(FitConfig):
     """Batches from each chunk."""
 
 
-def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed: int) -> None:
+def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, seed: int) -> None:
     """Trains M, or goes on with it; writes mdnrnn/mdnrnn.safetensors.
 
     Raises:
@@ -79,25 +75,32 @@ def train_mdnrnn(run: Run, model: MDNRNNConfig, config: TrainMDNRNNConfig, seed:
     if result.exists():
         say(f"{result} is there already")
         return
-    source = latent_source(run, mirrored=True)
+    source = latent_source(run, views=True)
     latent_size = load_vae(run.vae / "vae.safetensors").config.latent_size
-    action_size, heads = Actions.from_dict(world.action).size, Heads.of(model, world)
     with Metrics(run, "train_mdnrnn") as metrics:
-        mdnrnn = _begin(run, MDNRNN(model, latent_size, action_size, heads), config, seed)
+        mdnrnn = _begin(run, model, world, latent_size, config, seed)
         _train(run, mdnrnn, source, config, seed, metrics)
         _check(mdnrnn, source, config, seed, metrics)
-        save_mdnrnn(run, mdnrnn, made_from)
+        save_mdnrnn(run, mdnrnn, world, made_from)
     say(f"M is {result}")
 
 
-def _begin(run: Run, mdnrnn: MDNRNN, config: TrainMDNRNNConfig, seed: int) -> MDNRNN:
+def _begin(
+    run: Run,
+    model: WorldMDNRNNConfig,
+    world: World,
+    latent_size: int,
+    config: TrainMDNRNNConfig,
+    seed: int,
+) -> MDNRNN:
+    """M before training: with fresh weights, or with those of the round before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, "mdnrnn", run.number))
+        mdnrnn = mdnrnn_for(model, world, latent_size)
     if run.earlier and config.start == "previous":
         before = load_mdnrnn(run.earlier[-1].mdnrnn / "mdnrnn.safetensors")
         mdnrnn.load_state_dict(before.state_dict())
-        return mdnrnn
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(seed, "mdnrnn", run.number))
-        return MDNRNN(mdnrnn.config, mdnrnn.latent_size, mdnrnn.action_size, mdnrnn.heads)
+    return mdnrnn
 
 
 def _batches(
@@ -130,7 +133,7 @@ def _train(
         batches = _batches(source, config, seed_for(seed, "mdnrnn batches", run.number), start)
         for step, batch in enumerate(batches, start):
             generator = torch_generator(seed, "mdnrnn noise", run.number, step)
-            yield mdnrnn_loss(mdnrnn, batch.to(device), config, generator, dtype)
+            yield mdnrnn_loss(mdnrnn, batch.to(device), config, generator)
 
     checkpoint = run.mdnrnn / "checkpoint.safetensors"
     fit(mdnrnn, losses, config, metrics, checkpoint, "train_mdnrnn", clip="value")
@@ -141,51 +144,30 @@ def mdnrnn_loss(
     batch: SequenceBatch,
     config: TrainMDNRNNConfig,
     generator: torch.Generator,
-    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """-ln p(z') per dimension + the heads' losses, each over the steps where it is known.
+    """-ln p(z') per dimension + the weighted losses of the heads, and each of these by its name.
 
-    Source: Ha & Schmidhuber 2018, A.2; the reward head is ours.
+    Source: Ha & Schmidhuber 2018, A.2.
 
     Args:
         mdnrnn: predicts z' of each step.
         batch: the steps.
         config: the parts' weights and z's noise.
-        generator: of that noise.
-        dtype: of the large products.
+        generator: of that noise, and of the heads'.
     """
-    z = batch.drawn(config.latent_noise, generator)
-    loss, reward, termination, h = _predict(mdnrnn, z, batch, dtype)
+    z = batch.sample_z(config.latent_noise, generator)
+    prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first, valid=batch.valid)
+    loss = prediction.nll(z[:, 1:], batch.next_known)
+    weights = {
+        "reward": config.reward_weight,
+        "termination": config.termination_weight,
+        "risk": config.risk_weight,
+    }
     parts = {"nll": loss}
-    if reward is not None:
-        target = batch.counts if mdnrnn.heads.reward == "count" else batch.rewards
-        nll = reward_nll(mdnrnn.heads, reward, masked(target, batch.valid))
-        parts["reward_nll"] = masked_mean(nll, batch.valid)
-        loss = loss + config.reward_weight * parts["reward_nll"]
-    if termination is not None:
-        target = masked(batch.terminated, batch.valid)
-        bce = termination_loss(termination, target, config.positive_weight)
-        parts["termination"] = masked_mean(bce, batch.valid)
-        loss = loss + config.termination_weight * parts["termination"]
-    if mdnrnn.num_risks:
-        known = batch.actions, batch.damaged, batch.terminated, batch.valid
-        parts["risk"] = risk_loss(mdnrnn, z, h, *known, generator, dtype)
-        loss = loss + config.risk_weight * parts["risk"]
+    for head in mdnrnn.heads:
+        parts[head.name] = head.loss(prediction, z, batch, generator)
+        loss = loss + weights.get(head.name, 1.0) * parts[head.name]
     return loss, parts
-
-
-def _predict(
-    mdnrnn: MDNRNN, z: Tensor, batch: SequenceBatch, dtype: torch.dtype
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
-    """The nats per dimension, the raw outputs of both heads, and h."""
-    if dtype == torch.bfloat16:
-        from worldmodels.models.mdnrnn_bfloat16 import predict  # needs Numba
-
-        return predict(mdnrnn, z, batch.actions, batch.first, batch.next_known, batch.valid)
-    h, _ = mdnrnn.states(z[:, :-1], batch.actions, batch.first)
-    prediction = mdnrnn.predict(h)
-    nll = mixture_loss(prediction.mixture, z[:, 1:], batch.next_known)
-    return nll, prediction.reward, prediction.termination, h
 
 
 @torch.inference_mode()
@@ -203,7 +185,7 @@ def _check(
     require_finite(loss, "train_mdnrnn", config.steps, checkpoint)
     known = batch.next_known
     sigma = config.latent_noise * torch.exp(0.5 * batch.logvar)
-    z = batch.drawn(config.latent_noise, torch_generator(seed, "copy z"))
+    z = batch.sample_z(config.latent_noise, torch_generator(seed, "copy z"))
     steps = (z[:, 1:] - z[:, :-1])[known]
     copy = float(0.5 * (math.log(2 * math.pi * math.e) + steps.var(dim=0).log()).mean())
     drawn = sigma[:, 1:][known]

@@ -1,0 +1,226 @@
+"""Heads: which a config asks for, their losses by hand, what they give to dream and C."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.distributions import Poisson
+from torch.nn.functional import softplus
+
+from worldmodels.errors import InputError
+from worldmodels.models.action import Actions
+from worldmodels.models.heads.build import WorldMDNRNNConfig, heads_of, mdnrnn_for
+from worldmodels.models.heads.reward import RewardHead, symexp, symlog
+from worldmodels.models.heads.risk import RiskHead, dropout_mask
+from worldmodels.models.heads.termination import TerminationHead
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
+from worldmodels.models.sequence import SequenceBatch
+from worldmodels.run import Run
+from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, train_mdnrnn
+from worldmodels.world import EnvConfig, RawPicture, World
+
+pytestmark = pytest.mark.usefixtures("float32")
+TINY = MDNRNNConfig(hidden_size=6, num_mixtures=2)
+PICTURE = RawPicture((64, 64, 3))
+CHOICES = Actions("discrete", counts=(3,)).to_dict()
+
+
+def batch_of(B=2, T=5, Z=3, A=1, **labels):
+    """A batch of zeros, and what is given."""
+    flags = torch.zeros(B, T)
+    parts = dict.fromkeys(("rewards", "counts", "terminated", "marked", "first"), flags)
+    parts |= {"valid": torch.ones(B, T, dtype=torch.bool), "next_known": flags.bool()}
+    parts |= {"mu": torch.zeros(B, T + 1, Z), "logvar": torch.zeros(B, T + 1, Z)}
+    return SequenceBatch(**{**parts, "actions": torch.zeros(B, T, A), **labels})
+
+
+def test_heads_follow_config_and_world():
+    count = EnvConfig(reward="count", count_attribute="n", count_limit=2.0, action_repeat=3)
+    world = World(count, {}, 30.0, {}, PICTURE)
+    both = WorldMDNRNNConfig(reward_head="world", termination_head="world", positive_weight=2.0)
+    expected = RewardHead(kind="count", count_limit=6.0), TerminationHead(positive_weight=2.0)
+    assert heads_of(both, world) == expected
+    assert heads_of(WorldMDNRNNConfig(), world) == ()
+    endless = replace(world, config=EnvConfig(reward="constant", terminates=False))
+    assert heads_of(both, endless) == ()
+    risky = replace(both, risk_horizons=(2, 5), risk_hidden=(4,), risk_dropout=0.1)
+    doom = World(EnvConfig(reward="constant"), CHOICES, 35.0, {}, PICTURE)
+    *_, risk = heads_of(risky, doom)
+    assert risk == RiskHead(choices=3, horizons=(2, 5), hidden=(4,), dropout=0.1)
+
+
+def test_risks_need_choices_and_an_end():
+    config = WorldMDNRNNConfig(risk_horizons=(3,))
+    for env, action in (
+        (EnvConfig(terminates=False), CHOICES),
+        (EnvConfig(), Actions("box", (-1.0,), (1.0,)).to_dict()),
+    ):
+        with pytest.raises(
+            InputError, match=r"mdnrnn\.risk_horizons needs a world that terminates"
+        ):
+            heads_of(config, World(env, action, 30.0, {}, PICTURE))
+    with pytest.raises(InputError, match=r"mdnrnn\.risk_dropout"):
+        replace(config, risk_dropout=1.0)
+
+
+def test_a_correlated_dream_is_refused():
+    world = World(EnvConfig(id="CartPole-v1"), CHOICES, 30.0, {}, PICTURE)
+    with pytest.raises(InputError, match=r"mdnrnn\.mixture is correlated"):
+        mdnrnn_for(WorldMDNRNNConfig(mixture="correlated"), world, 3)
+
+
+def test_windows_must_be_longer_than_a_risks_horizon(tmp_path):
+    model = WorldMDNRNNConfig(risk_horizons=(3, 8))
+    with pytest.raises(InputError, match=r"sequence_length is 8: .* longest of mdnrnn.*, 8"):
+        train_mdnrnn(Run(tmp_path), model, TrainMDNRNNConfig(sequence_length=8), 0)
+
+
+def test_expected_rewards():
+    counts = RewardHead(kind="count", count_limit=3.0).expected(torch.tensor([0.0, 100.0]))
+    assert counts.tolist() == pytest.approx([1.5, 3.0])
+    real = RewardHead(kind="real").expected(torch.tensor([-math.log(3.0), 0.0]))
+    assert real.tolist() == pytest.approx([-2.0, 0.0])
+
+
+def test_symexp_inverts_symlog():
+    x = torch.tensor([-1000.0, -1.0, -1e-3, 0.0, 0.5, 300.0])
+    assert symlog(x)[1].item() == pytest.approx(-math.log(2))
+    torch.testing.assert_close(symexp(symlog(x)), x)
+
+
+def test_count_nll_is_poissons_up_to_the_factorial():
+    head, raw, counts = RewardHead(kind="count", count_limit=4.0), torch.randn(6), torch.arange(6.0)
+    rate = 4.0 * torch.sigmoid(raw)
+    expected = -Poisson(rate).log_prob(counts) - torch.lgamma(counts + 1)
+    torch.testing.assert_close(head.nll(raw, counts), expected)
+
+
+def test_real_nll_by_hand():
+    nll = RewardHead(kind="real").nll(torch.tensor([0.0, 1.0]), torch.tensor([math.e - 1, 0.0]))
+    assert nll.tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_cross_entropy_weighs_ends():
+    logits, target = torch.tensor([0.7, 0.7]), torch.tensor([1.0, 0.0])
+    loss = TerminationHead(positive_weight=10.0).cross_entropy(logits, target)
+    torch.testing.assert_close(loss, torch.stack([10 * softplus(-logits[0]), softplus(logits[1])]))
+
+
+@pytest.mark.parametrize(
+    ("head", "label"),
+    [
+        (RewardHead(kind="count"), "counts"),
+        (RewardHead(kind="real"), "rewards"),
+        (TerminationHead(), "terminated"),
+    ],
+)
+def test_losses_are_means_over_valid_steps(head, label):
+    valid = torch.tensor([[True] * 5, [True, False, False, False, False]])
+    batch = batch_of(valid=valid, **{label: (torch.rand(2, 5) < 0.5).float()})
+    mdnrnn, z, generator = MDNRNN(TINY, 3, 1, [head]), torch.randn(2, 6, 3), torch.Generator()
+    prediction, _ = mdnrnn(z[:, :-1], batch.actions, None)
+    each = head.nll if isinstance(head, RewardHead) else head.cross_entropy
+    losses = each(prediction.outputs(head.name)[..., 0], getattr(batch, label))
+    loss = head.loss(prediction, z, batch, generator)
+    torch.testing.assert_close(loss, losses[valid].mean())
+
+
+def risky(action_size=3, horizons=(1, 3), **options):
+    """M with risks of three choices, Z = 2, H = 6."""
+    torch.manual_seed(0)
+    head = RiskHead(choices=3, horizons=horizons, **options)
+    return MDNRNN(TINY, 2, action_size, [head]), head
+
+
+@pytest.mark.parametrize("action_size", [1, 3])
+def test_risks_learn_of_the_choice_that_was_made(action_size):
+    mdnrnn, head = risky(action_size)
+    assert mdnrnn.num_features == 6
+    z, h = torch.randn(2, 6, 2), torch.randn(2, 5, 6)
+    choices = torch.tensor([[0, 1, 2, 1, 0], [2, 2, 1, 0, 0]])
+    made = torch.tensor([0.0, 1.0, -1.0])[choices][..., None]
+    ends = torch.zeros(2, 5)
+    ends[1, 2] = 1.0
+    batch = batch_of(
+        actions=made if action_size == 1 else torch.eye(3)[choices],
+        valid=torch.tensor([[True] * 5, [True] * 3 + [False] * 2]),
+        terminated=ends,
+    )
+    # row 0 goes on beyond its window: after step 2 nobody knows what comes within three steps
+    expected = {
+        1: [(0, t, 0.0) for t in (1, 2, 3, 4)] + [(1, 1, 0.0), (1, 2, 1.0)],
+        3: [(0, 1, 0.0), (0, 2, 0.0), (1, 1, 1.0), (1, 2, 1.0)],
+    }
+    total = 0.0
+    for place, known in enumerate(expected.values()):
+        losses = []
+        for row, t, target in known:
+            logits = head.log_odds(mdnrnn, z[row, t], h[row, t - 1]).view(2, 3)
+            logit = logits[place, choices[row, t]]
+            losses.append(softplus(logit) - target * logit)
+        total += torch.stack(losses).mean()
+    loss = head.loss(mdnrnn.predict(h), z, batch, torch.Generator())
+    torch.testing.assert_close(loss, total)
+
+
+@pytest.mark.parametrize(
+    ("label", "steps", "expected"),
+    [
+        ("marked", [3, 5], {1: [0, 0, 1, 0, 1], 3: [1, 1, 1]}),  # from step 1 on
+        ("terminated", [5], {1: [0, 0, 0, 0, 1], 3: [0, 0, 1]}),
+    ],
+)
+def test_events_count_where_what_follows_is_known(label, steps, expected):
+    """Near a window's end damage or the end is left out, as its absence would be."""
+    (mdnrnn, head), z, h = risky(), torch.randn(1, 7, 2), torch.randn(1, 6, 6)
+    events = torch.zeros(1, 6)
+    events[0, steps] = 1.0
+    actions = torch.eye(3)[torch.zeros(1, 6, dtype=torch.long)]
+    batch = batch_of(1, 6, actions=actions, **{label: events})
+    loss = head.loss(mdnrnn.predict(h), z, batch, torch.Generator())
+    total = 0.0
+    for place, targets in enumerate(expected.values()):
+        risks = head.log_odds(mdnrnn, z[0, 1:-1], h[0, :-1]).view(-1, 2, 3)
+        logits = risks[: len(targets), place, 0]
+        total += (softplus(logits) - torch.tensor(targets) * logits).mean()
+    torch.testing.assert_close(loss, total)
+
+
+def test_risk_layers_leave_out_only_in_training():
+    mdnrnn, head = risky(horizons=(1,), hidden=(5,), dropout=0.5)
+    z, h = torch.randn(4000, 2), torch.randn(4000, 6)
+    whole = head.log_odds(mdnrnn, z, h)
+    first, second = mdnrnn.layers_of(head)
+    by_hand = second(torch.relu(first(torch.cat([z, h], -1))))
+    torch.testing.assert_close(whole, by_hand)
+    torch.testing.assert_close(mdnrnn.features(z, h), by_hand)
+    one, again, other = (
+        head.log_odds(mdnrnn, z, h, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    mdnrnn, head = risky(horizons=(1,), dropout=0.5)
+    generator = torch.Generator().manual_seed(0)
+    sampled = [head.log_odds(mdnrnn, z[:50], h[:50], generator) for _ in range(2000)]
+    mean = torch.stack(sampled).mean(0)
+    torch.testing.assert_close(mean, head.log_odds(mdnrnn, z[:50], h[:50]), atol=0.15, rtol=0.0)
+
+
+@pytest.mark.parametrize(("dropout", "kept"), [(0.0, 1.0), (0.3, 179 / 256), (0.9999, 1 / 256)])
+def test_dropout_masks_keep_the_share_they_say(dropout, kept):
+    mask, share = dropout_mask((401, 501), dropout, torch.Generator().manual_seed(0))
+    assert share == kept
+    deviation = math.sqrt(kept * (1 - kept) / mask.numel())
+    assert mask.float().mean().item() == pytest.approx(kept, abs=4 * deviation)
+    assert mask.float().mean(0).std().item() == pytest.approx(
+        math.sqrt(kept * (1 - kept) / 401), rel=0.2
+    )
+
+
+def test_no_damage_is_the_shortest_horizons_chance_a_step():
+    mdnrnn, head = risky(horizons=(5, 2))
+    z, h = torch.randn(3, 2), torch.randn(3, 6)
+    found = head.no_damage(mdnrnn, z, h, torch.eye(3)[[2, 0, 1]])
+    p = torch.sigmoid(head.log_odds(mdnrnn, z, h).view(3, 2, 3)[:, 1])[torch.arange(3), [2, 0, 1]]
+    torch.testing.assert_close(found, (1 - p.double()) ** 0.5, atol=1e-6, rtol=1e-5)

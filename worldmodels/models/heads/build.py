@@ -1,0 +1,86 @@
+"""The agent's M: its config, and the heads that the config and the world ask for.
+
+A further head needs a subclass of `Head`, a field in the config here, and a line in `heads_of`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from worldmodels.errors import InputError
+from worldmodels.models.action import Actions
+from worldmodels.models.heads.reward import RewardHead
+from worldmodels.models.heads.risk import RiskHead
+from worldmodels.models.heads.termination import TerminationHead
+from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
+from worldmodels.ranges import ClosedUnitInterval, NonNegativeFloat, PositiveInt
+from worldmodels.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldMDNRNNConfig(MDNRNNConfig):
+    """M's sizes, and what it predicts of a world beside z. Defaults: the paper's CarRacing."""
+
+    reward_head: Literal["none", "world"] = "none"
+    """Predict the reward, of the kind that world.json says; the paper: none."""
+    termination_head: Literal["none", "world"] = "none"
+    """Predict the end, where the world has one; the paper's Doom: world."""
+    positive_weight: NonNegativeFloat = 10.0
+    """Weight of the steps that end an episode in that head's loss; the released code: 10. With 1
+    the head's probabilities are those of the data."""
+    risk_horizons: tuple[PositiveInt, ...] = ()
+    """Predict, for each choice of the next action, the risk of damage or of the end within so many
+    steps; the controller inputs `r` are these risks; the paper: none."""
+    risk_hidden: tuple[PositiveInt, ...] = ()
+    """Units of the layers between [z h] and the risks; none: risks are linear."""
+    risk_dropout: ClosedUnitInterval = 0.0
+    """Share of what the risks' layers see that is left out in training."""
+
+    def __post_init__(self) -> None:
+        if self.risk_dropout == 1:
+            raise InputError("mdnrnn.risk_dropout is 1.0: it must be below 1")
+
+
+def heads_of(config: WorldMDNRNNConfig, world: World) -> tuple[Head, ...]:
+    """The heads that the config asks for, as far as the world has something to predict.
+
+    Raises:
+        InputError: risks are asked for in a world that does not end or has no choices.
+    """
+    env, heads = world.config, list[Head]()
+    if config.reward_head == "world" and env.reward != "constant":
+        limit = env.count_limit * env.action_repeat
+        heads.append(RewardHead(kind=env.reward, count_limit=limit))
+    if config.termination_head == "world" and env.terminates:
+        heads.append(TerminationHead(positive_weight=config.positive_weight))
+    if config.risk_horizons:
+        choices = Actions.from_dict(world.action).choices
+        if not (choices and env.terminates):
+            raise InputError(
+                "mdnrnn.risk_horizons needs a world that terminates and whose actions are choices "
+                "(Discrete): set it to []"
+            )
+        heads.append(
+            RiskHead(
+                choices=choices,
+                horizons=config.risk_horizons,
+                hidden=config.risk_hidden,
+                dropout=config.risk_dropout,
+            )
+        )
+    return tuple(heads)
+
+
+def mdnrnn_for(config: WorldMDNRNNConfig, world: World, latent_size: int) -> MDNRNN:
+    """M with fresh weights for a world.
+
+    Raises:
+        InputError: no dream samples the mixture, or the world lacks what a head predicts.
+    """
+    if config.mixture == "correlated":
+        raise InputError(
+            "mdnrnn.mixture is correlated, which no dream samples: use joint or per_dimension"
+        )
+    action_size = Actions.from_dict(world.action).size
+    return MDNRNN(config, latent_size, action_size, heads_of(config, world))

@@ -1,0 +1,47 @@
+"""The head that predicts the end of an episode: when a dream ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from worldmodels.models.masking import masked, masked_mean
+from worldmodels.models.mdnrnn import Head, Prediction
+from worldmodels.models.sequence import SequenceBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TerminationHead(Head):
+    """Learns which steps end an episode. Its output is the logit of the end."""
+
+    name: str = "termination"
+    size: int = 1
+    positive_weight: float = 10.0
+    """Weight of the steps that end an episode."""
+
+    def loss(
+        self,
+        prediction: Prediction,
+        z: Float[Tensor, "B T_frames Z"],
+        batch: SequenceBatch,
+        generator: torch.Generator,
+    ) -> Float[Tensor, ""]:
+        """Mean `cross_entropy` of the steps."""
+        logits = prediction.outputs(self.name)[..., 0]
+        target = masked(batch.terminated, batch.valid)
+        return masked_mean(self.cross_entropy(logits, target), batch.valid)
+
+    def cross_entropy(
+        self, logits: Float[Tensor, "*batch"], target: Float[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch"]:
+        """Binary cross-entropy; ends weigh `positive_weight`.
+
+        Source: the released code, which gives them 10 for Doom.
+        """
+        return functional.binary_cross_entropy_with_logits(
+            logits, target, reduction="none", pos_weight=logits.new_tensor(self.positive_weight)
+        )
