@@ -21,7 +21,6 @@ from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.models.controller import controller_for
 from worldmodels.models.engine import ReferenceEngine, matrices
-from worldmodels.models.heads.build import mdnrnn_for
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.run import cores
@@ -215,7 +214,8 @@ def growth(folder: Path, quick: bool) -> dict[str, dict[str, float]]:
 
 def _of_hidden_size(bundle: Bundle, hidden_size: int) -> Bundle:
     config = replace(bundle.mdnrnn.config, hidden_size=hidden_size)
-    mdnrnn = mdnrnn_for(config, bundle.world, bundle.mdnrnn.latent_size).requires_grad_(False)
+    sizes = bundle.mdnrnn.latent_size, bundle.actions.size
+    mdnrnn = MDNRNN(config, *sizes, bundle.mdnrnn.heads).requires_grad_(False)
     controller = controller_for(bundle.controller.config, mdnrnn)
     return replace(bundle, mdnrnn=mdnrnn, controller=controller)
 
