@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from worldmodels.errors import InputError
+from worldmodels.gallery.drawings import read_drawings
+from worldmodels.gallery.kanjivg import read_kanjivg
+from worldmodels.gallery.performances import read_performances
 from worldmodels.gallery.public_files import load_npz
 
 
@@ -111,3 +114,57 @@ def test_broken_foreign_and_missing_files(tmp_path):
             load_npz(tmp_path / name)
     with pytest.raises(InputError, match="is missing"):
         load_npz(tmp_path / "c.npz")
+
+
+def test_text_of_invalid_characters_is_refused(tmp_path):
+    texts = np.full(3, 0x110000, np.uint32).view("<U1")
+    np.savez(tmp_path / "a.npz", text=texts)
+    with pytest.raises(InputError, match="text with invalid characters"):
+        load_npz(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", text=np.array(["day", "日"], ">U3"))
+    assert load_npz(tmp_path / "b.npz")["text"].tolist() == ["day", "日"]
+
+
+CONTENT = {
+    "a.ndjson": b'{"drawing": [[[0, 5, 9], [1, 2, 3]], [[4, 8], [0, 6]]]}\n' * 60,
+    "a.log": b"2026-11-25T10:00:00.000000,interface,0.25,0.5\n" * 20,
+    "04e00.svg": b'<svg xmlns="http://www.w3.org/2000/svg"><path d="M1,2c3,4,5,6,7,8"/></svg>',
+}
+READERS = {
+    "a.ndjson": lambda path: read_drawings(path, 100),
+    "a.log": read_performances,
+    "04e00.svg": lambda path: read_kanjivg([path], 1.0),
+    "sketches.npz": lambda path: read_drawings(path, 100),
+    "performances.npz": read_performances,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, name, sketches, performances):
+    """Bytes are changed inside the members of an npz, whose checksums stay right."""
+    generator = np.random.default_rng(0)
+
+    def damaged(content):
+        content = bytearray(content)
+        for place in generator.integers(len(content), size=generator.integers(1, 20)):
+            content[place] = generator.integers(256)
+        return bytes(content)
+
+    whole = {}
+    if name.endswith("npz"):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            whole = {member: archive.read(member) for member in archive.namelist()}
+    path = tmp_path / f"damaged_{name}" if whole else tmp_path / name
+    for _ in range(20):
+        if whole:
+            with zipfile.ZipFile(path, "w") as archive:
+                for member, content in whole.items():
+                    archive.writestr(member, damaged(content))
+        else:
+            path.write_bytes(damaged(CONTENT[name]))
+        message = ""
+        try:
+            READERS[name](path)
+        except InputError as error:
+            message = str(error)
+        assert "\n" not in message

@@ -64,6 +64,11 @@ def test_twenty_steps(system, name, capsys, hashes, monkeypatch):
     assert load_json(folder / "results.json")["numbers"] == report["numbers"]
 
 
+def test_the_gallery_stays_on_the_cpu(system, monkeypatch):
+    monkeypatch.setattr("worldmodels.stages.fit.best_device", lambda: torch.device("meta"))
+    assert load_json(system("densities") / "results.json")["numbers"]
+
+
 @pytest.mark.parametrize("name", ["walk", "sketch_vae"])
 def test_after_a_kill_it_goes_on_to_the_same_bits(system, name, monkeypatch):
     whole = system(name)

@@ -8,6 +8,7 @@ for the names that an array of numbers needs. Any other name is refused.
 from __future__ import annotations
 
 import pickle
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,11 +122,22 @@ def _member(archive: zipfile.ZipFile, name: str) -> list[np.ndarray] | np.ndarra
         _, _, dtype = read[version](file)
         if not dtype.hasobject:
             with archive.open(name) as again:
-                return np.lib.format.read_array(again, allow_pickle=False)
+                return _checked(np.lib.format.read_array(again, allow_pickle=False), name)
         found = _NumbersOnly(file, encoding="latin1").load()
     if not isinstance(found, _Array) or found.parts is None:
         raise ValueError(f"{name} holds no list of arrays")
     return [_numbers(part, name) for part in found.parts]
+
+
+def _checked(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of numbers or text; NumPy makes strings of codes that are no characters."""
+    if array.dtype.kind not in "fiubU":
+        raise ValueError(f"{name} holds {array.dtype}")
+    if array.dtype.kind == "U" and array.size:
+        codes = np.frombuffer(array.astype(array.dtype.newbyteorder("=")).tobytes(), np.uint32)
+        if codes.max(initial=0) > sys.maxunicode:
+            raise ValueError(f"{name} holds text with invalid characters")
+    return array
 
 
 def _numbers(part: Any, name: str) -> np.ndarray:
