@@ -67,5 +67,3 @@ def test_no_jobs_no_results():
 def test_the_number_of_processes():
     assert WorkersConfig(processes=3).count == 3
     assert WorkersConfig().count == len(os.sched_getaffinity(0))
-    with pytest.raises(InputError, match=r"workers\.processes"):
-        WorkersConfig(processes=-1)

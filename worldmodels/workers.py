@@ -17,6 +17,7 @@ import torch
 
 from worldmodels.errors import InputError
 from worldmodels.precision import Precision, get_precision, set_precision
+from worldmodels.ranges import NonNegativeInt
 from worldmodels.run import cores, progress
 
 if TYPE_CHECKING:
@@ -31,12 +32,8 @@ ATTEMPTS = 4
 class WorkersConfig:
     """Processes for real environments. Results do not depend on their number."""
 
-    processes: int = 0
+    processes: NonNegativeInt = 0
     """Worker processes; 0: one per core; 1: this process does the work."""
-
-    def __post_init__(self) -> None:
-        if self.processes < 0:
-            raise InputError(f"workers.processes is {self.processes}: it must be 0 or more")
 
     @property
     def count(self) -> int:

@@ -1,7 +1,6 @@
 """Keys mean actions, and the window lives without a screen."""
 
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,10 +159,6 @@ def test_the_window_closes_by_its_cross_and_after_max_frames(tiny_bundle, monkey
 def test_mistakes_are_named(tiny_bundle, monkeypatch):
     with pytest.raises(InputError, match="nowhere is no bundle"):
         play("nowhere", PlayConfig())
-    with pytest.raises(InputError, match=r"play.temperature is 0"):
-        PlayConfig(temperature=0.0)
-    with pytest.raises(InputError, match=r"play.scale"):
-        replace(PlayConfig(), scale=0)
     with monkeypatch.context() as patch:
         patch.setenv("SDL_VIDEODRIVER", "no such driver")
         with pytest.raises(InputError, match="no window can be opened"):

@@ -13,10 +13,17 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Shaped, UInt8
 
 from worldmodels.envs.features import Memory
-from worldmodels.errors import InputError, check_above_zero, check_at_least, check_share
+from worldmodels.errors import InputError
 from worldmodels.files import load_json
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller
+from worldmodels.ranges import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 from worldmodels.world import EnvConfig
 
 BASELINES = Path(__file__).parent / "baselines.json"
@@ -31,44 +38,38 @@ class ExploreConfig:
     """`random_network`: a new random V, M and C for each episode (the paper's CarRacing);
     `uniform`: a random action at every step; `held`: random actions, held for some steps (the
     paper's Doom); `smooth`: the raw action walks randomly about a mean."""
-    hold: tuple[int, int] = (1, 10)
+    hold: tuple[PositiveInt, PositiveInt] = (1, 10)
     """Fewest and most steps for which an action is held; the paper's Doom: 1 and 10."""
     vary_hold: bool = False
     """Each episode samples its own longest hold, log-uniformly within `hold`."""
-    sweep_share: float = 0.0
+    sweep_share: ClosedUnitInterval = 0.0
     """Share of the episodes in which held actions alternate between the two of `sweep_between`.
     Sweeps from side to side live longer in Doom, and show what comes late."""
-    sweep_between: tuple[int, int] | None = None
+    sweep_between: tuple[NonNegativeInt, NonNegativeInt] | None = None
     """The two choices of sweeps; Doom: right and left, [1, 2]."""
     mean: tuple[float, ...] = (0.0,)
     """Means of the walk, before the action is bounded: one for all parts of the action or one
     each."""
-    mean_spread: tuple[float, ...] = (0.5,)
+    mean_spread: tuple[NonNegativeFloat, ...] = (0.5,)
     """Standard deviation of the walk's mean between episodes; one for all parts or one each."""
-    deviation: tuple[float, ...] = (0.7,)
+    deviation: tuple[NonNegativeFloat, ...] = (0.7,)
     """Standard deviation of the walk about its mean; one for all parts or one each."""
     deviation_spread: float = 0.0
     """Each episode multiplies its deviations by exp(deviation_spread x a normal number)."""
-    memory: float = 10.0
+    memory: PositiveFloat = 10.0
     """Steps after which the walk has forgotten 63% of where it was."""
-    noise: float = 0.5
+    noise: NonNegativeFloat = 0.5
     """Largest standard deviation of the walk that is added to an evolved controller; each episode
     samples its own between 0 and this."""
-    overrule: float = 0.0
+    overrule: ClosedUnitInterval = 0.0
     """Largest share of steps at which random actions, held for 1 to 10 steps, replace those of an
     evolved controller; each episode samples its own between 0 and this. M learns from them what
     follows from actions that the controller never takes. Source: Dabney et al. 2020, temporally
     extended ε-greedy."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.hold[0] <= self.hold[1]:
-            raise InputError(f"collect.explore.hold is {self.hold}: 1 <= from <= to is needed")
-        check_above_zero("collect.explore", self, "memory")
-        check_at_least("collect.explore", self, 0, "noise")
-        check_share("collect.explore", self, "sweep_share", "overrule")
-        for name in ("mean_spread", "deviation"):
-            if not all(value >= 0 for value in getattr(self, name)):
-                raise InputError(f"collect.explore.{name} must hold numbers of at least 0")
+        if self.hold[0] > self.hold[1]:
+            raise InputError(f"collect.explore.hold is {self.hold}: the fewest steps come first")
 
 
 @runtime_checkable

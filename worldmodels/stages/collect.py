@@ -24,13 +24,14 @@ from worldmodels.artifacts import load_controller
 from worldmodels.data.episode import Episode
 from worldmodels.envs.features import Memory
 from worldmodels.envs.real import describe
-from worldmodels.errors import InputError, check_at_least, check_share
+from worldmodels.errors import InputError
 from worldmodels.files import load_json, save_json
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE, VAEConfig
+from worldmodels.ranges import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import numpy_generator, recorded_seed
 from worldmodels.workers import WorkersConfig, run_jobs
@@ -46,21 +47,18 @@ ATTEMPTS = 50
 class CollectConfig:
     """What is recorded."""
 
-    episodes: int = 10_000
+    episodes: PositiveInt = 10_000
     """Episodes of a round; the paper: 10,000."""
-    max_steps: int = 1000
+    max_steps: PositiveInt = 1000
     """Steps after which an episode is truncated; the paper: 1000."""
-    min_steps: int = 0
+    min_steps: NonNegativeInt = 0
     """Steps of the shortest episode; shorter ones are replaced by others. The paper's Doom: 100."""
-    evolved_share: float = 0.75
+    evolved_share: ClosedUnitInterval = 0.75
     """In later rounds, the share of episodes in which evolved controllers plus noise act."""
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     """The policy of the other episodes."""
 
     def __post_init__(self) -> None:
-        check_at_least("collect", self, 1, "episodes", "max_steps")
-        check_at_least("collect", self, 0, "min_steps")
-        check_share("collect", self, "evolved_share")
         if self.min_steps > self.max_steps:
             raise InputError(f"collect.min_steps {self.min_steps} is above max_steps")
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -25,10 +25,11 @@ from worldmodels.artifacts import (
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import sample_starts
 from worldmodels.envs.dream import DreamConfig
-from worldmodels.errors import InputError, check_at_least
+from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
 from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.controller import controller_for
+from worldmodels.ranges import NonNegativeInt, Range
 from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.seeding import environment_seeds
 from worldmodels.versions import package_versions
@@ -45,16 +46,12 @@ CHUNK = 32
 class EvaluateConfig:
     """The real episodes that are reported."""
 
-    episodes: int = 100
+    episodes: Annotated[int, Range(2.0)] = 100
     """Episodes; the paper: 100."""
     split: Literal["validation", "test", "final"] = "test"
     """Range of environment seeds: validation, test, or final (once per shipped bundle)."""
-    first: int = 0
+    first: NonNegativeInt = 0
     """First seed within the range."""
-
-    def __post_init__(self) -> None:
-        check_at_least("evaluate", self, 2, "episodes")
-        check_at_least("evaluate", self, 0, "first")
 
 
 def evaluate(
@@ -285,4 +282,6 @@ def _tell(report: dict[str, Any], run: Run, folder: Path) -> None:
         if "paired_ci95" in row:
             line += "   agent's lead: [{:.1f}, {:.1f}]".format(*row["paired_ci95"])
         say(line)
+    if better := [n for n, row in report["baselines"].items() if row["paired_ci95"][0] <= 0]:
+        say(f"looks wrong: the agent is not clearly better than {', '.join(better)}")
     say(f"{run.evaluation_file} holds the numbers, {folder} the agent")

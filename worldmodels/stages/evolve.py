@@ -27,9 +27,10 @@ from worldmodels.artifacts import (
 )
 from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
-from worldmodels.errors import InputError, check_at_least
+from worldmodels.errors import InputError
 from worldmodels.files import file_hash
 from worldmodels.models.controller import ControllerConfig
+from worldmodels.ranges import NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
 from worldmodels.stages.cmaes import CMAES, CMAConfig
@@ -44,43 +45,38 @@ REAL_SIGMA0 = 0.05
 class EvolveConfig:
     """Where and how long C is evolved, and how it is chosen."""
 
-    generations: int = 1800
+    generations: NonNegativeInt = 1800
     """Generations in the dream; 0: none."""
     start: Literal["fresh", "best"] = "fresh"
     """In later rounds: `fresh` starts from zeros, `best` from the best controller so far."""
-    real_generations: int = 0
+    real_generations: NonNegativeInt = 0
     """Generations in the real world afterwards, from the dream's mean; the paper's CarRacing:
     1800 and none in the dream."""
-    dream_max_steps: int | None = None
+    dream_max_steps: PositiveInt | None = None
     """Most steps of a training dream; none: dream.horizon. Long dreams leave what C will see."""
-    rollouts_per_candidate: int = 16
+    rollouts_per_candidate: PositiveInt = 16
     """Episodes per candidate and generation; the paper: 16."""
-    screening_rollouts: int = 0
+    screening_rollouts: NonNegativeInt = 0
     """Episodes of all candidates, after which only the better half of them plays the rest; 0: all
     candidates play all episodes."""
-    patience: int | None = None
+    patience: PositiveInt | None = None
     """Steps without a new best return (0 at first) after which a training episode ends; none:
     never. Validation does not use it."""
-    validate_every: int = 25
+    validate_every: PositiveInt = 25
     """Generations between real validations of the distribution's mean; the paper: 25."""
-    validate_at: tuple[int, ...] = ()
+    validate_at: tuple[PositiveInt, ...] = ()
     """Further generations after which the mean is validated."""
-    validation_episodes: int = 16
+    validation_episodes: NonNegativeInt = 16
     """Real episodes of each validation, always the same ones; 0: no validation, and the last mean
     is kept."""
-    validation_max_steps: int | None = None
+    validation_max_steps: PositiveInt | None = None
     """Most steps of a validation episode; none: to its end."""
-    finalists: int = 3
+    finalists: PositiveInt = 3
     """Validated means, the best ones, that are measured again before one is chosen."""
-    final_episodes: int = 32
+    final_episodes: NonNegativeInt = 32
     """Further validation episodes on which the finalists are measured."""
 
     def __post_init__(self) -> None:
-        counts = "rollouts_per_candidate", "validate_every", "validate_at", "finalists"
-        steps = "dream_max_steps", "validation_max_steps", "patience"
-        zeros = "generations", "real_generations", "final_episodes"
-        check_at_least("evolve", self, 1, *counts, *steps)
-        check_at_least("evolve", self, 0, *zeros, "screening_rollouts", "validation_episodes")
         if self.screening_rollouts >= self.rollouts_per_candidate:
             raise InputError(
                 f"evolve.screening_rollouts is {self.screening_rollouts}: it must be below "

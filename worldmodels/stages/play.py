@@ -19,6 +19,7 @@ from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import DreamConfig, dream_of
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
+from worldmodels.ranges import PositiveFloat, PositiveInt
 from worldmodels.run import say
 
 Driver = Literal["you", "agent"]
@@ -36,21 +37,15 @@ class PlayConfig:
     """The window and the dream in it."""
 
     driver: Driver = "you"
-    """Who drives at first: you or agent."""
-    temperature: float | None = None
+    """Who acts at first: you or the agent."""
+    temperature: PositiveFloat | None = None
     """τ at first; none: the one that the agent was evolved at."""
-    horizon: int = 1000
+    horizon: PositiveInt = 1000
     """Steps after which a dream ends."""
-    scale: int = 8
+    scale: PositiveInt = 8
     """Size of the picture in frames of 64x64 pixels."""
     seed: int = 0
-    """Chooses the dreams."""
-
-    def __post_init__(self) -> None:
-        if self.temperature is not None and self.temperature <= 0:
-            raise InputError(f"play.temperature is {self.temperature}: it must be above 0")
-        if self.horizon < 1 or self.scale < 1:
-            raise InputError("play.horizon and play.scale must be at least 1")
+    """Seed of the dreams."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +57,7 @@ class PlaySections:
 
 @dataclass(frozen=True)
 class Controls:
-    """What the keys have said so far."""
+    """The state of the controls, changed by keys."""
 
     driver: Driver
     temperature: float

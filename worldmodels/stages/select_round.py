@@ -10,9 +10,9 @@ import numpy as np
 from worldmodels.acting.environments import ModelFiles
 from worldmodels.acting.evaluate import RealEvaluation
 from worldmodels.artifacts import load_controller, load_mdnrnn, load_world
-from worldmodels.errors import check_at_least
 from worldmodels.files import load_json, save_json
 from worldmodels.models.controller import controller_for
+from worldmodels.ranges import PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import environment_seeds
 from worldmodels.workers import WorkersConfig
@@ -22,14 +22,11 @@ from worldmodels.workers import WorkersConfig
 class SelectConfig:
     """How the best of several rounds is chosen."""
 
-    rounds: int = 3
+    rounds: PositiveInt = 3
     """Rounds, the best ones by the validation of `evolve`, that are measured again."""
-    episodes: int = 64
+    episodes: PositiveInt = 64
     """Further validation episodes on which they are measured. These alone decide: the best of many
     short measurements is the luckiest one."""
-
-    def __post_init__(self) -> None:
-        check_at_least("select", self, 1, "rounds", "episodes")
 
 
 def select_round(
