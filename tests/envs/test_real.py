@@ -202,6 +202,11 @@ def test_same_step_is_not_offered():
         RealEnvs(describe(EnvConfig(id="CartPole-v1")), 1, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
+def test_at_least_one_environment_is_needed():
+    with pytest.raises(InputError, match="num_envs is 0"):
+        RealEnvs(describe(EnvConfig(id="CartPole-v1")), 0)
+
+
 def test_the_space_is_read_from_the_official_environment():
     env = gymnasium.make("CarRacing-v3")
     assert describe(EnvConfig(**CAR)).action["high"] == tuple(env.action_space.high.tolist())

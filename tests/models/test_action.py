@@ -1,4 +1,4 @@
-"""Actions: contract.md's table for every kind of space."""
+"""Actions of every kind of space: from the controller to the environment and back."""
 
 import json
 

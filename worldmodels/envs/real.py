@@ -119,6 +119,8 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
     ) -> None:
         if autoreset_mode == AutoresetMode.SAME_STEP:
             raise InputError("autoreset_mode SAME_STEP is not offered: use NEXT_STEP or DISABLED")
+        if num_envs < 1:
+            raise InputError(f"num_envs is {num_envs}: it must be at least 1")
         self.world, self.num_envs, self.autoreset_mode = world, num_envs, autoreset_mode
         self.drawing, self.official = True, official
         self.envs = [make_env(world.config, official=official) for _ in range(num_envs)]
