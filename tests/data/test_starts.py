@@ -34,7 +34,7 @@ def test_windows_are_consecutive_and_know_their_beginning(tmp_path):
 
 
 def test_one_frame_means_first_frames(tmp_path):
-    starts = sample_starts(source(tmp_path, 9, 5), kind="first_frames", count=8, window=1, seed=0)
+    starts = sample_starts(source(tmp_path, 9, 5), kind="windows", count=8, window=1, seed=0)
     assert set(starts.mu.flatten().tolist()) == {0, 100}
     assert starts.first.all()
 

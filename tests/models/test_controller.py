@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from worldmodels.errors import InputError
 from worldmodels.models.controller import (
     CELL_BOUND,
     LATENT_BOUND,
@@ -99,5 +98,3 @@ def test_wrong_sizes_are_refused() -> None:
     controller = Controller(ControllerConfig(), 32, 256, 3)
     with pytest.raises(ValueError, match="867"):
         controller.act(torch.zeros(866), torch.zeros(1, 288))
-    with pytest.raises(InputError, match=r"controller\.hidden_size"):
-        ControllerConfig(hidden_size=-1)

@@ -30,7 +30,7 @@ def check_dream(dreams: Dreams, source: EpisodeSource, metrics: Metrics, seed: i
     Recorded actions must return in the dream what they returned in reality from the same moments,
     within half a standard deviation of the recorded returns.
     """
-    horizon, window = min(dreams.config.horizon, HORIZON), dreams.config.window
+    horizon, window = min(dreams.config.horizon, HORIZON), dreams.config.warmup
     replays = sample_replays(source, count=REPLAYS, window=window, horizon=horizon, seed=seed)
     if replays is None:
         return

@@ -1,4 +1,4 @@
-"""Where dreams begin: short windows of latents and actions from the data."""
+"""Where dreams begin: moments of recorded episodes, and the windows of frames that lead to them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from worldmodels.errors import InputError
 from worldmodels.seeding import numpy_generator
 
 WINDOW = 16
-"""Frames of a window: M is warmed on all but the last, from which the dream goes on."""
+"""Frames of a window: M's state is computed on all but the last, where the dream begins."""
+FILES = 2000
+"""Most episodes from which moments are sampled; their lengths have to be read."""
 
-StartKind = Literal["windows", "moments", "rewarded_windows", "first_frames"]
-"""One window of each drawn episode; windows whose last frames are any moments of the data, all
-equally likely, so that long episodes have more of them; windows during which something was earned,
-one of an episode; or first frames (the paper's way)."""
+StartKind = Literal["windows", "moments", "rewarded_windows"]
+"""One window of each sampled episode; windows that lead to any moments of the data, all equally
+likely, so that long episodes have more of them; or those of the first kind that earn something."""
 
 
 @dataclass(frozen=True)
@@ -39,155 +40,93 @@ class Starts:
         return len(self.mu)
 
     def tensors(self) -> dict[str, Tensor]:
+        """By their names in a file."""
         return {"mu": self.mu, "actions": self.actions, "first": self.first}
 
 
 @dataclass(frozen=True)
+class Moment:
+    """The frame before an action of a recorded episode."""
+
+    file: Path
+    episode: LatentEpisode
+    start: int
+    """Steps before it: frame[start] is the last one seen, action[start] is still to come."""
+
+
+@dataclass(frozen=True)
 class Replays:
-    """Start windows, and what was done and received in the steps after them."""
+    """Start windows, and what was done and received in the H steps after them."""
 
     starts: Starts
     actions: Float[np.ndarray, "N H A"]
     rewards: Float[np.ndarray, "N H"]
     counts: Float[np.ndarray, "N H"]
     lengths: Int[np.ndarray, " N"]
-    """Steps until the recorded episode terminated; H where it didn't."""
-
-
-_Row = tuple[np.ndarray, np.ndarray, bool]
+    """Steps until the recorded episode terminated; H if it did not."""
 
 
 def sample_starts(
     source: EpisodeSource, *, kind: StartKind, count: int, window: int, seed: int
 ) -> Starts:
-    """Windows drawn from the data.
+    """Samples start windows from the data.
 
     Args:
         source: latents.
-        kind: which.
+        kind: which windows.
         count: windows.
         window: frames of each.
         seed: of the choice.
 
     Raises:
-        InputError: no episode is as long as a window.
+        InputError: no episode is as long as a window, or none earns anything.
     """
     if kind == "moments":
         moments = sample_moments(source, count=count, window=window, seed=seed)
-        rows = [_leading_to(moment, window) for moment in moments]
     else:
-        rows = list(_windows(source, kind, count, window, seed))
-    if not rows:
+        moments = list(_one_per_episode(source, "starts", count, window, seed))
+    if kind == "rewarded_windows":
+        moments = [moment for moment in moments if _earns(moment, window)]
+    if not moments:
         raise InputError(
             f"no window of {window} steps will do: collect longer or better episodes, lower "
             "dream.warmup, or set dream.starts to windows"
         )
-    return _stack([rows[i % len(rows)] for i in range(count)])
-
-
-def starts_of(moments: Sequence[Moment], window: int) -> Starts:
-    """The windows that lead to these moments."""
-    return _stack([_leading_to(moment, window) for moment in moments])
-
-
-def _windows(
-    source: EpisodeSource, kind: StartKind, count: int, window: int, seed: int
-) -> Iterator[_Row]:
-    """One of each episode that has one."""
-    generator = numpy_generator(seed, "starts")
-    for path in source.chunk(seed, "starts", 0, count):
-        episode = LatentEpisode.load(path)
-        if len(episode) >= window:
-            begin = 0 if window == 1 else int(generator.integers(len(episode) - window + 1))
-            if kind != "rewarded_windows" or _earned(episode, begin, window):
-                yield _window(episode, begin, window)
+    return starts_of([moments[i % len(moments)] for i in range(count)], window)
 
 
 def sample_replays(
     source: EpisodeSource, *, count: int, window: int, horizon: int, seed: int
 ) -> Replays | None:
-    """Windows whose next `horizon` steps were recorded, or the episode's end; None without any."""
-    generator = numpy_generator(seed, "replays")
-    windows, nexts = [], []
-    for path in source.chunk(seed, "replays", 0, count):
-        episode = LatentEpisode.load(path)
-        # an episode that only was cut must go on for the whole horizon
-        last = len(episode) - (1 if episode.terminated[-1] else horizon) - window + 1
-        if last >= 0:
-            begin = 0 if window == 1 else int(generator.integers(last + 1))
-            windows.append(_window(episode, begin, window))
-            nexts.append(_padded(episode, begin + window - 1, horizon))
-    if not windows:
+    """Samples windows after which `horizon` steps, or the episode's end, were recorded.
+
+    None: no episode has one.
+    """
+    moments = list(_one_per_episode(source, "replays", count, window, seed, horizon))
+    if not moments:
         return None
+    nexts = [_after(moment, horizon) for moment in moments]
     actions, rewards, counts, lengths = (np.array(part) for part in zip(*nexts, strict=True))
-    return Replays(_stack(windows), actions, rewards, counts, lengths)
-
-
-def _earned(episode: LatentEpisode, begin: int, window: int) -> bool:
-    """Whether the window holds a count, or where the world has none, a positive reward."""
-    earnings = episode.counts if episode.counts.any() else episode.rewards
-    return bool(earnings[begin : begin + window].max() > 0)
-
-
-def _window(episode: LatentEpisode, begin: int, window: int) -> _Row:
-    span = slice(begin, begin + window)
-    return episode.mu[span], episode.actions[span], begin == 0
-
-
-def _leading_to(moment: Moment, window: int) -> _Row:
-    return _window(moment.episode, moment.start - window + 1, window)
-
-
-def _stack(rows: list[_Row]) -> Starts:
-    mu, actions = (np.stack([row[i] for row in rows]).astype(np.float32) for i in (0, 1))
-    first = np.array([row[2] for row in rows], np.float32)
-    return Starts(torch.from_numpy(mu), torch.from_numpy(actions), torch.from_numpy(first))
-
-
-def _padded(
-    episode: LatentEpisode, begin: int, horizon: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Actions, rewards and counts of `horizon` steps from `begin`, zeros after the end."""
-    steps = min(horizon, len(episode) - begin)
-    padded = []
-    for array in (episode.actions, episode.rewards, episode.counts):
-        whole = np.zeros((horizon, *array.shape[1:]), np.float32)
-        whole[:steps] = array[begin : begin + steps]
-        padded.append(whole)
-    return padded[0], padded[1], padded[2], steps
-
-
-FILES = 2000
-"""Most episodes that are looked at; their lengths have to be read."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The frame before an action of a recorded episode, and the episode."""
-
-    file: Path
-    episode: LatentEpisode
-    start: int
-    """Steps taken before it: frame[start] is the last one seen, action[start] is still to come."""
+    return Replays(starts_of(moments, window), actions, rewards, counts, lengths)
 
 
 def sample_moments(
     source: EpisodeSource, *, count: int, window: int, seed: int, first: int = 0
 ) -> list[Moment]:
-    """`count` moments that `window` frames lead to; all moments of all episodes are equally likely.
+    """Samples moments after `window` frames; all moments of all episodes are equally likely.
 
-    Trap: moments drawn episode by episode lie in short ones too often, nearer to the end than any
-    foresight can know; with all moments equally likely what is left says nothing of what will come.
+    Trap: one moment per episode would lie in short episodes too often, so nearer to the end than M
+    can predict. With all moments equally likely the place in an episode says nothing of what comes.
 
     Args:
-        source: latents; of more than FILES episodes so many are drawn.
-        count: moments; none where all episodes are too short.
-        window: frames; 1 means first frames.
+        source: latents; of more than FILES episodes so many are sampled.
+        count: moments; there are none if all episodes are too short.
+        window: frames; 1: only first frames.
         seed: of the choice.
-        first: steps before the earliest; where `collect` throws shorter episodes away, those that
-            it keeps say nothing of the dangers before.
+        first: steps before the earliest. `collect` may drop short episodes; those it keeps say
+            nothing of the dangers before that length.
     """
-    earliest = max(window - 1, first)
+    earliest = 0 if window == 1 else max(window - 1, first)
     generator = numpy_generator(seed, "moments")
     size = min(len(source.new) + len(source.old), FILES)
     paths = source.chunk(seed, "moments", 0, size)
@@ -197,9 +136,53 @@ def sample_moments(
         return []
     chosen = generator.choice(len(paths), size=count, p=places / places.sum())
     offsets = generator.integers(places[chosen])
-    begin = 0 if window == 1 else earliest
     episodes = {index: LatentEpisode.load(paths[index]) for index in sorted(set(chosen.tolist()))}
     return [
-        Moment(paths[index], episodes[index], begin + int(offset))
+        Moment(paths[index], episodes[index], earliest + int(offset))
         for index, offset in zip(chosen.tolist(), offsets, strict=True)
     ]
+
+
+def starts_of(moments: Sequence[Moment], window: int) -> Starts:
+    """The windows that lead to these moments."""
+    windows = [(m.episode, slice(m.start - window + 1, m.start + 1)) for m in moments]
+    mu = np.stack([episode.mu[span] for episode, span in windows]).astype(np.float32)
+    actions = np.stack([episode.actions[span] for episode, span in windows]).astype(np.float32)
+    first = torch.tensor([float(span.start == 0) for _, span in windows])
+    return Starts(torch.from_numpy(mu), torch.from_numpy(actions), first)
+
+
+def _one_per_episode(
+    source: EpisodeSource, name: str, count: int, window: int, seed: int, horizon: int = 1
+) -> Iterator[Moment]:
+    """A moment of each of `count` sampled episodes that has one.
+
+    A window leads to it, and `horizon` steps or the episode's end come after it.
+    """
+    generator = numpy_generator(seed, name)
+    for path in source.chunk(seed, name, 0, count):
+        episode = LatentEpisode.load(path)
+        after = 1 if episode.terminated[-1] else horizon
+        places = len(episode) - after - window + 2
+        if places > 0:
+            begin = 0 if window == 1 else int(generator.integers(places))
+            yield Moment(path, episode, begin + window - 1)
+
+
+def _earns(moment: Moment, window: int) -> bool:
+    """Whether the window holds a count or, where the world has none, a positive reward."""
+    episode, end = moment.episode, moment.start + 1
+    earnings = episode.counts if episode.counts.any() else episode.rewards
+    return bool(earnings[end - window : end].max() > 0)
+
+
+def _after(moment: Moment, horizon: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Actions, rewards and counts of `horizon` steps, zeros after the end; and the steps to it."""
+    episode = moment.episode
+    steps = min(horizon, len(episode) - moment.start)
+    padded = []
+    for array in (episode.actions, episode.rewards, episode.counts):
+        whole = np.zeros((horizon, *array.shape[1:]), np.float32)
+        whole[:steps] = array[moment.start : moment.start + steps]
+        padded.append(whole)
+    return padded[0], padded[1], padded[2], steps

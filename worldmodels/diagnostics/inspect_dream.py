@@ -222,7 +222,7 @@ class Inspection:
         return measure_reconstruction(vae, self.world, files, seeds, workers, self.folder)
 
     def likelihood(self) -> list[dict[str, Any]]:
-        warmup = self.config.dream.window
+        warmup = self.config.dream.warmup
         spans = {"count": WINDOWS, "warmup": warmup, "horizon": HORIZONS[-1]}
         rows = nll_by_horizon(
             self.mdnrnn,
@@ -267,7 +267,7 @@ class Inspection:
         return {"kind": kind, **dream, "policies": found}
 
     def _compare(self, held_out: HeldOut, policies: list[Any]) -> dict[str, Any]:
-        moments = held_out.moments(self.settings.starts, self.config.dream.window, self.seed)
+        moments = held_out.moments(self.settings.starts, self.config.dream.warmup, self.seed)
         if not moments:
             say(f"{held_out.driver}: all held-out episodes are shorter than dream.warmup")
             return {}
@@ -321,7 +321,7 @@ class Inspection:
             EpisodeSource(files),
             kind=dream.starts,
             count=dream.num_starts,
-            window=dream.window,
+            window=dream.warmup,
             seed=self.seed,
         )
         return self.evaluations.dreams.make(num_envs, starts)

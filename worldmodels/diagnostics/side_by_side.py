@@ -146,7 +146,7 @@ class SideBySide:
     def _in_dreams(self, policy: FixedPolicy, moments: Sequence[Moment]) -> Outcomes:
         """`dreams` lanes from each moment, one moment after the other."""
         lanes = len(moments) * self.dreams
-        env = self.make_dream(lanes, starts_of(moments, self.dream.window), self.dream)
+        env = self.make_dream(lanes, starts_of(moments, self.dream.warmup), self.dream)
         names = [divmod(lane, self.dreams) for lane in range(lanes)]
         generators = [numpy_generator(self.seed, policy.name, i, "dream", d) for i, d in names]
         act = begin(policy, env.actions, generators, self.world.config.action_repeat)

@@ -1,4 +1,4 @@
-"""The dream: M alone, as a natively batched vector environment."""
+"""The dream: M in the place of the world, as a vector environment whose lanes are one batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worldmodels.artifacts import Bundle
 from worldmodels.data.starts import StartKind, Starts
 from worldmodels.envs.lanes import lane_actions, lane_mask, lane_seeds, reset_mask
 from worldmodels.envs.noise import Noise
-from worldmodels.errors import InputError, check_above_zero, check_at_least
+from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import LATENT_BOUND, feature_space, features
 from worldmodels.models.engine import CompiledEngine, DreamState, Engine, Outputs, Step
@@ -28,6 +28,7 @@ from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.vae import VAE, frames_of
 from worldmodels.precision import product_dtype
+from worldmodels.ranges import PositiveFloat, PositiveInt, check_ranges
 from worldmodels.seeding import numpy_generator, seed_for
 from worldmodels.world import EnvConfig
 
@@ -41,9 +42,9 @@ LEAST_WEIGHT = 0.01
 class DreamConfig:
     """How M is dreamt."""
 
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     """τ: weights to the power 1/τ, noise times √τ. The paper's Doom: 1.15."""
-    horizon: int = 1000
+    horizon: PositiveInt = 1000
     """Steps after which a dream is truncated."""
     ends: Ends = "threshold"
     """When M's termination head ends a dream: `threshold`, where its probability is above 1/2 (the
@@ -54,40 +55,38 @@ class DreamConfig:
     termination head (`termination`) or by its risks (`risk`: no damage, at the shortest of
     mdnrnn.risk_horizons). A dream ends where it falls below 1%. Set dream.ends to none with it."""
     starts: StartKind = "windows"
-    """Where in the data, with M's state warm from the window: one window of each drawn episode;
-    `moments`: windows that end at any moment of the data, all equally likely; `rewarded_windows`:
-    those of the former in which something was earned; or `first_frames` (the paper's way)."""
-    num_starts: int = 500
-    """Start windows drawn from the data."""
-    warmup: int = 16
-    """Frames of a start window."""
-
-    def __post_init__(self) -> None:
-        check_above_zero("dream", self, "temperature")
-        check_at_least("dream", self, 1, "horizon", "num_starts", "warmup")
+    """Where in the data dreams begin: `windows`, one place in each sampled episode; `moments`, any
+    place in the data, all equally likely; `rewarded_windows`, as `windows`, but only where
+    something was earned on the way there."""
+    num_starts: PositiveInt = 500
+    """Start windows sampled from the data."""
+    warmup: PositiveInt = 16
+    """Frames of a start window: M's state is computed on all but the last, where the dream begins.
+    1: dreams begin at first frames, with an empty state (the paper's way)."""
 
     @property
     def unweighted(self) -> DreamConfig:
         """The same dream with sampled ends in place of weights: for playing and for statistics."""
         return self if self.weight == "none" else replace(self, ends="sampled", weight="none")
 
-    @property
-    def window(self) -> int:
-        return 1 if self.starts == "first_frames" else self.warmup
-
 
 class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
-    """Lanes that dream side by side; observation [z h] (as `inputs` says), action a.
+    """Dreams side by side, one per lane. The observation is the controller's input, [z h].
 
-    Lanes with equal seeds share start and noise. Under AutoresetMode.DISABLED finished lanes are
-    frozen and cost nothing. `render` decodes z through V.
+    Lanes with equal seeds have the same start and noise. Under AutoresetMode.DISABLED a finished
+    lane is frozen and costs nothing. `render` decodes z through V.
 
     A step pays if the dream has come to it, and so does the step that ends it, as in Gymnasium.
     With `config.weight` a reward is therefore multiplied by the probability that none of the steps
     before ended the dream; the risk of the step's own action weighs the rewards after it.
 
     Attributes:
-        weights: (E,), what each lane's next reward is multiplied by.
+        engine: steps M.
+        state: z, h, c and restart flag of each lane.
+        keys: (seed, episode number) of each lane: these decide its start and its noise.
+        steps: of each lane's dream so far, (E,).
+        weights: what each lane's next reward is multiplied by, (E,).
+        terminated, truncated: flags of each lane, (E,).
     """
 
     def __init__(
@@ -104,6 +103,24 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         vae: VAE | None = None,
         fps: float = 30.0,
     ) -> None:
+        """Makes the lanes; all are finished until `reset`.
+
+        Args:
+            mdnrnn: M.
+            starts: windows in which dreams begin.
+            actions: what the actions mean.
+            world: what a step pays.
+            config: temperature, horizon, ends.
+            num_envs: lanes.
+            inputs: parts of the observation, see `ControllerConfig`.
+            autoreset_mode: NEXT_STEP or DISABLED.
+            vae: V, for `render` only.
+            fps: frames a second of the world.
+
+        Raises:
+            InputError: the config is out of range, or M lacks the head that it needs.
+        """
+        check_ranges(config, "dream.")
         if autoreset_mode == AutoresetMode.SAME_STEP:
             raise InputError("autoreset_mode SAME_STEP is not offered: use NEXT_STEP or DISABLED")
         self.mdnrnn, self.actions, self.world, self.config = mdnrnn, actions, world, config
@@ -139,7 +156,10 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begins a dream in all lanes, or in those of `options["reset_mask"]`.
 
-        A lane reset without a seed goes to its next episode number.
+        A lane without a seed goes on to its next episode number.
+
+        Raises:
+            InputError: there is not one seed, or one boolean of the mask, per lane.
         """
         seeds = lane_seeds(seed, self.num_envs)
         self._begin(np.flatnonzero(reset_mask(options, self.num_envs)), seeds)
@@ -173,7 +193,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     def render(self) -> tuple[np.ndarray, ...]:
         """One frame uint8 (64, 64, 3) per lane."""
         if self.vae is None:
-            raise ValueError("rendering a dream needs V: pass vae=")
+            raise InputError("rendering a dream needs V: pass vae=")
         return tuple(frames_of(self.vae.decode(self.state.z)).numpy())
 
     def begin_at(self, windows: Sequence[int]) -> np.ndarray:
@@ -193,13 +213,13 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         return self._observation()
 
     def put(self, lane: int, z: Tensor, state: State, first: float = 0.0) -> None:
-        """Continues a lane from a moment of reality.
+        """Begins a dream of one lane at any point.
 
         Args:
             lane: which.
             z: latent (Z,).
             state: (h, c) of (1, H) each.
-            first: 1 where the moment opens an episode.
+            first: 1 if the next step opens an episode.
 
         Raises:
             InputError: there is no such lane.
@@ -233,7 +253,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         return int(numpy_generator(key[0], "dream start", key[1]).integers(len(self._starts[0])))
 
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Dreams one step of these lanes; their rewards."""
+        """Dreams one step of some lanes; returns their rewards."""
         taken = self.actions.canonical(torch.from_numpy(actions)).numpy()
         rows, tape = self._noise.rows(lanes, self.steps[lanes]), self._noise.tape
         step = Step(lanes, taken, tape, rows, self.config.temperature)
@@ -342,49 +362,6 @@ def make_dream(
     stated = {name: value for name, value in given.items() if value is not None}
     config = DreamConfig(**{**loaded.dream, **stated})
     return dream_of(loaded, num_envs, config, autoreset_mode=AutoresetMode(autoreset_mode))
-
-
-class SensedDream(DreamEnv):
-    """A dream whose observation holds the h and c of `senses`, fed with the dream's z and actions.
-
-    Where `blind`, z is 0 in the observation and in what `senses` is fed.
-    """
-
-    def __init__(
-        self,
-        mdnrnn: MDNRNN,
-        starts: Starts,
-        *args: Any,
-        senses: MDNRNN,
-        blind: bool,
-        **options: Any,
-    ) -> None:
-        super().__init__(mdnrnn, starts, *args, **options)
-        self.senses, self.blind = senses, blind
-        seen = replace(starts, mu=torch.zeros_like(starts.mu)) if blind else starts
-        self._sensed_starts = warm(senses, seen)[1:3]
-        self._h, self._c = senses.initial_state(self.num_envs)
-
-    def _start(self, lanes: np.ndarray, windows: list[int]) -> None:
-        super()._start(lanes, windows)
-        index = torch.from_numpy(lanes)
-        for mine, start in zip((self._h, self._c), self._sensed_starts, strict=True):
-            mine[index] = start[windows]
-
-    def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        index = torch.from_numpy(lanes)
-        taken = self.actions.canonical(torch.from_numpy(actions[lanes]))
-        seen, first, state = self._z()[index], self.state.first[index], (self._h, self._c)
-        before = state[0][index], state[1][index]
-        self._h[index], self._c[index] = self.senses.step(seen, taken, first, before)
-        return super()._advance(lanes, actions)
-
-    def _z(self) -> torch.Tensor:
-        return torch.zeros_like(self.state.z) if self.blind else self.state.z
-
-    @torch.inference_mode()
-    def _observation(self) -> np.ndarray:
-        return features(self.senses, self._z(), self._h, self._c, self.inputs).numpy()
 
 
 class SingleDream(gymnasium.Env[np.ndarray, np.ndarray]):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from worldmodels.errors import InputError
 from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.ranges import NonNegativeInt
 
 Inputs = Literal["z", "zh", "zch", "r", "zchr"]
 
@@ -30,9 +31,9 @@ class ControllerConfig:
     """C's inputs and size. Defaults: the paper's CarRacing, 867 parameters."""
 
     inputs: Inputs = "zh"
-    """What C sees: z; z and h (CarRacing); z, c and h (Doom); or the
-    features of M's heads, which are its risks, see mdnrnn.risk_horizons: `r`, `zchr`."""
-    hidden_size: int = 0
+    """What C sees: z; z and h (CarRacing); z, c and h (Doom); or `r`, the features of M's heads,
+    which are its risks (mdnrnn.risk_horizons)."""
+    hidden_size: NonNegativeInt = 0
     """Hidden tanh units; 0 is linear, as in the paper (40 in its ablation without h)."""
     bias: bool = True
     """Constants added: true for CarRacing, false for Doom."""
@@ -40,10 +41,6 @@ class ControllerConfig:
     senses: Literal["own", "untrained", "blind"] = "own"
     """For ablations. `untrained`: h and c are those of an M with random weights, which sees the
     same z; `blind`: z is 0, for C and for the M whose h and c it sees."""
-
-    def __post_init__(self) -> None:
-        if self.hidden_size < 0:
-            raise InputError("controller.hidden_size must be 0 (linear) or more")
 
 
 class Controller:

@@ -178,7 +178,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
     starts = sample_starts(
         latent_source(run),
         count=min(dream.num_starts, STARTS),
-        window=dream.window,
+        window=dream.warmup,
         kind=dream.starts,
         seed=seed,
     )
