@@ -297,7 +297,7 @@ def test_two_commands_on_one_run(fails, script, smoke_copy):
     command = [sys.executable, ROOT / "scripts/train_vae.py", "--run", run.folder]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as first:
         try:
-            while not (run.folder / ".lock.owner").exists():
+            while not run.metrics.exists():  # training has begun
                 assert first.poll() is None
                 time.sleep(0.05)
             for stage in ("collect", "train_vae"):

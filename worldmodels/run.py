@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock, Timeout
 
 from worldmodels.errors import InputError
-from worldmodels.files import Name, append_line, plain, remove_leftovers
+from worldmodels.files import Name, append_line, plain, remove_leftovers, save_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -97,7 +97,7 @@ class Run:
                 say(f"{folder} cannot be locked ({error}): let no other command write there")
             if not nested:
                 owner = folder / OWNER
-                owner.write_text(f"process {os.getpid()} on {platform.node()}")
+                save_text(owner, f"process {os.getpid()} on {platform.node()}")
                 stack.callback(owner.unlink, missing_ok=True)
                 remove_leftovers(folder)
             yield
