@@ -158,7 +158,7 @@ def test_without_validation_the_last_mean_is_measured(study, run):
     assert json.loads(about["real_steps"]) == {"validate": 0, "evolve": 0}
     means = load_tensors(run.folder / "controllers" / "cold_0.safetensors")[0]["means"]
     assert torch.equal(means[-1], tensors["best"])
-    assert "no reality chooses" in (run.folder / "study" / "study.md").read_text()
+    assert "without validation" in (run.folder / "study" / "study.md").read_text()
 
 
 def test_rows_may_dream_in_other_ways(study, run):

@@ -86,10 +86,10 @@ def cells(text):
 
 
 def test_the_table():
-    text = markdown(report(), ["blind", "cold", "unfinished"])
+    text = markdown(report())
     assert text.startswith("# Study of toy\n\nVizdoomTakeCover-v1. ")
     assert "4 generations of 6 candidates with 2 dreams each" in text
-    head, _, blind, cold, random, _ = cells(text)
+    head, _, cold, blind, random, _ = cells(text)
     assert head[0:3] == ["row", "dream return", "real return"]
     assert head[-1] == "paper: dream / real"
     assert cold[:3] == ["cold", "25.0", "4.0 ± 2.8"]
@@ -102,6 +102,6 @@ def test_the_table():
 
 
 def test_other_worlds_have_no_column_of_the_paper():
-    text = markdown(report(paper_random=None), ["cold"])
+    text = markdown(report(paper_random=None))
     assert "paper" not in text
     assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {7}

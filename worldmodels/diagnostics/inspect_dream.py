@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64
@@ -49,10 +49,11 @@ from worldmodels.diagnostics.side_by_side import (
 )
 from worldmodels.diagnostics.summary import summary
 from worldmodels.envs.dream import DreamEnv
-from worldmodels.errors import InputError, check_above_zero, check_at_least
+from worldmodels.errors import InputError
 from worldmodels.files import load_json, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.models.heads.termination import TerminationHead
+from worldmodels.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.seeding import environment_seeds, seed_for, torch_generator
 from worldmodels.versions import package_versions
@@ -73,27 +74,21 @@ class InspectConfig:
 
     parts: tuple[Part, ...] = get_args(Part)
     """What is measured; other results of an earlier inspection of the same V and M are kept."""
-    episodes: int = 200
+    episodes: PositiveInt = 200
     """Held-out episodes of the collecting policy, and as many of the run's controller."""
-    first_episode: int = 1000
+    first_episode: NonNegativeInt = 1000
     """Number of the first validation episode that is used. Evolution and the choice among rounds
     use those from 0 on."""
-    starts: int = 200
+    starts: PositiveInt = 200
     """Held-out moments from which each policy goes on, in the dream and in reality."""
-    dreams: int = 4
+    dreams: PositiveInt = 4
     """Dreams from each moment."""
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     """Temperature of these dreams; M was trained at 1."""
-    ranking_episodes: int = 100
+    ranking_episodes: Annotated[int, Range(2.0)] = 100
     """Real episodes of each controller of RUN/controllers."""
-    ranking_dreams: int = 256
+    ranking_dreams: Annotated[int, Range(2.0)] = 256
     """Dreams of each."""
-
-    def __post_init__(self) -> None:
-        check_at_least("inspect", self, 1, "episodes", "starts", "dreams")
-        check_at_least("inspect", self, 2, "ranking_episodes", "ranking_dreams")
-        check_at_least("inspect", self, 0, "first_episode")
-        check_above_zero("inspect", self, "temperature")
 
 
 @dataclass(frozen=True, kw_only=True)

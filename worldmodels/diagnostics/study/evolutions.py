@@ -1,4 +1,4 @@
-"""The evolutions of a study: runs of their own, with the V, M and latents of another."""
+"""The evolutions of a study: runs of their own with another run's V, M and latents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worldmodels.stages.evolve import evolve
 from worldmodels.stages.history import History, history_file
 
 LINKED = ("world.json", "vae", "mdnrnn", "latents", "starts.safetensors")
-"""What an evolution has from its source: links, for latents are thousands of files."""
+"""What an evolution takes from its source, as links: latents are thousands of files."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Evolution:
 
     @property
     def name(self) -> str:
-        """As its file of controllers is called."""
+        """The name of its file in RUN/controllers."""
         return f"{self.row.name}_{self.number}"
 
 
@@ -76,7 +76,7 @@ def evolutions_of(run: Run, config: Config, study: StudyConfig) -> list[Evolutio
 
 def _source(run: Run, row: StudyRow) -> Run:
     source = run
-    # a run of one round is its own round 0; an unpacked bundle is nobody's
+    # a run of one round is its own round 0; an unpacked bundle is no round
     several = (run.folder / "rounds").exists() or run.starts.exists()
     if row.round is not None and (row.round or several):
         source = run.round(row.round)

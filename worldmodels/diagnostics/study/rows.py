@@ -1,82 +1,78 @@
-"""What a study compares: rows, each the run's own way of evolving C with something changed."""
+"""What a study compares: rows, each the run's own evolution of C with something changed."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from worldmodels.command_line import Parser
 from worldmodels.envs.dream import Ends, Weight
-from worldmodels.errors import InputError, check_above_zero, check_at_least
+from worldmodels.errors import InputError
 from worldmodels.models.controller import Inputs
+from worldmodels.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Range, check_ranges
 
 FILES = ("config.yaml", "metrics.jsonl", "rounds", "study.json", "study.md", "tensorboard")
-"""Names in a study's folder that no row may take."""
+"""Names in a study's folder that no row may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRow:
-    """One row of the table."""
+    """One row of the table. A field that is null is as in the run."""
 
     name: str
     """Letters, digits, `_`, `-` and `.`: also the name of its folder."""
-    temperature: float | None = None
-    """Of the dream in which C is evolved; none: the run's."""
+    temperature: PositiveFloat | None = None
+    """Temperature of the dream in which C is evolved."""
     inputs: Inputs | None = None
-    """What C sees; none: as in the run."""
+    """What C sees."""
     senses: Literal["own", "untrained", "blind"] = "own"
     """What C sees through, see `controller.senses`."""
     ends: Ends | None = None
-    """When its dreams end, see `dream.ends`; null: the run's."""
+    """When its dreams end, see `dream.ends`."""
     weight: Weight | None = None
-    """What weighs its rewards, see `dream.weight`; null: the run's."""
-    dream_max_steps: int | None = None
-    """Longest of the dreams in which C is evolved; none: the run's."""
-    round: int | None = None
-    """Whose V, M and latents; none: the run's, which are its best round's. A run of one round is
-    its own round 0."""
+    """What weighs its rewards, see `dream.weight`."""
+    dream_max_steps: PositiveInt | None = None
+    """Most steps of the dreams in which C is evolved."""
+    round: NonNegativeInt | None = None
+    """The round whose V, M and latents are used; null: the run's, which are its best round's. A run
+    of one round is its own round 0."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII) or self.name in FILES:
             raise InputError(f"name {self.name!r} is no name of a folder: use letters and digits")
-        check_above_zero(self.name, self, "temperature")
-        check_at_least(self.name, self, 0, "round")
-        check_at_least(self.name, self, 1, "dream_max_steps")
+        check_ranges(self, f"{self.name}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """A study: which rows, and the budget that is the same for all."""
+    """A study: its rows, and the budget that is the same for all."""
 
     rows: tuple[dict[str, Any], ...] = ()
-    """Each a `name` and what differs from the run: `temperature` of the dream; `inputs` z, zh or
-    zch; `senses` untrained (an M with random weights) or blind (z is 0); `round`, whose V and M."""
-    evolutions: int = 3
+    """Each has a `name` and what differs from the run: `temperature` of the dream; `inputs` z, zh
+    or zch; `senses` untrained (an M with random weights) or blind (z is 0); `round`, whose V and M;
+    `ends`, `weight` and `dream_max_steps` of the dreams."""
+    evolutions: PositiveInt = 3
     """Evolutions of each row, from seeds of their own."""
-    generations: int = 60
-    """Of each evolution, from zeros, in the dream."""
-    validate_every: int = 10
+    generations: PositiveInt = 60
+    """Generations of each evolution, from zeros, in the dream."""
+    validate_every: PositiveInt = 10
     """Generations after which the distribution's mean is kept to be ranked, and validated."""
-    validate_at: tuple[int, ...] = ()
-    """Further ones: most is learnt at the beginning."""
-    validation_episodes: int = 32
-    """Real episodes of each validation; 0: none, and the last mean is measured, whatever it is."""
-    population_size: int | None = None
-    """Candidates a generation; none: the run's cma.population_size."""
-    rollouts_per_candidate: int | None = None
-    """Dreams of each candidate; none: the run's evolve.rollouts_per_candidate."""
-    test_episodes: int = 300
-    """Official test episodes on which each evolution's chosen controller is measured."""
-    dream_episodes: int = 256
+    validate_at: tuple[PositiveInt, ...] = ()
+    """Further such generations: most is learnt at the beginning."""
+    validation_episodes: NonNegativeInt = 32
+    """Real episodes of each validation; 0: none, and the last mean is measured."""
+    population_size: Annotated[int, Range(4.0)] | None = None
+    """Candidates of a generation; null: the run's cma.population_size."""
+    rollouts_per_candidate: PositiveInt | None = None
+    """Dreams of each candidate; null: the run's evolve.rollouts_per_candidate."""
+    test_episodes: Annotated[int, Range(2.0)] = 300
+    """Official test episodes on which each evolution's controller is measured."""
+    dream_episodes: Annotated[int, Range(2.0)] = 256
     """Dreams at the row's temperature in which it is measured."""
 
     def __post_init__(self) -> None:
-        counts = "evolutions", "generations", "validate_every", "rollouts_per_candidate"
-        check_at_least("study", self, 1, *counts, "validate_at")
-        check_at_least("study", self, 0, "validation_episodes")
-        check_at_least("study", self, 2, "test_episodes", "dream_episodes")
-        check_at_least("study", self, 4, "population_size")
+        check_ranges(self, "study.")
         names = [row.name for row in rows_of(self)]
         if twice := [name for name in names if names.count(name) > 1]:
             raise InputError(f"study.rows: {twice[0]} is there twice: give each row its own name")

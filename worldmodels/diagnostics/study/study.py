@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from worldmodels.artifacts import load_world
+import numpy as np
+
+from worldmodels.acting.environments import ModelFiles, models_of
+from worldmodels.acting.evaluate import (
+    Evaluations,
+    Limits,
+    RealEvaluation,
+    evaluate_open_loop,
+    interval,
+)
+from worldmodels.acting.policies import Baseline
+from worldmodels.artifacts import load_controller, load_world
 from worldmodels.command_line import keep
 from worldmodels.config import Config
 from worldmodels.diagnostics.study.evolutions import (
@@ -17,8 +29,7 @@ from worldmodels.diagnostics.study.evolutions import (
     run_evolution,
     save_means,
 )
-from worldmodels.diagnostics.study.measures import measured, measured_baselines
-from worldmodels.diagnostics.study.rows import StudyConfig, StudySections, rows_of
+from worldmodels.diagnostics.study.rows import StudyConfig, StudySections
 from worldmodels.diagnostics.study.table import (
     PAPER_RANDOM,
     is_take_cover,
@@ -26,8 +37,10 @@ from worldmodels.diagnostics.study.table import (
     papers_numbers,
     summed_up,
 )
-from worldmodels.files import load_json, save_json, save_text
+from worldmodels.files import file_hash, load_json, save_json, save_text
+from worldmodels.models.controller import controller_for
 from worldmodels.run import Metrics, Run, cores, say
+from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.versions import package_versions
 from worldmodels.world import World
 
@@ -36,12 +49,12 @@ def study(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:
     """Evolves and measures what is missing; writes study/study.json and study/study.md.
 
     Args:
-        run: has V, M and latents; nothing of it is changed but study/ and controllers/.
+        run: has V, M and latents; only study/ and controllers/ in it are changed.
         config: the run's.
         settings: rows and budget.
 
     Returns:
-        What study.json holds.
+        What study.json holds: the rows of this command, as far as they are measured.
 
     Raises:
         InputError: V, M or latents are missing, or an evolution was made under other conditions.
@@ -51,44 +64,40 @@ def study(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:
         prepare(evolution)
     keep(StudySections(study=settings), own, free=("study",))
     with Metrics(own, "study") as metrics:
-        world, report = load_world(run), _begin(run, own, evolutions, settings)
-        known = report["baselines"]
-        report["baselines"] = measured_baselines(world, settings, config.workers, known)
+        world = load_world(run)
+        report = _header(run, world, evolutions[0].config, settings)
+        report["baselines"] = _baselines(own.folder, world, config, settings)
         for step, evolution in enumerate(evolutions):
             say(f"study, {step + 1} of {len(evolutions)}: {evolution.name}")
             run_evolution(evolution)
             if _is_comparable(evolution, config):
                 save_means(evolution, run.folder / "controllers")
-            entry = _enter(report, evolution, settings, world, config.seed)
-            save(own, report, settings)
+            entry = measured(evolution, settings, config.seed)
+            _enter(report["rows"], evolution, entry, world)
+            save_json(own.folder / "study.json", report)
+            save_text(own.folder / "study.md", markdown(report))
             means = {name: entry[name]["mean"] for name in ("dream", "real")}
             metrics.log(step, evolution=evolution.name, **means)
             say("{}: dream {dream:.1f}, reality {real:.1f}".format(evolution.name, **means))
     return report
 
 
-def _begin(
-    run: Run, own: Run, evolutions: Sequence[Evolution], settings: StudyConfig
-) -> dict[str, Any]:
-    """study.json of this command: what an earlier one found, under this one's conditions."""
-    file = own.folder / "study.json"
-    known: dict[str, Any] = load_json(file) if file.exists() else {}
-    world, one = load_world(run), evolutions[0].config
+def _header(run: Run, world: World, config: Config, settings: StudyConfig) -> dict[str, Any]:
+    """study.json without its results; `config` is that of an evolution."""
     return {
         "run": run.name,
         "environment": world.config.id,
         "config": asdict(settings),
         "budget": {
-            "generations": one.evolve.generations,
-            "population_size": one.cma.population_size,
-            "rollouts_per_candidate": one.evolve.rollouts_per_candidate,
+            "generations": config.evolve.generations,
+            "population_size": config.cma.population_size,
+            "rollouts_per_candidate": config.evolve.rollouts_per_candidate,
         },
         "command": " ".join(sys.argv),
         "cores": cores(),
         "versions": package_versions(),
         "paper_random": PAPER_RANDOM if is_take_cover(world) else None,
-        "baselines": known.get("baselines", {}),
-        "rows": known.get("rows", {}),
+        "rows": {},
     }
 
 
@@ -97,29 +106,104 @@ def _is_comparable(evolution: Evolution, config: Config) -> bool:
     return evolution.row.round is None and evolution.config.controller == config.controller
 
 
-def _enter(
-    report: dict[str, Any], evolution: Evolution, settings: StudyConfig, world: World, seed: int
-) -> dict[str, Any]:
-    """Measures an evolution and enters it in its row of the report."""
+def _enter(rows: dict[str, Any], evolution: Evolution, entry: dict[str, Any], world: World) -> None:
+    """Adds an evolution to its row of the report."""
     row, config = evolution.row, evolution.config
-    known = {one["number"]: one for one in report["rows"].get(row.name, {}).get("evolutions", ())}
-    entry = measured(evolution, settings, seed, known.get(evolution.number, {}))
-    known[evolution.number] = entry
-    every = [known[number] for number in sorted(known)]
-    sections = {name: asdict(getattr(config, name)) for name in ("controller", "dream", "cma")}
-    report["rows"][row.name] = {
+    every = [*rows.get(row.name, {}).get("evolutions", ()), entry]
+    sections = ("controller", "dream", "cma", "evolve")
+    rows[row.name] = {
         "row": asdict(row),
         "source": str(evolution.source.folder),
-        "config": sections | {"evolve": asdict(config.evolve)},
+        "config": {name: asdict(getattr(config, name)) for name in sections},
         "paper": papers_numbers(world, row, config),
-        "summary": summed_up(every[: settings.evolutions]),
+        "summary": summed_up(every),
         "evolutions": every,
     }
-    return entry
 
 
-def save(own: Run, report: dict[str, Any], settings: StudyConfig) -> None:
-    """Writes study.json and study.md into the study's folder."""
-    save_json(own.folder / "study.json", report)
-    names = [row.name for row in rows_of(settings)]
-    save_text(own.folder / "study.md", markdown(report, names))
+def measured(evolution: Evolution, study: StudyConfig, seed: int) -> dict[str, Any]:
+    """What study.json says of an evolution; what was measured before is kept in its folder.
+
+    Args:
+        evolution: is over.
+        study: on how many episodes its controller is measured.
+        seed: the studied run's. All rows have the same starts and noise where M is the same.
+    """
+    config, file = evolution.config, evolution.run.folder / "measured.json"
+    made = file_hash(evolution.run.controller / "controller.safetensors")
+    tests = environment_seeds("test", 0, study.test_episodes)
+    base = seed_for(seed, "study dreams") % 2**40
+    dreams = [base + i for i in range(study.dream_episodes)]
+    real = {"controller": made, "seeds": [tests[0], len(tests)]}
+    # survival is counted as in reality, whatever weighed the rewards of C's dreams
+    unweighted = config.dream.unweighted
+    dream = {"controller": made, "seeds": [base, len(dreams)], "dream": asdict(unweighted)}
+    saved = load_controller(evolution.run)
+    parameters = saved.parameters["best"].double().numpy()[None]
+
+    def in_dreams() -> np.ndarray:
+        settings = config.controller, unweighted, config.workers, Limits(), seed
+        return Evaluations.of_run(evolution.source, *settings).dream(parameters, dreams)[0][0]
+
+    def in_reality() -> np.ndarray:
+        return _real_evaluation(evolution)(parameters, tests)[0][0]
+
+    known = load_json(file) if file.exists() else {}
+    if known.get("real", {}).get("about") == real and known["dream"]["about"] == dream:
+        return known
+    with Metrics(evolution.run, "measure"):
+        found = {
+            "number": evolution.number,
+            "seed": config.seed,
+            "validation": saved.validation_return,
+            "dream": _kept(known, "dream", dream, in_dreams),
+            "real": _kept(known, "real", real, in_reality),
+        }
+    found |= {
+        "seconds": sum(line["seconds"] for line in Metrics.ends(evolution.run)),
+        "cores": cores(),
+        "command": " ".join(sys.argv),
+        "versions": package_versions(),
+    }
+    save_json(file, found)
+    return load_json(file)
+
+
+def _real_evaluation(evolution: Evolution) -> RealEvaluation:
+    """Differs: V and M as they were trained; a published agent's come from its bundle."""
+    config, models = evolution.config, ModelFiles.of_run(evolution.source)
+    return RealEvaluation(
+        world=load_world(evolution.source),
+        models=models,
+        controller=controller_for(config.controller, models_of(models)[1]),
+        workers=config.workers,
+        official=True,
+        label=evolution.name,
+    )
+
+
+def _baselines(
+    folder: Path, world: World, config: Config, study: StudyConfig
+) -> dict[str, dict[str, Any]]:
+    """The open-loop policies on the same test episodes, by name."""
+    file, seeds = folder / "baselines.json", environment_seeds("test", 0, study.test_episodes)
+    known, found = load_json(file) if file.exists() else {}, {}
+    for one in Baseline.of_world(world.config):
+        about = {"policy": one.policy, "argument": one.argument, "seeds": [seeds[0], len(seeds)]}
+
+        def play(one: Baseline = one) -> np.ndarray:
+            return evaluate_open_loop(world, one, seeds, config.workers)[0]
+
+        found[one.name] = _kept(known, one.name, about, play)
+    save_json(file, found)
+    return found
+
+
+def _kept(
+    known: dict[str, Any], name: str, about: dict[str, Any], measure: Callable[[], np.ndarray]
+) -> dict[str, Any]:
+    """The known result of that name if its `about` is the same, else what `measure` returns."""
+    if known.get(name, {}).get("about") == about:
+        return dict(known[name])
+    returns = measure()
+    return {"about": about, **asdict(interval(returns)), "returns": returns.tolist()}

@@ -17,7 +17,7 @@ PAPER = {0.1: (2086, 193), 0.5: (2060, 196), 1.0: (1145, 868), 1.15: (918, 1092)
 """Doom's mean return by temperature: in the dream, in reality. Source: Ha & Schmidhuber 2018,
 table 2."""
 PAPER_RANDOM = 210
-"""The random policy's there."""
+"""The random policy's mean return in reality. Source: the same."""
 COLUMNS = (
     *("row", "dream return", "real return", "95%", "std between evolutions", "minutes"),
     "paper: dream / real",
@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def summed_up(evolutions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A row over its evolutions: episodes pooled, and how the evolutions' means spread."""
+    """A row over its evolutions: episodes pooled, and the deviation of the evolutions' means."""
     found: dict[str, Any] = {
         "evolutions": len(evolutions),
         "minutes": sum(one["seconds"] for one in evolutions) / 60,
@@ -40,9 +40,9 @@ def summed_up(evolutions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def papers_numbers(world: World, row: StudyRow, config: Config) -> tuple[int, int] | None:
-    """What the paper reports of the row's temperature, unless the row takes something away."""
-    less = config.controller.inputs in ("z", "zh") or config.controller.senses != "own"
-    if not is_take_cover(world) or less or row.round is not None:
+    """The paper's numbers at the row's temperature; None if the row takes something away."""
+    ablation = config.controller.inputs in ("z", "zh") or config.controller.senses != "own"
+    if not is_take_cover(world) or ablation or row.round is not None:
         return None
     return PAPER.get(config.dream.temperature)
 
@@ -52,15 +52,10 @@ def is_take_cover(world: World) -> bool:
     return "VizdoomTakeCover" in world.config.id
 
 
-def markdown(report: Mapping[str, Any], names: Sequence[str]) -> str:
-    """study.md.
-
-    Args:
-        report: what study.json holds.
-        names: the rows to show; those without a finished evolution are left out.
-    """
-    rows = [_cells(report, name) for name in names if report["rows"].get(name)]
-    rows += [_blind(report, name) for name in report["baselines"]]
+def markdown(report: Mapping[str, Any]) -> str:
+    """study.md of what study.json holds."""
+    rows = [_cells(report, name) for name in report["rows"]]
+    rows += [_baseline(report, name) for name in report["baselines"]]
     columns = len(COLUMNS) if report["paper_random"] else len(COLUMNS) - 1
     lines = [_line(row[:columns]) for row in (COLUMNS, ["---"] * columns, *rows)]
     return "\n\n".join([f"# Study of {report['run']}", *_about(report), "\n".join(lines)]) + "\n"
@@ -70,7 +65,7 @@ def _about(report: Mapping[str, Any]) -> Iterator[str]:
     budget, config = report["budget"], report["config"]
     chosen = "real validation chooses the controller"
     if not config["validation_episodes"]:
-        chosen = "the last mean is the controller, no reality chooses"
+        chosen = "the last mean is the controller, without validation"
     yield (
         f"{report['environment']}. In each row C is evolved from zeros in the dream, "
         f"{config['evolutions']} times: {budget['generations']} generations of "
@@ -98,7 +93,7 @@ def _cells(report: Mapping[str, Any], name: str) -> list[str]:
     ]
 
 
-def _blind(report: Mapping[str, Any], name: str) -> list[str]:
+def _baseline(report: Mapping[str, Any], name: str) -> list[str]:
     paper = report["paper_random"] if name == "random" else None
     cells = _measured(report["baselines"][name])
     return [name, "", *cells, "", "", f"- / {paper}" if paper else ""]
