@@ -1,7 +1,10 @@
-"""Elementary functions and the decorator for kernels, which Numba compiles where it is installed.
+"""Elementary functions for kernels, and the decorators with which Numba compiles kernels.
 
-`math.exp` inside a compiled loop is a call per number; these are polynomials in float32, of which
-the compiler computes eight or sixteen at a time. Relative errors stay below 4e-7.
+In a compiled loop `math.exp` is one call per number. The functions here are polynomials in float32;
+the compiler computes eight or sixteen at a time. Their relative errors are below 4e-7.
+
+A compiled kernel checks no index: an array that is too small is read and written beyond its end. So
+the functions in models/ and envs/ that call kernels check shapes and dtypes first.
 """
 
 from __future__ import annotations
@@ -23,18 +26,18 @@ _THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 inlined = numba.njit(inline="always", error_model="numpy")
 kernel = numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
-"""Compiles a loop for one thread; others may run Python meanwhile.
+"""Compiles a loop for one thread, without the interpreter's lock.
 
-Sums may be reordered, so its bits are fixed on one machine type only. Mark the function with
-`typing.no_type_check` as well: a type checker's wrapper can't be compiled. Numba keeps the machine
+Sums may be reordered, so the bits are the same on one type of machine only. Mark the function with
+`typing.no_type_check` too: a type checker's wrapper cannot be compiled. Trap: Numba keeps machine
 code on disk and notices changes in the kernel's own file only, not in this one.
 """
 
 
 def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a loop over `numba.prange`, on as many threads as torch uses.
+    """Compiles a loop over `numba.prange`, which runs on as many threads as torch uses.
 
-    Waking the threads takes some 50 µs: for work of a millisecond and more.
+    Waking the threads takes about 50 µs, so this is for work of a millisecond or more.
     """
     compiled = numba.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)(function)
 
@@ -120,7 +123,7 @@ def tanh(x):
 
 
 def widened(number: Any) -> Any:
-    """A number as float32; a uint16 holds the bits of a bfloat16. Only inside kernels."""
+    """A number as float32; a uint16 holds the bits of a bfloat16. For use in kernels only."""
     raise NotImplementedError
 
 
@@ -133,7 +136,7 @@ def _widened(number):
 
 
 def narrowed(number: Any, like: Any) -> Any:
-    """A float32 as an array `like` stores it; bits are rounded to the nearest, ties to even."""
+    """A float32 in the type of the array `like`; bfloat16 is rounded to nearest, ties to even."""
     raise NotImplementedError
 
 

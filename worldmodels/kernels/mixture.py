@@ -1,4 +1,7 @@
-"""M's last layer and its mixtures' loss as one function, with products in bfloat16."""
+"""M's last layer and the loss of its mixtures in one function, with products in bfloat16.
+
+The kernel trusts the shapes of what it gets: M builds them. What is not the product is float32.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,18 @@ from torch.autograd.function import once_differentiable
 from worldmodels.kernels.fastmath import exp, log, narrowed, parallel_kernel, widened
 from worldmodels.kernels.patches import bits
 
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+MIN_LOG_STD, MAX_LOG_STD = -7.0, 7.0
+"""The range of the mixtures' log standard deviations; what a network says beyond is clamped."""
+
+F = np.float32
+HALF_LOG_2PI_F, LOWEST, HIGHEST = F(HALF_LOG_2PI), F(MIN_LOG_STD), F(MAX_LOG_STD)
+
 
 class MixtureNLL(torch.autograd.Function):
-    """-Σ_n weight_n Σ_z ln p(x_nz) of mixtures per dimension, of parameters W h + b.
+    """-Σ_n weight_n Σ_z ln p(x_nz) of per-dimension mixtures with the parameters W h + b.
 
-    The gradient in the parameters is computed with the loss and takes their place.
+    The gradient in the parameters is computed with the loss and overwrites them.
     """
 
     @staticmethod
@@ -50,23 +60,18 @@ class MixtureNLL(torch.autograd.Function):
         return to_parameters @ weight.bfloat16(), to_weight, to_bias, None, None
 
 
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-MIN_LOG_STD, MAX_LOG_STD = -7.0, 7.0
-F = np.float32
-HALF_LOG_2PI_F, LOWEST, HIGHEST = F(HALF_LOG_2PI), F(MIN_LOG_STD), F(MAX_LOG_STD)
-
-
 @functools.lru_cache
 def likelihood(K: int, Z: int) -> Callable[..., Any]:
-    """For K normals a dimension and Z dimensions."""
+    """The kernel for K normals per dimension and Z dimensions."""
 
     @parallel_kernel
     @no_type_check
     def descend(outputs, bias, values, weights, losses):
-        """losses = -weight Σ_z ln p(value), and its gradient in the outputs' place.
+        """Writes losses = -weight Σ_z ln p(value), and their gradient over the outputs.
 
         With r_k the share of normal k in p, w_k its weight, d_k = (x - m_k) / s_k:
         ∂/∂logit = w_k - r_k, ∂/∂m = -r_k d_k / s_k, ∂/∂ln s = r_k (1 - d_k²).
+        ln s is clamped; outside its range only a gradient that leads back inside is kept.
         Source: Bishop 1994, eqs. 31, 33, 36.
         """
         for row in prange(outputs.shape[0]):
@@ -109,7 +114,7 @@ def likelihood(K: int, Z: int) -> Callable[..., Any]:
                     spread = part * (F(1) - off * off)
                     low, high = log_std < LOWEST, log_std > HIGHEST
                     if (low and spread > F(0)) or (high and spread < F(0)):
-                        spread = F(0)  # only a gradient that leads back into the range is passed
+                        spread = F(0)
                     outputs[row, at] = narrowed(logits[k, z] * share[z] - part, outputs)
                     outputs[row, K * Z + at] = narrowed(-part * off * precisions[k, z], outputs)
                     outputs[row, 2 * K * Z + at] = narrowed(spread, outputs)

@@ -1,7 +1,8 @@
-"""Convolutions of stride two as products of patches, in bfloat16, forwards and backwards.
+"""Convolutions of stride two as products of patches in bfloat16, with their gradients.
 
-oneDNN's own gradients of bfloat16 convolutions take up to a second a batch on some CPUs. Images are
-channels-last here, so that a row of a patch is one run of memory.
+oneDNN's gradients of bfloat16 convolutions take up to a second per batch on some CPUs. Images are
+channels-last here, so a row of a patch is contiguous in memory. Sizes are trusted: an image must be
+at least as large as the kernel, and a weight must have the shape that its docstring names.
 
     unfold: images -> patches, a copy      fold: patches -> images, the overlapping sum
     convolution: W unfold(x)               its transpose: fold(W x); each is the other's gradient
@@ -24,11 +25,11 @@ from worldmodels.kernels.fastmath import narrowed, parallel_kernel, widened
 
 STRIDE = 2
 PATCH_BYTES = 2**24
-"""Of the patches in memory at once; a few images' patches stay in the caches."""
+"""Size of the patches that are in memory at once: those of a few images stay in the caches."""
 
 
 def unfold(images: Float[Tensor, "B S S C"], kernel: int) -> Float[Tensor, "rows patch"]:
-    """Each place's patch as a row: (B places places, kernel kernel C)."""
+    """The patches of all places as rows: (B places places, kernel kernel C)."""
     batch, size, _, channels = images.shape
     places, line = (size - kernel) // STRIDE + 1, size * channels
     view = images.as_strided(
@@ -50,7 +51,7 @@ def fold(
     kernel = round((patches.shape[1] / channels) ** 0.5)
     places = (size - kernel) // STRIDE + 1
     covered = STRIDE * (places - 1) + kernel
-    if covered < size:  # a last line that no patch reaches
+    if covered < size:  # no patch reaches the last line
         inner = images.new_empty(batch, covered, covered, channels)
         fold(patches, bias, inner, relu)
         rest = size - covered
@@ -122,25 +123,25 @@ class TransposedConvolution(torch.autograd.Function):
 
 
 def _over_places(slope: Float[Tensor, "B S S C"]) -> Float[Tensor, " C"]:
-    """The sum that is a bias's gradient."""
+    """The gradient of a bias: the sum over all places."""
     return slope.sum(dim=(0, 1, 2), dtype=torch.float32)
 
 
 def _parts(batch: int, numbers: int) -> list[slice]:
-    """Slices of a batch whose images have so many numbers in their patches."""
+    """Slices of a batch, for images with so many numbers in their patches."""
     step = max(1, PATCH_BYTES // (2 * numbers))
     return [slice(first, first + step) for first in range(0, batch, step)]
 
 
 def bits(tensor: Tensor) -> np.ndarray:
-    """An array of the same memory, bfloat16 as 16-bit integers."""
+    """A NumPy view of a tensor; bfloat16 as 16-bit integers."""
     same = tensor.detach()
     return (same.view(torch.uint16) if same.dtype == torch.bfloat16 else same).numpy()
 
 
 @functools.lru_cache
 def folding(size: int, channels: int, kernel: int) -> Callable[..., Any]:
-    """The sum for size x size patches of kernel x kernel pixels, two pixels apart."""
+    """The kernel of `fold` for size x size patches of kernel x kernel pixels."""
     out_size, run = 2 * size + kernel - 2, kernel * channels
     line = out_size * channels
 

@@ -1,4 +1,4 @@
-"""The steps of a batch that exist: what is computed for padding is thrown away."""
+"""The rows and steps of a padded batch that exist: nothing is computed for padding."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from torch.autograd.function import once_differentiable
 
 
 def present(values: Tensor, mask: Bool[Tensor, "*batch"]) -> Tensor:
-    """`values[mask]`, rows (N, D) of values (*batch, D); its gradient is faster."""
+    """`values[mask]`: rows (N, D) of values (*batch, D), with a faster gradient.
+
+    It trusts that the mask has the shape `*batch`.
+    """
     return _Present.apply(values, mask)  # type: ignore[no-untyped-call]
 
 
 class _Present(torch.autograd.Function):
-    """No row is taken twice, so that gradients are copied instead of summed."""
+    """No row is taken twice, so the gradient is copied instead of summed."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, mask: Tensor) -> Tensor:
