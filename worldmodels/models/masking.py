@@ -21,7 +21,7 @@ def masked(values: Float[Tensor, "..."], mask: Bool[Tensor, "..."]) -> Float[Ten
     Raises:
         ValueError: the mask is not boolean, or its shape is not the first axes of the values'.
     """
-    _check_mask(mask, values.shape[: mask.ndim])
+    check_mask(mask, values.shape[: mask.ndim])
     return torch.where(mask.reshape(*mask.shape, *[1] * (values.ndim - mask.ndim)), values, 0.0)
 
 
@@ -31,11 +31,16 @@ def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]) -
     Raises:
         ValueError: the mask is not boolean, or its shape is not that of the values.
     """
-    _check_mask(mask, values.shape)
+    check_mask(mask, values.shape)
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
 
 
-def _check_mask(mask: Tensor, shape: torch.Size) -> None:
+def check_mask(mask: Tensor, shape: torch.Size) -> None:
+    """Checks that a mask is boolean and of a shape.
+
+    Raises:
+        ValueError: names what came and what is expected.
+    """
     if mask.dtype != torch.bool or mask.shape != shape:
         raise ValueError(
             f"mask is {mask.dtype} of shape {tuple(mask.shape)}: it must be torch.bool of shape "

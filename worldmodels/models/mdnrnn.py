@@ -19,6 +19,7 @@ from torch.nn import functional
 from worldmodels.kernels.lstm import LSTM
 from worldmodels.kernels.mixture import MixtureNLL
 from worldmodels.kernels.rows import active_rows, present
+from worldmodels.models.masking import check_mask
 from worldmodels.models.mixture import (
     Mixture,
     MixtureKind,
@@ -254,7 +255,15 @@ class Prediction:
         return functional.linear(self.h.float(), head.weight[part], head.bias[part])
 
     def nll(self, values: Float[Tensor, "B T Z"], known: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
-        """Mean nats per dimension of the next z, over the steps where it is known."""
+        """Mean nats per dimension of the next z, over the steps where it is known.
+
+        Raises:
+            ValueError: the shape of the values, or of `known`, does not fit.
+        """
+        steps = self.h.shape[:-1]
+        if values.shape != (wanted := (*steps, self.mdnrnn.latent_size)):
+            raise ValueError(f"values have shape {tuple(values.shape)}: it must be {wanted}")
+        check_mask(known, steps)
         if self.h.dtype == torch.bfloat16 and self.mdnrnn.config.mixture == "per_dimension":
             return self._fused_nll(values, known)
         return mixture_loss(self.mixture, values, known)
