@@ -181,7 +181,15 @@ def test_wrong_pictures_are_refused(bundle, observations):
 
 @pytest.mark.parametrize(
     "start",
-    [np.ones(3, bool), np.ones((2, 1), bool), np.ones(2), [0, 1], True, "yes"],
+    [
+        np.ones(3, bool),
+        np.ones((2, 1), bool),
+        np.ones(2),
+        [0, 1],
+        [[True], [True, False]],
+        True,
+        "yes",
+    ],
     ids=str,
 )
 def test_a_wrong_episode_start_is_refused(bundle, start):

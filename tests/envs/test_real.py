@@ -179,6 +179,7 @@ def test_abilities_count_only_where_they_are_declared():
         ("CartPole-v1", np.array([0, 2])),
         ("CartPole-v1", np.array([0, -1])),
         ("CartPole-v1", None),
+        ("CartPole-v1", [[0], [0, 1]]),
         ("CartPole-v1", ["left", "right"]),
         ("worldmodels/CarRacing-v3", np.zeros((1, 3), np.float32)),
         ("worldmodels/CarRacing-v3", np.zeros((2, 2), np.float32)),
@@ -200,6 +201,15 @@ def test_wrong_actions_are_refused_before_any_lane_is_stepped(id_, actions):
 def test_same_step_is_not_offered():
     with pytest.raises(InputError, match="SAME_STEP"):
         RealEnvs(describe(EnvConfig(id="CartPole-v1")), 1, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def test_booleans_are_choices():
+    env = RealEnvs(describe(EnvConfig(id="CartPole-v1")), 2)
+    env.reset(seed=0)
+    frames = env.step([1, 0])[0]
+    env.reset(seed=0)
+    np.testing.assert_array_equal(env.step([True, False])[0], frames)
+    env.close()
 
 
 def test_at_least_one_environment_is_needed():

@@ -42,8 +42,8 @@ class Agent:
         Raises:
             InputError: `num_envs` or `seed` is no such number.
         """
-        if num_envs < 1:
-            raise InputError(f"num_envs is {num_envs}: it must be at least 1")
+        if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
+            raise InputError(f"num_envs is {num_envs!r}: it must be a whole number from 1")
         lane_seeds(seed, num_envs)
         self.num_envs = num_envs
         bundle = self.bundle
@@ -88,7 +88,9 @@ class Agent:
     def _starts(self, episode_start: Any) -> np.ndarray:
         if episode_start is None:
             return np.zeros(self.num_envs, bool)
-        return lane_mask(np.atleast_1d(episode_start), self.num_envs, "episode_start")
+        if isinstance(episode_start, (bool, np.bool_)):
+            episode_start = [episode_start]
+        return lane_mask(episode_start, self.num_envs, "episode_start")
 
     def _frames(self, pictures: np.ndarray) -> np.ndarray:
         crop = self.bundle.world.config.crop

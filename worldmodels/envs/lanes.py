@@ -37,6 +37,8 @@ def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[i
 
 def reset_mask(options: dict[str, Any] | None, num_envs: int) -> Bool[np.ndarray, " E"]:
     """Lanes to reset: those of `options["reset_mask"]`, else all."""
+    if options is not None and not isinstance(options, dict):
+        raise InputError(f"options is a {type(options).__name__}: it must be a dictionary")
     if options is None or "reset_mask" not in options:
         return np.ones(num_envs, bool)
     return lane_mask(options["reset_mask"], num_envs, "reset_mask")
@@ -48,7 +50,7 @@ def lane_mask(mask: Any, num_envs: int, name: str) -> Bool[np.ndarray, " E"]:
     Raises:
         InputError: it has another shape or dtype.
     """
-    mask = np.asarray(mask)
+    mask = _array(mask, name)
     if mask.shape != (num_envs,) or mask.dtype != bool:
         raise InputError(
             f"{name} has shape {mask.shape} and dtype {mask.dtype}: it must be {num_envs} "
@@ -68,7 +70,7 @@ def lane_actions(actions: Any, num_envs: int, size: int) -> Float32[np.ndarray, 
     Raises:
         InputError: shape or dtype differ, or a number is not finite.
     """
-    given = np.asarray(actions)
+    given = _array(actions, "actions")
     if given.shape != (num_envs, size) or given.dtype.kind not in "biuf":
         raise InputError(
             f"actions have shape {given.shape} and dtype {given.dtype}: {num_envs} lanes need real "
@@ -90,16 +92,23 @@ def own_actions(actions: Any, space: gymnasium.Space[Any]) -> np.ndarray:
     Raises:
         InputError: shape or dtype differ, a number is not finite, or a choice does not exist.
     """
-    given, floats = np.asarray(actions), isinstance(space, gymnasium.spaces.Box)
+    given, floats = _array(actions, "actions"), isinstance(space, gymnasium.spaces.Box)
     if given.shape != space.shape or given.dtype.kind not in ("biuf" if floats else "biu"):
         raise InputError(
             f"actions have shape {given.shape} and dtype {given.dtype}, but the environments need "
             f"{space.dtype} {space.shape}, one row per lane"
         )
-    good = np.isfinite(given).all() if floats else space.contains(given.astype(space.dtype))
-    if not good:
+    chosen = given if floats else given.astype(space.dtype)
+    if not (np.isfinite(chosen).all() if floats else space.contains(chosen)):
         raise InputError(
             f"actions {given.tolist()} are not all "
             + ("finite" if floats else f"choices of {' '.join(str(space).split())}")
         )
-    return given
+    return chosen
+
+
+def _array(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of several lengths
+        raise InputError(f"{name} have rows of different shapes: give one array") from error
