@@ -43,20 +43,17 @@ class Pen(nn.Module):
         state: State | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Nats a point: of the offsets, and the pen's cross-entropy."""
-        seen = batch.pen_inputs
+        inputs = batch.pen_inputs
         if condition is not None:
-            spread = condition[:, None].expand(-1, seen.shape[1], -1)
-            seen = torch.cat([seen, spread], -1)
-        h = self.mdnrnn(batch.offsets[:, :-1], seen, None, state)[0].h
+            repeated = condition[:, None].expand(-1, inputs.shape[1], -1)
+            inputs = torch.cat([inputs, repeated], -1)
+        h = self.mdnrnn(batch.offsets[:, :-1], inputs, None, state)[0].h
         predicted = self.mdnrnn.predict(self.dropout(h.float()))
         log_prob = predicted.mixture.log_prob(batch.offsets[:, 1:])
         pen = functional.cross_entropy(
             predicted.outputs("pen").flatten(0, 1), batch.pens[:, 1:].flatten(), reduction="none"
         ).view_as(batch.known)
-        return (
-            masked_mean(-log_prob, batch.moved),
-            masked_mean(pen, batch.known),
-        )
+        return masked_mean(-log_prob, batch.moved), masked_mean(pen, batch.known)
 
     @torch.inference_mode()
     def draw(
@@ -85,9 +82,9 @@ class Pen(nn.Module):
         offsets: list[Tensor] = []
         pens: list[Tensor] = []
         for _ in range(most):
-            seen = [functional.one_hot(pen, 3).float()]
-            seen += [] if condition is None else [condition]
-            state = self.mdnrnn.step(offset, torch.cat(seen, -1), None, state)
+            inputs = [functional.one_hot(pen, 3).float()]
+            inputs += [] if condition is None else [condition]
+            state = self.mdnrnn.step(offset, torch.cat(inputs, -1), None, state)
             predicted = self.mdnrnn.predict(state[0])
             offset = predicted.mixture.sample(temperature, generator)
             if still and not offsets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
@@ -16,6 +17,7 @@ from worldmodels.artifacts import fill, save_model
 from worldmodels.command_line import keep, leading, parse
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_json
+from worldmodels.precision import Precision, get_precision, set_precision
 from worldmodels.run import Metrics, Run, cores
 from worldmodels.seeding import seed_for
 from worldmodels.stages.fit import FitConfig, Loss, fit
@@ -39,6 +41,8 @@ class System:
     """Dataclass of its fields and sections; `show` may change without a new training."""
     show: Callable[[Metrics, Any], Numbers]
     """Trains the networks that are not trained yet, measures, and draws the figures."""
+    precision: Precision | None = None
+    """Of large products in training; none: the process's setting."""
 
 
 def system_of(name: str) -> System:
@@ -69,7 +73,7 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     new = not run.config_file.exists()
     keep(config, run, free=("show",))
     try:
-        with Metrics(run, name) as metrics:
+        with Metrics(run, name) as metrics, _precision(system.precision):
             numbers = system.show(metrics, config)
     except InputError:
         if new and not any(run.folder.glob("*.safetensors")):
@@ -91,6 +95,16 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
 def _with_run(name: str, flags: Sequence[str]) -> list[str]:
     named = any(flag.split("=")[0] == "--run" for flag in flags)
     return [*flags] if named else [f"--run=runs/gallery/{name}", *flags]
+
+
+@contextmanager
+def _precision(precision: Precision | None) -> Iterator[None]:
+    before = get_precision()
+    set_precision(precision or before)
+    try:
+        yield
+    finally:
+        set_precision(before)
 
 
 def train(

@@ -76,7 +76,7 @@ class TouchConfig:
     show: TouchShowConfig = field(default_factory=TouchShowConfig)
 
 
-def learnt(metrics: Metrics, config: TouchConfig, split: Split) -> MDNRNN:
+def trained(metrics: Metrics, config: TouchConfig, split: Split) -> MDNRNN:
     """M trained on stretches, sampled in proportion to the performances' lengths."""
     sizes = MDNRNNConfig(
         hidden_size=config.hidden_size, num_mixtures=config.num_mixtures, mixture="joint"
@@ -158,7 +158,7 @@ def show(metrics: Metrics, config: TouchConfig) -> Numbers:
     if config.data is None:
         raise InputError(WHERE)
     split = Split.of(read_performances(Path(config.data)), config.seed)
-    model = learnt(metrics, config, split)
+    model = trained(metrics, config, split)
     generator = torch_generator(config.seed, "responses")
     calls = split.test[: config.show.compared]
     played = [respond(model, split, call, config.show, generator) for call in calls]
@@ -194,4 +194,5 @@ def _draw(metrics: Metrics, calls: list[Performance], responses: list[Performanc
     figure.savefig(metrics.run.folder / "touch.png", dpi=80)
 
 
-SYSTEM = System("Touch performances: call and response.", TouchConfig, show)
+# a touch moves by less than bfloat16 can tell
+SYSTEM = System("Touch performances: call and response.", TouchConfig, show, "float32")

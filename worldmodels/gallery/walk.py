@@ -174,4 +174,6 @@ def _draw(metrics: Metrics, config: WalkConfig, model: MDNRNN, test: Walks) -> N
     figure.savefig(metrics.run.folder / "walk.png", dpi=80)
 
 
-SYSTEM = System("Several valid next steps: M beside the exact distribution.", WalkConfig, show)
+SYSTEM = System(
+    "Several valid next steps: M beside the exact distribution.", WalkConfig, show, "float32"
+)

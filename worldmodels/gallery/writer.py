@@ -89,22 +89,19 @@ class Writer(nn.Module):
         """Nats a point: of the offsets, and of the pen."""
         offsets, lifted = batch.offsets, (batch.pens != DRAW).float()[..., None]
         points = torch.cat([offsets, lifted], -1)[:, :-1]
-        reading, seen = self.begin(text), []
+        reading, readings = self.begin(text), []
         for point in points.unbind(1):
             reading = self.read(point, text, known, reading)
-            seen.append(torch.cat([reading.h, reading.window], -1))
-        told = torch.cat([lifted[:, :-1], torch.stack(seen, 1)], -1)
-        h = self.mdnrnn(offsets[:, :-1], told, None)[0].h
-        predicted = self.mdnrnn.predict(h.float())
+            readings.append(torch.cat([reading.h, reading.window], -1))
+        inputs = torch.cat([lifted[:, :-1], torch.stack(readings, 1)], -1)
+        h = self.mdnrnn(offsets[:, :-1], inputs, None)[0].h
+        predicted = self.mdnrnn.predict(h.float())  # both gradients are added in float32
         log_prob = predicted.mixture.log_prob(offsets[:, 1:])
         does = torch.stack([lifted[:, 1:, 0], (batch.pens[:, 1:] == END).float()], -1)
         pen = functional.binary_cross_entropy_with_logits(
             predicted.outputs("pen"), does, reduction="none"
         )
-        return (
-            masked_mean(-log_prob, batch.moved),
-            masked_mean(pen.sum(-1), batch.known),
-        )
+        return masked_mean(-log_prob, batch.moved), masked_mean(pen.sum(-1), batch.known)
 
     @torch.inference_mode()
     def write(
@@ -131,8 +128,8 @@ class Writer(nn.Module):
         over = torch.zeros(count, dtype=torch.bool)
         for _ in range(most):
             reading = self.read(point, text, known, reading)
-            told = torch.cat([point[:, 2:], reading.h, reading.window], -1)
-            state = self.mdnrnn.step(point[:, :2], told, None, state)
+            inputs = torch.cat([point[:, 2:], reading.h, reading.window], -1)
+            state = self.mdnrnn.step(point[:, :2], inputs, None, state)
             predicted = self.mdnrnn.predict(state[0])
             offset = predicted.mixture.sample(temperature, generator)
             if not points:  # the start itself
