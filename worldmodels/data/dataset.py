@@ -1,7 +1,8 @@
-"""Batches of frames and of latent sequences, drawn from files that never all fit in memory.
+"""Batches of frames and of latent sequences, from files that do not all fit in memory.
 
-A chunk is a few episodes, decoded ahead in a thread; each serves a fixed number of batches. So step
-s belongs to chunk s // batches_per_chunk whatever came before it, and a resumed run draws the same.
+A chunk is some episodes, which a thread reads ahead; each chunk serves a fixed number of batches.
+So step s belongs to chunk s // batches_per_chunk, whatever came before, and a training that
+continues has the same batches.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class EpisodeSource:
-    """Which files to draw from: those of the newest round, and older ones.
+    """The files to sample from: those of the newest round, and older ones.
 
     Each chunk takes `new_share` of its episodes from `new` and the rest from `old`.
     """
@@ -90,7 +91,7 @@ def _stream(files: Sequence[Path], key: tuple[int, str, str], index: int, size: 
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Frames, drawn from several episodes."""
+    """Frames of several episodes."""
 
     frames: UInt8[Tensor, "B 64 64 3"]
     medians: UInt8[Tensor, "B 64 64 3"] | None = None
@@ -131,13 +132,13 @@ def frame_batches(
 
 @dataclass(frozen=True)
 class FrameChunk:
-    """Some episodes' frames; they stay apart, for one array of all would be memory twice."""
+    """The frames of some episodes, each its own array: one array of all would need a copy."""
 
     episodes: list[UInt8[np.ndarray, "_ 64 64 3"]]
     medians: list[UInt8[np.ndarray, "64 64 3"]] | None
 
     def batch(self, rows: Int64[np.ndarray, " B"], ends: Int64[np.ndarray, " N"]) -> FrameBatch:
-        """The frames at `rows` of all episodes' frames, one after the other up to `ends`."""
+        """The frames at `rows`, counted over all episodes, which end before `ends`."""
         owners = np.searchsorted(ends, rows, side="right")
         places = rows - ends[owners]  # counted from an episode's end
         frames = [self.episodes[e][t] for e, t in zip(owners, places, strict=True)]
@@ -148,7 +149,7 @@ class FrameChunk:
 
 
 def median_image(frames: UInt8[np.ndarray, "T 64 64 3"]) -> UInt8[np.ndarray, "64 64 3"]:
-    """Each number's median over at most 32 to 63 frames, evenly spaced."""
+    """The median of each number over up to 63 evenly spaced frames."""
     some = frames[:: max(1, len(frames) // 32)]
     return np.partition(some, len(some) // 2, axis=0)[len(some) // 2]
 
@@ -163,7 +164,7 @@ def sequence_batches(
     chunk_episodes: int,
     batches_per_chunk: int,
 ) -> Iterator[SequenceBatch]:
-    """Endless batches of latent windows from step `start` on; all are equally likely."""
+    """Endless batches of latent windows from step `start` on; all windows are equally likely."""
 
     def load(index: int) -> list[LatentEpisode]:
         files = source.chunk(seed, "sequences", index, chunk_episodes)
@@ -192,7 +193,7 @@ def _chunks(
     start: int,
     batches_per_chunk: int,
 ) -> Iterator[Batch]:
-    """Loads chunk i + 1 in a thread while chunk i is used."""
+    """All batches from step `start` on; a thread loads chunk i + 1 while chunk i is used."""
     index, skip = divmod(start, batches_per_chunk)
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(load, index)
@@ -209,10 +210,11 @@ Window = tuple[LatentEpisode, int, int]
 def _window(episode: LatentEpisode, place: float, length: int) -> Window:
     """An episode, and where a window of it begins and ends.
 
-    Windows may begin half their length before the episode, so that its first steps are drawn often.
+    A place may lie up to half a window before the episode; then the window begins with the episode.
+    So first steps are sampled often.
 
-    Trap: were all windows to begin well before the end, M would learn that nobody dies soon after a
-    window begins; and there dreams begin, too.
+    Trap: windows begin anywhere up to the last step. If all began well before the end, M would
+    learn that no episode ends soon after a window begins, which is where dreams begin.
     """
     before = length // 2
     begin = max(int(place * (len(episode) + before)) - before, 0)
@@ -220,7 +222,7 @@ def _window(episode: LatentEpisode, place: float, length: int) -> Window:
 
 
 def collate(windows: list[Window], length: int) -> SequenceBatch:
-    """Windows to one padded batch."""
+    """One padded batch of windows."""
     size, latent, action = len(windows), windows[0][0].mu.shape[1], windows[0][0].actions.shape[1]
     mu, logvar = (np.zeros((size, length + 1, latent), np.float32) for _ in range(2))
     actions = np.zeros((size, length, action), np.float32)

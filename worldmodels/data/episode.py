@@ -1,4 +1,4 @@
-"""Episodes: THE time alignment, and the files that hold it.
+"""Episodes: the time alignment of everything recorded, and the files that hold it.
 
     frame[t], action[t]  ->  reward[t], count[t], terminated[t], truncated[t], frame[t+1]
 
@@ -19,17 +19,17 @@ from worldmodels.errors import InputError
 from worldmodels.files import load_arrays, save_arrays
 
 COLLECT, ENCODE = "worldmodels collect", "worldmodels encode"
-"""What makes episodes, and their latents, again."""
+"""The commands that make episodes and latents."""
 
 Kind = TypeVar("Kind", bound="_Steps")
 
 
 class _Steps:
-    """What both kinds share: the first field has a row per frame, the others a row per action."""
+    """Recorded steps: the first field has a row per frame, the others have a row per action."""
 
     actions: np.ndarray
     made_by: ClassVar[str]
-    """The script that makes such files again."""
+    """The command that makes such files."""
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -42,7 +42,7 @@ class _Steps:
         """Reads and checks a file.
 
         Raises:
-            InputError: the file is truncated, foreign, or its arrays don't belong together.
+            InputError: the file is truncated, foreign, or its arrays do not belong together.
         """
         arrays = _read(path, cls._names(), cls.made_by)
         frames, actions = (len(arrays[name]) for name in (cls._names()[0], "actions"))
@@ -62,7 +62,7 @@ class Episode(_Steps):
     actions: Float32[np.ndarray, "T A"]
     """a, not the environment's own actions."""
     rewards: Float32[np.ndarray, " T"]
-    """The environment's, summed over the frames of a step."""
+    """The environment's rewards, summed over the frames of a step."""
     counts: Float32[np.ndarray, " T"]
     """The world's count a step (tiles); zeros where it has none."""
     terminated: Bool[np.ndarray, " T"]
@@ -73,7 +73,7 @@ class Episode(_Steps):
 
 @dataclass(frozen=True)
 class LatentEpisode(_Steps):
-    """The same episode with each frame's posterior in the place of the frame."""
+    """An episode with the posterior of each frame in place of the frame."""
 
     mu: Float16[np.ndarray, "T_frames Z"]
     logvar: Float16[np.ndarray, "T_frames Z"]

@@ -1,4 +1,4 @@
-"""The dream's noise: a function of seed, episode and step, whatever else is dreamt beside it."""
+"""The dream's noise: a function of seed, episode and step, whatever the other lanes do."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from jaxtyping import Float32, Int64
 from worldmodels.seeding import numpy_generator
 
 NOISE_BLOCK = 64
-"""Steps of noise drawn at once."""
+"""Steps of noise that are sampled at once."""
 
 Key = tuple[int, int]
 """Seed and episode number."""
 
 
 class Noise:
-    """Noise as a function of (seed, episode, step), drawn in blocks once per distinct key.
+    """Noise of all lanes, sampled block by block, once for each distinct key.
 
-    Lanes of one key that are at the same block share a slot of the tape.
+    Lanes of one key in the same block share a slot of the tape.
 
     Attributes:
-        tape: (rows, uniforms + normals); `rows` says which of them belong to which lanes.
-        ends: (rows,), a number of the logistic law each, or empty: it lies below M's logit of
-            the end with just the probability that M gives the end.
+        tape: (rows, uniforms + normals); `rows` gives the rows of lanes.
+        ends: (rows,) samples of the logistic distribution, or empty. A sample lies below M's logit
+            of the end with exactly the probability that M gives the end.
     """
 
     def __init__(self, num_envs: int, uniforms: int, normals: int, *, ends: bool = False) -> None:
@@ -43,7 +43,7 @@ class Noise:
         self._holders: dict[int, set[int]] = {}  # slot: lanes
 
     def begin(self, lanes: Iterable[int], keys: Iterable[Key]) -> None:
-        """Lanes that go on, from step 0, with the noise of these keys."""
+        """Gives lanes the noise of these keys, from step 0 on."""
         for lane, key in zip(lanes, keys, strict=True):
             self._leave(lane)
             self.keys[lane], self._blocks[lane] = key, -1
@@ -51,7 +51,7 @@ class Noise:
     def rows(
         self, lanes: Int64[np.ndarray, " n"], steps: Int64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
-        """The tape's rows for lanes at these steps."""
+        """The rows of the tape for lanes at these steps."""
         blocks = steps // NOISE_BLOCK
         moved = np.flatnonzero(self._blocks[lanes] != blocks)
         for lane, block in zip(lanes[moved].tolist(), blocks[moved].tolist(), strict=True):
@@ -64,12 +64,12 @@ class Noise:
         slot = self._held.get(place)
         if slot is None:
             slot = self._held[place] = self._free.pop()
-            self._draw(place, slot)
+            self._sample(place, slot)
         self._holders.setdefault(slot, set()).add(lane)
         self._blocks[lane], self._slots[lane] = block, slot
 
     def _leave(self, lane: int) -> None:
-        """A slot that no lane holds any more is free."""
+        """Frees the lane's slot if no other lane holds it."""
         if self._blocks[lane] < 0:
             return
         slot = int(self._slots[lane])
@@ -78,7 +78,7 @@ class Noise:
             del self._held[(*self.keys[lane], int(self._blocks[lane]))]
             self._free.append(slot)
 
-    def _draw(self, place: tuple[int, int, int], slot: int) -> None:
+    def _sample(self, place: tuple[int, int, int], slot: int) -> None:
         seed, episode, block = place
         generator = numpy_generator(seed, "dream noise", episode, block)
         rows = self.tape[slot * NOISE_BLOCK : (slot + 1) * NOISE_BLOCK]

@@ -1,8 +1,10 @@
 """The pointwise work of a dreamt step, compiled by Numba: each array is read and written once.
 
-Rows are the lanes that still dream, one after the other; `lanes[row]` is where a lane keeps its
-state. Matrices of 16-bit integers hold bfloat16. All sums and functions are float32. Sizes are
-constants of the compiled code, which makes it five times as fast as sizes read off the arrays.
+A row is a lane that is stepped; `lanes[row]` is its place in the state. Matrices of 16-bit integers
+hold bfloat16. Sums and functions are float32. Sizes are constants of the compiled code: that is
+five times as fast as sizes read from the arrays.
+
+Trap: nothing here checks shapes. `DreamEnv` does, before it calls an engine.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ F = np.float32
 @kernel
 @no_type_check
 def gather(lanes, z, actions, first, h, inputs):
-    """Rows [z a h], or [z a first h] where there is room for the restart flag, for the product."""
+    """Fills the rows [z a h] of the product, or [z a first h] if they have room for the flag."""
     Z, A, H = z.shape[1], actions.shape[1], h.shape[1]
     flag = inputs.shape[1] - Z - A - H
     for row in range(lanes.size):
@@ -43,7 +45,7 @@ def recurrence(H: int) -> Callable[..., Any]:
     @kernel
     @no_type_check
     def recur(lanes, gates, bias, h, c, outputs):
-        """c' = σ(f) c + σ(i) tanh(g), h' = σ(o) tanh(c'), in place and once more for the head."""
+        """c' = σ(f) c + σ(i) tanh(g), h' = σ(o) tanh(c'), in place; h' into `outputs` too."""
         for row in range(lanes.size):
             lane = lanes[row]
             for j in range(H):
@@ -68,13 +70,13 @@ def sampler(Z: int, K: int, joint: bool) -> Callable[..., Any]:
     @kernel
     @no_type_check
     def sample(lanes, head, bias, tape, noise, temperature, limits, z):
-        """z' of each lane.
+        """Samples z' of each lane.
 
         Args:
             lanes: (n,) rows of z.
-            head: (n, O) outputs of the head without its bias: logits, means, log_stds.
-            bias: (O,) of the head.
-            tape: noise, (rows, U + Z), uniforms first.
+            head: (n, O) outputs of the last layer without its bias: logits, means, log_stds.
+            bias: (O,) of the last layer.
+            tape: (rows, U + Z) noise, uniform numbers first.
             noise: (n,) rows of the tape.
             temperature: τ, float32.
             limits: lowest and highest log_std, and the bound of |z|, float32.
@@ -85,7 +87,7 @@ def sampler(Z: int, K: int, joint: bool) -> Callable[..., Any]:
         running, threshold = np.empty((K, Z), F), np.empty(Z, F)
         top, mean, log_std = np.empty(Z, F), np.empty(Z, F), np.empty(Z, F)
         for row in range(lanes.size):
-            lane, drawn = lanes[row], noise[row]
+            lane, at_tape = lanes[row], noise[row]
             for k in range(K):
                 for j in range(Z):
                     at = k if joint else k * Z + j
@@ -101,7 +103,7 @@ def sampler(Z: int, K: int, joint: bool) -> Callable[..., Any]:
                 for j in range(Z):
                     running[k, j] = running[k - 1, j] + exp((running[k, j] - top[j]) * calm)
             for j in range(Z):
-                threshold[j] = tape[drawn, 0 if joint else j] * running[K - 1, j]
+                threshold[j] = tape[at_tape, 0 if joint else j] * running[K - 1, j]
                 mean[j] = widened(head[row, MEANS + j]) + bias[MEANS + j]
                 log_std[j] = widened(head[row, LOG_STDS + j]) + bias[LOG_STDS + j]
             for k in range(1, K):  # the running sums rise: the last one passed stays
@@ -113,7 +115,7 @@ def sampler(Z: int, K: int, joint: bool) -> Callable[..., Any]:
                     log_std[j] = widened(head[row, at]) + bias[at] if passed else log_std[j]
             for j in range(Z):
                 std = exp(min(max(log_std[j], lowest), highest)) * spread
-                value = mean[j] + std * tape[drawn, U + j]
+                value = mean[j] + std * tape[at_tape, U + j]
                 z[lane, j] = min(max(value, -bound), bound)
 
     return sample

@@ -1,8 +1,9 @@
-"""An LSTM over whole sequences with products in bfloat16; its cells stay float32.
+"""An LSTM over whole sequences with products in bfloat16 and cells in float32.
 
-Time comes first here, (T, B, ...), so that a step is one run of memory. The operand of step t is
-[h x 1 0...]: the state before it, its input, and a 1 whose weight is zero: the bias is added in
-float32, and its gradient is a column of the weight's. The zeros fill up a multiple of 32.
+Time is the first axis, (T, B, ...), so that a step is contiguous in memory. The operand of step t
+is [h x 1 0...]: the state before it, its input, and a 1 whose weight is 0. The bias is added in
+float32, and its gradient is the 1's column of the weight's gradient. Zeros pad the operand to a
+multiple of 32.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from worldmodels.kernels.fastmath import kernel, narrowed, sigmoid, tanh, widene
 from worldmodels.kernels.patches import bits
 
 MULTIPLE = 32
-"""Products whose inner size is one of these are up to a quarter faster."""
+"""Products whose inner size is a multiple of this are up to a quarter faster."""
 
 
 class LSTM(torch.autograd.Function):
-    """All h from a first state or from zeros, and the last c; a pass has gradients once.
+    """All h, and the last c, from a first state or from zeros. It can be differentiated once.
 
     i, f, g, o = W [h x] + b;  c' = σ(f) c + σ(i) tanh(g);  h' = σ(o) tanh(c').
 
@@ -64,7 +65,7 @@ class LSTM(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        # `gates` is overwritten: a second pass back would need another one forwards
+        # `gates` is overwritten, so a second backward pass needs a new forward pass
         operands, gates, cells, weight_x, weight_h, bias = ctx.saved_tensors
         hidden, weight = weight_h.shape[1], weight_h.bfloat16()
         inner, to_cells = torch.zeros_like(slope[0]).contiguous(), torch.zeros_like(cells[0])
@@ -84,7 +85,7 @@ class LSTM(torch.autograd.Function):
 
 
 def _operands(inputs: Tensor, hidden: int) -> Tensor:
-    """Of all steps and one more; h is zero where it isn't known yet."""
+    """The operands of all steps and of one more; h is 0 where it is not computed yet."""
     steps, batch, size = inputs.shape
     width = (hidden + size) // MULTIPLE * MULTIPLE + MULTIPLE
     operands = torch.zeros(steps + 1, batch, width, dtype=torch.bfloat16)
@@ -94,7 +95,7 @@ def _operands(inputs: Tensor, hidden: int) -> Tensor:
 
 
 def _weight(weight_h: Tensor, weight_x: Tensor) -> Tensor:
-    """As wide as the operands."""
+    """The weight of the operands."""
     weight = torch.cat([weight_h, weight_x], 1).bfloat16()
     return functional.pad(weight, (0, MULTIPLE - weight.shape[1] % MULTIPLE))
 
@@ -104,12 +105,12 @@ Kernel = Callable[..., Any]
 
 @functools.lru_cache
 def stepping(H: int) -> Kernel:
-    """One step forwards, of the first rows."""
+    """The kernel of a forward step for H hidden units."""
 
     @kernel
     @no_type_check
     def step(t, rows, gates, bias, cells, states):
-        """c[t+1] = σ(f) c[t] + σ(i) tanh(g), h[t+1] = σ(o) tanh(c[t+1])."""
+        """c[t+1] = σ(f) c[t] + σ(i) tanh(g), h[t+1] = σ(o) tanh(c[t+1]), of the first rows."""
         for row in range(rows):
             for j in range(H):
                 i = sigmoid(widened(gates[t, row, j]) + bias[j])
@@ -125,14 +126,14 @@ def stepping(H: int) -> Kernel:
 
 @functools.lru_cache
 def stepping_back(H: int) -> Kernel:
-    """One step backwards, of the first rows."""
+    """The kernel of a backward step for H hidden units."""
 
     @kernel
     @no_type_check
     def step_back(t, rows, gates, bias, cells, outer, inner, to_cells):
-        """The gradient of step t's gates, in their place; and of c[t], in that of c[t+1].
+        """Replaces step t's gates by their gradient, and the gradient of c[t+1] by that of c[t].
 
-        h[t+1] gets `outer` from what is made of it, and `inner` from the next step.
+        The gradient of h[t+1] is `outer`, from the outputs, plus `inner`, from the next step.
         """
         for row in range(rows):
             for j in range(H):

@@ -1,4 +1,4 @@
-"""C: the small controller, a function of one flat parameter vector or of a whole population's.
+"""C: the small controller, a function of a parameter vector, or of those of a population.
 
 Source: Ha & Schmidhuber 2018, A.3: linear in [z h] (Doom: [z c h]).
 """
@@ -21,9 +21,9 @@ from worldmodels.ranges import NonNegativeInt
 Inputs = Literal["z", "zh", "zch", "r", "zchr"]
 
 LATENT_BOUND = 20.0
-"""|z| is clamped here, far outside of N(0, 1), so that the space can state a bound."""
+"""|z| is clamped here, far outside of N(0, 1), so that the observation space has a bound."""
 CELL_BOUND = 1e4
-"""|c| likewise; it grows by less than 1 a step, so no episode gets there."""
+"""|c| is clamped here; it grows by less than 1 a step, so no episode reaches this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class ControllerConfig:
     hidden_size: NonNegativeInt = 0
     """Hidden tanh units; 0 is linear, as in the paper (40 in its ablation without h)."""
     bias: bool = True
-    """Constants added: true for CarRacing, false for Doom."""
+    """Add a constant to each output: true for the paper's CarRacing, false for its Doom."""
 
     senses: Literal["own", "untrained", "blind"] = "own"
     """For ablations. `untrained`: h and c are those of an M with random weights, which sees the
-    same z; `blind`: z is 0, for C and for the M whose h and c it sees."""
+    same z. `blind`: z is 0, for C and for the M whose h and c C sees."""
 
 
 class Controller:
@@ -72,10 +72,10 @@ class Controller:
     def act(
         self, parameters: Float[Tensor, "*P N"], features: Float[Tensor, "*P R F"]
     ) -> Float[Tensor, "*P R A"]:
-        """Outputs of each candidate for its own R features; without P, of a single candidate.
+        """Raw outputs of each candidate for its own R features; without P, of one candidate.
 
         Raises:
-            ValueError: the vectors aren't `num_parameters` long.
+            ValueError: the vectors are not `num_parameters` long.
         """
         if parameters.shape[-1] != self.num_parameters:
             raise ValueError(
@@ -90,7 +90,7 @@ class Controller:
         return outputs
 
     def _weights(self, parameters: Tensor) -> list[tuple[Tensor, Tensor | None]]:
-        """W (P, out, in) and b (P, 1, out) of each layer: views."""
+        """Views of W (P, out, in) and b (P, 1, out) of each layer."""
         layers: list[tuple[Tensor, Tensor | None]] = []
         start = 0
         for outs, ins in self._layers:
@@ -116,7 +116,7 @@ def features(
     c: Float[Tensor, "*batch H"],
     inputs: str,
 ) -> Float[Tensor, "*batch F"]:
-    """What the controller sees: [z], [z h], [z c h], or with the features r of M's heads."""
+    """The controller's input: the parts that `inputs` names, in that order; r: M's heads'."""
     parts = {"z": z, "h": h}
     if "c" in inputs:
         parts["c"] = c.clamp(-CELL_BOUND, CELL_BOUND)
@@ -126,13 +126,13 @@ def features(
 
 
 def feature_size(inputs: str, latent_size: int, hidden_size: int, head_features: int = 0) -> int:
-    """Numbers that the controller sees."""
+    """Numbers in the controller's input."""
     sizes = {"z": latent_size, "h": hidden_size, "c": hidden_size, "r": head_features}
     return sum(sizes[name] for name in inputs)
 
 
 def feature_space(mdnrnn: MDNRNN, inputs: str) -> gymnasium.spaces.Box:
-    """The bounded space of `features`, once z is clamped."""
+    """The bounded space of `features`; z must be clamped to LATENT_BOUND."""
     size = mdnrnn.config.hidden_size
     bounds = {"z": (LATENT_BOUND, mdnrnn.latent_size), "c": (CELL_BOUND, size), "h": (1.0, size)}
     parts = {name: np.full(length, bound, np.float32) for name, (bound, length) in bounds.items()}

@@ -1,4 +1,4 @@
-"""M's step for many lanes at once: compiled, in bfloat16 where that pays, or in plain PyTorch."""
+"""One dreamt step of M for many lanes at once: compiled, or in plain PyTorch as the reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Outputs = dict[str, Float32[np.ndarray, "n size"]]
 
 @dataclass(frozen=True)
 class DreamState:
-    """What the lanes remember, float32; written in place, so that views of it stay true."""
+    """The state of all lanes in float32. Engines write it in place, so views of it stay valid."""
 
     z: Float[Tensor, "E Z"]
     h: Float[Tensor, "E H"]
@@ -31,39 +31,40 @@ class DreamState:
 
     @classmethod
     def empty(cls, mdnrnn: MDNRNN, num_envs: int) -> DreamState:
-        """Zeros."""
+        """All zeros."""
         h, c = mdnrnn.initial_state(num_envs)
         return cls(torch.zeros(num_envs, mdnrnn.latent_size), h, c, torch.zeros(num_envs))
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step of some lanes takes."""
+    """The input of a step of some lanes."""
 
     lanes: Int64[np.ndarray, " n"]
-    """Which."""
+    """The lanes that are stepped."""
     actions: Float32[np.ndarray, "E A"]
-    """Canonical a of all lanes."""
+    """Actions a of all lanes."""
     tape: Float32[np.ndarray, "rows size"]
-    """Noise, uniforms first."""
+    """Noise: in each row uniform numbers, then normal ones."""
     rows: Int64[np.ndarray, " n"]
-    """The tape's row of each lane that is stepped."""
+    """The tape's row for each of `lanes`."""
     temperature: float
+    """τ."""
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Dreams one step of some lanes: their z, h and c become the next ones."""
+    """Dreams one step of some lanes: replaces their z, h and c by the next ones."""
 
     name: str
     """`bfloat16`, `float32` or `reference`."""
 
     def step(self, step: Step, state: DreamState) -> Outputs:
-        """Dreams the step; returns what the heads predict of it."""
+        """Dreams the step; returns the outputs of M's heads for it."""
 
 
 class ReferenceEngine:
-    """PyTorch, one operation after the other, in float32: what the compiled one has to equal."""
+    """Plain PyTorch in float32: the oracle of tests."""
 
     name = "reference"
 
@@ -76,8 +77,8 @@ class ReferenceEngine:
         before = state.h[index], state.c[index]
         h, c = self.mdnrnn.step(state.z[index], taken, state.first[index], before)
         prediction = self.mdnrnn.predict(h)
-        drawn = torch.from_numpy(step.tape[step.rows])
-        uniforms, normals = drawn.tensor_split([drawn.shape[1] - self.mdnrnn.latent_size], dim=1)
+        noise = torch.from_numpy(step.tape[step.rows])
+        uniforms, normals = noise.split([self.mdnrnn.uniforms, self.mdnrnn.latent_size], dim=1)
         z = prediction.mixture.sample_from_noise(uniforms, normals, step.temperature)
         state.z[index], state.h[index], state.c[index] = z.clamp_(-LATENT_BOUND, LATENT_BOUND), h, c
         heads = [head.name for head in self.mdnrnn.heads if head.size]
@@ -85,10 +86,10 @@ class ReferenceEngine:
 
 
 class CompiledEngine:
-    """Two matrix products, and three kernels that do everything between them in one pass each.
+    """Two matrix products, and three compiled kernels around them that pass once over their arrays.
 
-    Products are made of bfloat16 or float32 numbers; their results, rounded like them, are read as
-    float32, in which state, nonlinearities and sampling stay.
+    Operands and results of the products are bfloat16 or float32. State, nonlinearities and sampling
+    are float32.
     """
 
     def __init__(self, mdnrnn: MDNRNN, dtype: torch.dtype, num_envs: int) -> None:
@@ -124,9 +125,10 @@ class CompiledEngine:
 
 
 def matrices(mdnrnn: MDNRNN) -> tuple[Float[Tensor, "inputs gates"], Float[Tensor, "H outputs"]]:
-    """The two of a dreamt step, without their biases.
+    """The two weight matrices of a dreamt step, without their biases.
 
-    [inputs h] times the first gives i, f, g, o; h' times the second the head's outputs.
+    [inputs h] times the first gives the gates i, f, g, o; h' times the second gives the outputs of
+    the last layer.
     """
     names = "weight_ih_l0", "weight_hh_l0"
     recurrent = torch.cat([mdnrnn.lstm.get_parameter(name) for name in names], 1)
@@ -134,10 +136,10 @@ def matrices(mdnrnn: MDNRNN) -> tuple[Float[Tensor, "inputs gates"], Float[Tenso
 
 
 def _biases(mdnrnn: MDNRNN) -> tuple[Float[Tensor, " gates"], Float[Tensor, " outputs"]]:
-    """What is added to their products."""
+    """The biases that are added to the two products."""
     return mdnrnn.lstm.get_parameter("bias_ih_l0").detach(), mdnrnn.head.bias.detach()
 
 
 def _numpy_of(tensor: Tensor) -> np.ndarray:
-    """A view that kernels can read: bfloat16 as its bits."""
+    """A view that kernels can read; bfloat16 is seen as 16-bit integers."""
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()

@@ -1,4 +1,4 @@
-"""What C sees through: V and M, or for ablations something less in their place."""
+"""The V and M whose z, h and c the controller sees: the trained ones, or others in ablations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from worldmodels.models.vae import VAE
 
 
 def senses_of(config: ControllerConfig, vae: VAE, mdnrnn: MDNRNN) -> tuple[VAE, MDNRNN]:
-    """The V and M that C sees through.
+    """The V and M whose z, h and c the controller sees.
 
     Args:
-        config: `senses` says which.
+        config: `senses` chooses them.
         vae: the trained V.
-        mdnrnn: the trained M, in which one dreams in any case.
+        mdnrnn: the trained M. Dreams are always its own.
     """
     if config.senses == "untrained":
         return vae, _untrained(mdnrnn)
@@ -25,7 +25,7 @@ def senses_of(config: ControllerConfig, vae: VAE, mdnrnn: MDNRNN) -> tuple[VAE, 
 
 
 def _untrained(mdnrnn: MDNRNN) -> MDNRNN:
-    """An M of the same sizes with PyTorch's first weights, always the same ones."""
+    """An M of the same sizes with random weights, the same ones at every call."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         fresh = MDNRNN(mdnrnn.config, mdnrnn.latent_size, mdnrnn.action_size, mdnrnn.heads)
@@ -33,7 +33,7 @@ def _untrained(mdnrnn: MDNRNN) -> MDNRNN:
 
 
 def _blind(vae: VAE) -> VAE:
-    """A V whose z is its prior mean, 0, whatever the picture."""
+    """A V whose z is 0, the prior's mean, for every picture."""
     blind = copy.deepcopy(vae)
     with torch.no_grad():
         blind.posterior.weight.zero_()

@@ -46,11 +46,11 @@ class TrainMDNRNNConfig(FitConfig):
     latent_noise: NonNegativeFloat = 1.0
     """z = mu + this x sigma x noise, sampled anew at every use; the paper: 1."""
     reward_weight: NonNegativeFloat = 1.0
-    """Weight of the reward's loss beside the nats per dimension of z."""
+    """Weight of the reward head's loss; z's loss, in nats per dimension, has 1."""
     termination_weight: NonNegativeFloat = 1.0
-    """Weight of the end's loss."""
+    """Weight of the termination head's loss."""
     risk_weight: NonNegativeFloat = 1.0
-    """Weight of the risks' loss, the sum over mdnrnn.risk_horizons."""
+    """Weight of the risk head's loss, the sum over mdnrnn.risk_horizons."""
     chunk_episodes: PositiveInt = 256
     """Episodes of latents in memory at once."""
     batches_per_chunk: PositiveInt = 100
@@ -58,11 +58,11 @@ class TrainMDNRNNConfig(FitConfig):
 
 
 def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, seed: int) -> None:
-    """Trains M, or goes on with it; writes mdnrnn/mdnrnn.safetensors.
+    """Trains M, or continues an interrupted training; writes mdnrnn/mdnrnn.safetensors.
 
     Raises:
-        InputError: latents are missing or of another V, windows are no longer than a risk's
-            horizon, or the loss is not finite.
+        InputError: latents are missing or of another V, windows are not longer than the longest
+            horizon of the risks, or the loss is not finite.
     """
     longest = max(model.risk_horizons, default=0)
     if config.sequence_length <= longest:
@@ -174,10 +174,10 @@ def mdnrnn_loss(
 def _check(
     mdnrnn: MDNRNN, source: EpisodeSource, config: TrainMDNRNNConfig, seed: int, metrics: Metrics
 ) -> None:
-    """Sanity bands: the NLL against the posterior's entropy and against "copy z".
+    """Checks that M's NLL lies between the posterior's entropy and that of "copy z".
 
-    Nothing can predict a drawn z better than the posterior's entropy; "copy z" is the normal about
-    the present z with the data's own deviations.
+    No model predicts a sampled z better than the posterior's entropy. "Copy z" is a normal about
+    the present z with the deviations of the data.
     """
     batch = next(_batches(source, config, seed_for(seed, "mdnrnn check"), 0))
     loss, parts = mdnrnn_loss(mdnrnn, batch, config, torch_generator(seed, "mdnrnn check"))
@@ -188,10 +188,10 @@ def _check(
     z = batch.sample_z(config.latent_noise, torch_generator(seed, "copy z"))
     steps = (z[:, 1:] - z[:, :-1])[known]
     copy = float(0.5 * (math.log(2 * math.pi * math.e) + steps.var(dim=0).log()).mean())
-    drawn = sigma[:, 1:][known]
-    entropy = 0.5 * math.log(2 * math.pi * math.e) + drawn.log().mean()
-    # so far a mean of drawn z strays by chance: the variance of half a squared normal is 1/2
-    chance = 3 * math.sqrt(0.5 / drawn.numel())
+    deviations = sigma[:, 1:][known]
+    entropy = 0.5 * math.log(2 * math.pi * math.e) + deviations.log().mean()
+    # three standard errors of the mean NLL: the variance of half a squared normal is 1/2
+    chance = 3 * math.sqrt(0.5 / deviations.numel())
     floor = float(entropy) - chance if config.latent_noise > 0 else -math.inf
     numbers = {name: float(value) for name, value in parts.items()}
     metrics.log(config.steps, check_copy_z=copy, check_floor=floor, **numbers)
