@@ -1,4 +1,4 @@
-"""Evaluate: the bundle, as read back, on official test episodes beside the baselines."""
+"""Evaluate the bundle, as read back, on official test episodes, beside the baselines."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from worldmodels.world import World
 STARTS = 500
 """Most start windows that a bundle carries."""
 CHUNK = 32
-"""Episodes after which an interrupted evaluation can go on."""
+"""Episodes after which an evaluation is saved, to go on there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """The real episodes that are reported."""
+    """The real episodes on which C is evaluated."""
 
     episodes: Annotated[int, Range(2.0)] = 100
     """Episodes; the paper: 100."""
@@ -78,10 +78,10 @@ def evaluate(
         if known := _measured(run, run.bundle, config):
             _sign(run.bundle, known)
             return known
-        parts = _parts(run)
+        rounds = _rounds(run)
         report = _measure(run, run.bundle, config, workers)
-        report["real_frames"] = _real_frames(parts, load_world(run))
-        report["seconds"] = sum(Metrics.spent(parts).values()) + metrics.seconds
+        report["real_frames"] = _real_frames(rounds, load_world(run))
+        report["seconds"] = sum(Metrics.spent(rounds).values()) + metrics.seconds
         _publish(run, run.bundle, report)
         _sign(run.bundle, report)
     return report
@@ -90,7 +90,7 @@ def evaluate(
 def evaluate_bundle(
     name: str, run: Run, config: EvaluateConfig, workers: WorkersConfig
 ) -> dict[str, Any]:
-    """Measures a bundle that is finished, a shipped one or another's.
+    """Evaluates a finished bundle: a shipped one or any other.
 
     Args:
         name: of a shipped bundle, or a folder.
@@ -140,11 +140,11 @@ def _measure(
 def _publish(run: Run, folder: Path, report: dict[str, Any]) -> None:
     save_json(run.evaluation_file, report)
     _histogram(run, report["returns"], report["baselines"])
-    _tell(report, run, folder)
+    _print(report, run, folder)
 
 
 def _sign(folder: Path, report: dict[str, Any]) -> None:
-    """Writes the scores into the bundle's description and card; its weights stay as they are."""
+    """Writes the scores into the bundle's description and card; the weights stay the same."""
     bundle = Bundle.load(folder)
     names = "split", "episodes", "seeds", "mean", "std", "ci95"
     scores = {name: report[name] for name in names}
@@ -154,12 +154,12 @@ def _sign(folder: Path, report: dict[str, Any]) -> None:
 
 
 def _without_run(command: str) -> str:
-    """A command line less its folder, which is nobody else's."""
+    """A command line without its run folder, which only exists on this machine."""
     return re.sub(r" --run[ =]\S+", "", command)
 
 
 def _measured(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] | None:
-    """What evaluation.json holds, if that is this bundle on these episodes."""
+    """The contents of evaluation.json, if it holds this bundle on these episodes."""
     if not run.evaluation_file.exists():
         return None
     report: dict[str, Any] = load_json(run.evaluation_file)
@@ -198,7 +198,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
 def _play(
     run: Run, folder: Path, bundle: Bundle, seeds: list[int], workers: WorkersConfig
 ) -> np.ndarray:
-    """The agent's returns, chunk by chunk; chunks already played by this bundle are kept."""
+    """The agent's returns, in chunks; chunks that this bundle has played already are kept."""
     files = ModelFiles.of_bundle(folder)
     measure = RealEvaluation(
         world=bundle.world,
@@ -235,8 +235,8 @@ def _beside(returns: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _parts(run: Run) -> list[Run]:
-    """The run's rounds, where it has any, and the run itself."""
+def _rounds(run: Run) -> list[Run]:
+    """The rounds of a run, if it has any, and the run itself."""
     folders = sorted((run.folder / "rounds").glob("[0-9][0-9]"))
     return [*map(Run, folders), run]
 
@@ -273,7 +273,7 @@ def _histogram(run: Run, returns: np.ndarray, baselines: dict[str, Any]) -> None
     figure.savefig(run.folder / "histogram.png", dpi=120)
 
 
-def _tell(report: dict[str, Any], run: Run, folder: Path) -> None:
+def _print(report: dict[str, Any], run: Run, folder: Path) -> None:
     rows = {"agent": report, **report["baselines"]}
     say(f"{report['environment']}, {report['episodes']} {report['split']} episodes:")
     for name, row in rows.items():

@@ -28,8 +28,8 @@ ARROWS = ("left", "right", "up", "down")
 BAR = 48
 """Height of the text below the picture, in pixels."""
 HELP = "arrows, 0-9: act   a: agent or you   t/g: temperature   space: again   esc: quit"
-COLDER_HOTTER = 0.05
-"""Temperature of one press."""
+TEMPERATURE_STEP = 0.05
+"""Change of the temperature by one press of a key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Controls:
     held: frozenset[str] = field(default_factory=frozenset)
     """Names of the keys that are down."""
     again: bool = False
-    """A new dream is wanted."""
+    """A new dream shall begin."""
     leaves: bool = False
 
     def press(self, key: str) -> Controls:
@@ -77,8 +77,8 @@ class Controls:
             case "a":
                 return replace(self, driver="you" if self.driver == "agent" else "agent")
             case "t" | "g":
-                change = COLDER_HOTTER if key == "t" else -COLDER_HOTTER
-                warmer = round(max(COLDER_HOTTER, self.temperature + change), 2)
+                change = TEMPERATURE_STEP if key == "t" else -TEMPERATURE_STEP
+                warmer = round(max(TEMPERATURE_STEP, self.temperature + change), 2)
                 return replace(self, temperature=warmer)
         return replace(self, held=self.held | {key})
 
@@ -88,7 +88,7 @@ class Controls:
 
 
 def action_of(actions: Actions, held: Set[str]) -> Float32[np.ndarray, " A"]:
-    """The action a that the held keys mean.
+    """The action a of the keys that are held.
 
     box, thirds: left and right move part 0, down and up part 1; where part 1 has no negative side
     (CarRacing's gas), up raises it and down raises part 2 (the brake).
@@ -130,7 +130,7 @@ def _moved(actions: Actions, right: int, up: int) -> Float32[np.ndarray, " A"]:
 
 
 class Session:
-    """A dream of one lane, its score and what is said about it."""
+    """A dream of one lane, its return, and the text about it."""
 
     def __init__(self, bundle: Bundle, config: PlayConfig) -> None:
         given = {} if config.temperature is None else {"temperature": config.temperature}
@@ -198,7 +198,7 @@ def play(bundle: str | Path, config: PlayConfig, max_frames: int | None = None) 
         clock = pygame.time.Clock()
         while not session.controls.leaves and shown != max_frames:
             for event in pygame.event.get():
-                session.controls = _heard(pygame, session.controls, event)
+                session.controls = _after(pygame, session.controls, event)
             session.advance()
             draw(session)
             clock.tick(1 / session.seconds)
@@ -206,14 +206,14 @@ def play(bundle: str | Path, config: PlayConfig, max_frames: int | None = None) 
     say(f"the last dream: {session.line()}")
 
 
-def _heard(pygame: Any, controls: Controls, event: Any) -> Controls:
+def _after(pygame: Any, controls: Controls, event: Any) -> Controls:
     if event.type == pygame.QUIT:
         return replace(controls, leaves=True)
     if event.type == pygame.KEYDOWN:
         return controls.press(pygame.key.name(event.key))
     if event.type == pygame.KEYUP:
         return controls.release(pygame.key.name(event.key))
-    if event.type == pygame.WINDOWFOCUSLOST:  # the keys will go up unheard
+    if event.type == pygame.WINDOWFOCUSLOST:  # no event comes when these keys go up
         return replace(controls, held=frozenset())
     return controls
 
@@ -231,7 +231,7 @@ def _pygame() -> Any:
 
 @contextmanager
 def _window(pygame: Any, side: int) -> Iterator[Callable[[Session], None]]:
-    """A window; what it yields draws a session into it."""
+    """Opens a window; yields a function that draws a session into it."""
     try:
         pygame.display.init()
         screen = pygame.display.set_mode((side, side + BAR))
