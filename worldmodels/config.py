@@ -73,7 +73,7 @@ class Config:
             raise InputError(f"later.{fixed[0]} cannot change: change one of {', '.join(LATER)}")
         values = mapping_of(dataclasses.replace(self, later={}))
         try:
-            return validated(Config, _merged(values, self.later))
+            return validated(type(self), _merged(values, self.later))
         except InputError as error:
             raise InputError(f"later.{error}") from error
 

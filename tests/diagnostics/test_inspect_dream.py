@@ -158,6 +158,11 @@ def test_it_needs_none_of_the_runs_own_episodes(inspect, smoke_copy):
     assert report["ranking"] is None
 
 
+def test_a_config_that_changes_later_rounds(inspect, smoke_copy):
+    run = smoke_copy("vae", "latents", "mdnrnn", later={"train_vae": {"steps": 3}})
+    assert inspect(run, "--inspect.parts=[pit]")["pit"]["steps"] > 0
+
+
 def test_held_out_episodes_are_recorded_once(inspect, run, monkeypatch):
     inspect(run, "--inspect.parts=[pit]")
     folder = run.folder / "inspection"

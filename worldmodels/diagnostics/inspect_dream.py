@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
-from worldmodels.acting.environments import ModelFiles
+from worldmodels.acting.environments import Dreams, ModelFiles
 from worldmodels.acting.evaluate import DreamEvaluation, Evaluations, Limits
 from worldmodels.artifacts import (
     check_dreams,
@@ -22,6 +22,7 @@ from worldmodels.artifacts import (
 )
 from worldmodels.config import Config
 from worldmodels.data.dataset import EpisodeSource
+from worldmodels.data.episode import LatentEpisode
 from worldmodels.data.starts import sample_starts
 from worldmodels.diagnostics.figures import draw_figures
 from worldmodels.diagnostics.held_out import HeldOut, held_out_episodes
@@ -43,12 +44,12 @@ from worldmodels.diagnostics.ranking import (
 from worldmodels.diagnostics.reconstruction import measure_reconstruction
 from worldmodels.diagnostics.side_by_side import (
     Controlled,
+    FixedPolicy,
     SideBySide,
     is_repeatable,
     open_loop_policies,
 )
 from worldmodels.diagnostics.summary import summary
-from worldmodels.envs.dream import DreamEnv
 from worldmodels.errors import InputError
 from worldmodels.files import load_json, save_json
 from worldmodels.models.controller import controller_for
@@ -198,15 +199,28 @@ class Inspection:
         generator = torch_generator(self.seed, "predicted")
         return predict(self.mdnrnn, self._episodes(), noise, generator)
 
-    def _episodes(self) -> list[Any]:
+    def _episodes(self) -> list[LatentEpisode]:
         return [episode for one in self.held_out for episode in one.load()]
 
     @cached_property
     def evaluations(self) -> Evaluations:
-        """As in evolution, but dreams begin in held-out episodes, see `_make_dream`."""
+        """As in evolution."""
         limits = Limits(validation=self.config.evolve.validation_max_steps)
         settings = self.config.controller, self.config.dream, self.config.workers, limits
         return Evaluations.of_run(self.run, *settings, self.config.seed)
+
+    @cached_property
+    def dreams(self) -> Dreams:
+        """The run's dreams, but they begin in held-out episodes."""
+        dream = self.config.dream
+        starts = sample_starts(
+            EpisodeSource([path for one in self.held_out for path in one.source.new]),
+            kind=dream.starts,
+            count=dream.num_starts,
+            window=dream.warmup,
+            seed=self.seed,
+        )
+        return replace(self.evaluations.dreams, starts=starts)
 
     def reconstruction(self) -> dict[str, Any]:
         """V's reconstruction error; writes a picture too."""
@@ -261,7 +275,7 @@ class Inspection:
         kind = "survival" if self.side_by_side.ends else "returns"
         return {"kind": kind, **dream, "policies": found}
 
-    def _compare(self, held_out: HeldOut, policies: list[Any]) -> dict[str, Any]:
+    def _compare(self, held_out: HeldOut, policies: list[FixedPolicy]) -> dict[str, Any]:
         moments = held_out.moments(self.settings.starts, self.config.dream.warmup, self.seed)
         if not moments:
             say(f"{held_out.driver}: all held-out episodes are shorter than dream.warmup")
@@ -274,7 +288,7 @@ class Inspection:
         return SideBySide(
             world=self.world,
             models=self.models,
-            make_dream=self.evaluations.dreams.make,
+            make_dream=self.dreams.make,
             dream=dream,
             ends=self.mdnrnn.find(TerminationHead) is not None,
             dreams=self.settings.dreams,
@@ -305,21 +319,8 @@ class Inspection:
         base, count = seed_for(self.seed, "dreams") % 2**40, self.settings.ranking_dreams
         about = {"dream": asdict(self.config.dream), "held_out": self.held_out_counts}
         kept = self._measurements("dream", about | {"seeds": [base, count]})
-        controller = controller_for(self.config.controller, self.mdnrnn)
-        evaluate = DreamEvaluation(self._make_dream, controller, self.config.workers)
+        evaluate = DreamEvaluation(self.dreams.make, self.dreams.controller, self.config.workers)
         return kept.measure(candidates, evaluate, [base + r for r in range(count)], "dream")
-
-    def _make_dream(self, num_envs: int) -> DreamEnv:
-        dream = self.config.dream
-        files = [path for one in self.held_out for path in one.source.new]
-        starts = sample_starts(
-            EpisodeSource(files),
-            kind=dream.starts,
-            count=dream.num_starts,
-            window=dream.warmup,
-            seed=self.seed,
-        )
-        return self.evaluations.dreams.make(num_envs, starts)
 
     def _real_returns(self, candidates: list[Candidate]) -> Float64[np.ndarray, "C E"]:
         first, count = self.settings.first_episode, self.settings.ranking_episodes
