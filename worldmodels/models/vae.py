@@ -27,8 +27,9 @@ class VAEConfig:
     width: int = 32
     """Channels of the first convolution; the others are 2, 4 and 8 times as wide."""
     first_weights: Literal["torch", "he"] = "torch"
-    """As PyTorch draws them, or so that signals keep their size from layer to layer: PyTorch's
-    shrink them more than 20-fold through the decoder, and small things are learnt later."""
+    """Initial weights: `torch`, PyTorch's own, or `he`, with which signals keep their size from layer
+    to layer. PyTorch's shrink them more than 20-fold through the decoder, and small things are
+    learnt later."""
 
     def __post_init__(self) -> None:
         if self.latent_size < 1 or self.width < 1:
@@ -57,7 +58,7 @@ class VAE(nn.Module):
             *(nn.ReLU(), nn.ConvTranspose2d(w, 3, 6, 2), nn.Sigmoid()),
         )
         if config.first_weights == "he":
-            _draw_he(self)
+            _initialise_he(self)
 
     def forward(
         self, frames: UInt8[Tensor, "B 64 64 3"], noise: Float[Tensor, "B Z"]
@@ -118,11 +119,11 @@ def _check_frames(frames: Tensor) -> None:
 
 
 @torch.no_grad()
-def _draw_he(vae: VAE) -> None:
-    """Weights of variance gain / inputs, gain 2 where a ReLU follows; biases zero.
+def _initialise_he(vae: VAE) -> None:
+    """Sets weights of variance gain / inputs, with gain 2 before a ReLU, and biases of 0.
 
-    An output of a transposed convolution sees inputs x (kernel / stride)² numbers, one of the
-    first, whose picture is a single pixel, just the inputs. Source: He et al. 2015, eq. 10.
+    An output of a transposed convolution is a sum over inputs x (kernel / stride)² numbers; in the
+    first one, whose input is a single pixel, over the inputs alone. Source: He et al. 2015, eq. 10.
     """
     for layer in vae.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -138,7 +139,7 @@ def _draw_he(vae: VAE) -> None:
 
 
 def images_of(frames: UInt8[Tensor, "B 64 64 3"]) -> Float[Tensor, "B 3 64 64"]:
-    """Frames to images: the one border where uint8 becomes float in [0, 1].
+    """Converts frames, uint8, to images, numbers in [0, 1].
 
     Trap: without `contiguous` the result is channels-last, 5 times slower on CPUs.
     """
@@ -146,7 +147,7 @@ def images_of(frames: UInt8[Tensor, "B 64 64 3"]) -> Float[Tensor, "B 3 64 64"]:
 
 
 def frames_of(images: Float[Tensor, "B 3 64 64"]) -> UInt8[Tensor, "B 64 64 3"]:
-    """Images to frames."""
+    """Converts images to frames, rounded and clamped."""
     scaled = images.mul(255).round_().clamp_(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
