@@ -27,9 +27,8 @@ class VAEConfig:
     width: int = 32
     """Channels of the first convolution; the others are 2, 4 and 8 times as wide."""
     first_weights: Literal["torch", "he"] = "torch"
-    """Initial weights: `torch`, PyTorch's own, or `he`, with which signals keep their size from layer
-    to layer. PyTorch's shrink them more than 20-fold through the decoder, and small things are
-    learnt later."""
+    """Initial weights: `torch`, PyTorch's own; or `he`, which keep the size of signals. PyTorch's
+    shrink them more than 20-fold through the decoder, and small things are learnt later."""
 
     def __post_init__(self) -> None:
         if self.latent_size < 1 or self.width < 1:
