@@ -26,7 +26,7 @@ def test_collect_cart_pole(script, smoke_copy, hashes):
 
 
 def test_collect_car_racing(script, smoke_copy, hashes):
-    """An environment that keeps much between episodes: which worker played before mustn't show."""
+    """An environment that keeps much between episodes: which worker played before must not show."""
     car = {
         **{"id": "worldmodels/CarRacing-v3", "action_repeat": 2, "action_clip": [2]},
         **{"reward": "count", "count_attribute": "tile_visited_count", "terminates": False},

@@ -1,4 +1,4 @@
-"""One measure of a controller: a population is its members, workers and neighbours don't matter."""
+"""The measure of a controller: candidates, workers and neighbours do not change each other's bits."""
 
 from dataclasses import replace
 

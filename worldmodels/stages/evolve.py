@@ -200,8 +200,8 @@ def _replay(setting: Setting, history: History) -> CMAES:
         es = _strategy(setting, generation, es)
         es.ask()
         es.tell(told)
-    # another machine may differ in the last bits, which is harmless; of a full covariance it may
-    # choose other eigenvectors, and so sample other candidates
+    # on another machine the last bits may differ, which does not matter; but a full covariance may
+    # have other eigenvectors there, and then its candidates were not those that were told
     if history.told and not np.allclose(es.mean, history.mean, rtol=0, atol=0.01 * es.sigma):
         path = history_file(setting.run)
         raise InputError(
