@@ -1,4 +1,4 @@
-"""The measure of a controller: candidates, workers and neighbours do not change each other's bits."""
+"""The measure of a controller: other candidates, workers and lanes do not change its bits."""
 
 from dataclasses import replace
 
