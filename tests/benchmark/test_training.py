@@ -12,7 +12,7 @@ from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 
 
 @pytest.mark.parametrize("size", [CAR_RACING, TAKE_COVER])
-def test_the_plain_loop_has_the_stages_loss(size, monkeypatch):
+def test_the_plain_loop_has_the_stages_loss(size, monkeypatch, float32):
     monkeypatch.setattr(training, "WINDOWS", 2)
     monkeypatch.setattr(training, "STEPS", 5)
     mdnrnn, batch = training._mdnrnn(size), training.sequences(size)

@@ -1,7 +1,7 @@
 """Heads: which a config asks for, their losses by hand, what they give to dream and C."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,14 +10,16 @@ from torch.nn.functional import softplus
 
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
+from worldmodels.models.controller import ControllerConfig, controller_for, features
 from worldmodels.models.heads.build import WorldMDNRNNConfig, heads_of, mdnrnn_for
 from worldmodels.models.heads.reward import RewardHead, symexp, symlog
 from worldmodels.models.heads.risk import RiskHead, dropout_mask
 from worldmodels.models.heads.termination import TerminationHead
-from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
+from worldmodels.models.masking import masked_mean
+from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
 from worldmodels.models.sequence import SequenceBatch
 from worldmodels.run import Run
-from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, train_mdnrnn
+from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss, train_mdnrnn
 from worldmodels.world import EnvConfig, RawPicture, World
 
 pytestmark = pytest.mark.usefixtures("float32")
@@ -224,3 +226,38 @@ def test_no_damage_is_the_shortest_horizons_chance_a_step():
     found = head.no_damage(mdnrnn, z, h, torch.eye(3)[[2, 0, 1]])
     p = torch.sigmoid(head.log_odds(mdnrnn, z, h).view(3, 2, 3)[:, 1])[torch.arange(3), [2, 0, 1]]
     torch.testing.assert_close(found, (1 - p.double()) ** 0.5, atol=1e-6, rtol=1e-5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedHead(Head):
+    """A head as a user would write it: predicts |action|, and gives it to the controller."""
+
+    name: str = "speed"
+    size: int = 1
+
+    @property
+    def num_features(self):
+        return 1
+
+    def loss(self, prediction, z, batch, generator):
+        error = prediction.outputs(self.name)[..., 0] - batch.actions.norm(dim=-1)
+        return masked_mean(error.square(), batch.valid)
+
+    def features(self, mdnrnn, z, h):
+        return mdnrnn.predict(h).outputs(self.name)
+
+
+def test_a_head_of_ones_own_is_trained_and_seen():
+    torch.manual_seed(0)
+    mdnrnn, batch = MDNRNN(TINY, 3, 1, [SpeedHead()]), batch_of(actions=torch.rand(2, 5, 1))
+    losses = [mdnrnn_loss(mdnrnn, batch, TrainMDNRNNConfig(), torch.Generator())]
+    losses[0][0].backward()
+    with torch.no_grad():
+        for parameter in mdnrnn.head.parameters():
+            parameter -= 0.1 * parameter.grad
+    losses.append(mdnrnn_loss(mdnrnn, batch, TrainMDNRNNConfig(), torch.Generator()))
+    assert losses[1][1]["speed"] < losses[0][1]["speed"]
+    z, h = torch.randn(4, 3), torch.rand(4, 6)
+    seen = features(mdnrnn, z, h, h, "zr")
+    assert torch.equal(seen, torch.cat([z, mdnrnn.predict(h).outputs("speed")], -1))
+    assert controller_for(ControllerConfig(inputs="r"), mdnrnn).feature_size == 1

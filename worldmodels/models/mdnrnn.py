@@ -5,6 +5,7 @@ Source: Ha & Schmidhuber 2018, A.2 and its released code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,7 +71,7 @@ class Head:
     @property
     def feature_bound(self) -> float:
         """The largest absolute value of `features`."""
-        return 0.0
+        return math.inf
 
     def network(self, latent_size: int, hidden_size: int) -> nn.Module | None:
         """New layers of the head's own; M holds them as NAME_layers, see `MDNRNN.layers_of`."""
