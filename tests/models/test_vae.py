@@ -5,7 +5,6 @@ import torch
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as torch_kl
 
-from worldmodels.errors import InputError
 from worldmodels.models.vae import (
     VAE,
     VAEConfig,
@@ -134,8 +133,3 @@ def test_frames_are_rounded_and_clamped():
     values = torch.tensor([-0.1, 0.4 / 255, 0.6 / 255, 1.2])
     images = values.repeat(3072).view(1, 3, 64, 64)
     assert frames_of(images)[0, 0, :4, 0].tolist() == [0, 0, 1, 255]
-
-
-def test_sizes_must_be_positive():
-    with pytest.raises(InputError, match=r"vae\.latent_size"):
-        VAEConfig(latent_size=0)

@@ -13,26 +13,22 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from worldmodels.errors import InputError
 from worldmodels.kernels.vae import Reconstruction, encoded, reconstruct
 from worldmodels.precision import product_dtype
+from worldmodels.ranges import PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
     """V's sizes. Defaults: the paper's CarRacing, 4,348,547 parameters."""
 
-    latent_size: int = 32
+    latent_size: PositiveInt = 32
     """Numbers in z: 32 for CarRacing, 64 for Doom."""
-    width: int = 32
+    width: PositiveInt = 32
     """Channels of the first convolution; the others are 2, 4 and 8 times as wide."""
     first_weights: Literal["torch", "he"] = "torch"
     """Initial weights: `torch`, PyTorch's own; or `he`, which keep the size of signals. PyTorch's
     shrink them more than 20-fold through the decoder, and small things are learnt later."""
-
-    def __post_init__(self) -> None:
-        if self.latent_size < 1 or self.width < 1:
-            raise InputError("vae.latent_size and vae.width must be at least 1")
 
 
 class VAE(nn.Module):
