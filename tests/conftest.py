@@ -23,7 +23,7 @@ SCRIPTS = ROOT / "scripts"  # the benchmark is a package there
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), str(SCRIPTS), os.environ.get("PYTHONPATH", "")]
 )
-sys.path[:0] = [str(ROOT), str(SCRIPTS)]
+sys.path[:0] = [str(ROOT), str(SCRIPTS), str(ROOT / "tests")]  # tests/toy_world.py
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     import torch

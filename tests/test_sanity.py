@@ -95,7 +95,7 @@ def test_a_dream_that_pays_otherwise_than_reality(lines, smoke_copy, reward, hon
     assert (said == []) == honest
     for line in said:
         assert ("above 0.5" if reward > 1 else "below -0.5") in line
-        assert "what is evolved in this dream won't hold" in line
+        assert "what is evolved in this dream will not hold" in line
 
 
 @pytest.mark.parametrize("reacts", [True, False])
@@ -111,4 +111,4 @@ def test_a_dream_that_does_not_react(lines, smoke_copy, reacts):
     change_mdnrnn(run, change)
     said = about("share of dead candidates", lines("evolve", run))
     assert (said == []) == reacts
-    assert all("the dream doesn't react to actions" in line for line in said)
+    assert all("the dream does not react to actions" in line for line in said)

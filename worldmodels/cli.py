@@ -127,12 +127,14 @@ def evaluate(about: str, flags: list[str]) -> None:
 
 
 def watch(about: str, flags: list[str]) -> None:
-    """Film the agent in reality, its reconstruction by V, and the dream."""
+    """Film an agent, that of --run RUN or of a BUNDLE: reality, reconstruction and dream."""
     from worldmodels.config import Config
     from worldmodels.stages.watch import watch
 
-    config, run = parse(Config, about, flags, show=["watch", "seed"])
-    watch(run, config.watch, config.seed)
+    bundle, flags = leading(flags)
+    own = [] if bundle is None else [f"--run={Path('runs') / Path(bundle).name}"]
+    config, run = parse(Config, about, [*own, *flags], show=["watch", "seed"])
+    watch(run, config.watch, config.seed, bundle)
     _say_next("play", str(run.folder))
 
 

@@ -134,13 +134,21 @@ def moments(bundle: Bundle, config: WatchConfig, seed: int) -> list[Moment]:
         both.close()
 
 
-def watch(run: Run, config: WatchConfig, seed: int) -> None:
-    """Writes videos/dream.webm and videos/dream.webp: the run's bundle in reality and dream.
+def watch(run: Run, config: WatchConfig, seed: int, name: str | None = None) -> None:
+    """Writes videos/dream.webm and videos/dream.webp: a bundle in reality and dream.
+
+    Args:
+        run: where the videos go.
+        config: length and size.
+        seed: of the dream's noise.
+        name: of a bundle; none: the run's own.
 
     Raises:
-        InputError: the run has no bundle yet.
+        InputError: there is no such bundle.
     """
-    bundle = Bundle.load(run.need(run.bundle / "bundle.json", "worldmodels evaluate").parent)
+    if name is None:
+        name = str(run.need(run.bundle / "bundle.json", "worldmodels evaluate").parent)
+    bundle = Bundle.load(name)
     with Metrics(run, "watch") as metrics:
         film = moments(bundle, config, seed)
         fps = bundle.world.fps / bundle.world.config.action_repeat

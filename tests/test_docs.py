@@ -1,0 +1,109 @@
+"""The code blocks of README and docs: Python runs, YAML is read, commands and their flags exist."""
+
+import functools
+import re
+import shlex
+from pathlib import Path
+
+import gymnasium
+import pytest
+import yaml
+
+from worldmodels.cli import COMMANDS, main
+from worldmodels.command_line import read
+from worldmodels.config import Config
+from worldmodels.errors import InputError
+from worldmodels.files import load_json
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language):
+    """(page:line, text) of all fenced blocks in a language."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.M | re.S):
+            line = text[: match.start()].count("\n") + 1
+            found.append(pytest.param(match[1], id=f"{page.name}:{line}"))
+    return found
+
+
+def command_lines():
+    """All lines of the bash blocks, without comments, once each."""
+    lines = [line for block in blocks("bash") for line in block.values[0].splitlines()]
+    commands = [shlex.join(shlex.split(line, comments=True)) for line in lines]
+    return sorted({command for command in commands if command})
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python(code, tiny_bundle, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    tiny_bundle.rename(tmp_path / "runs" / "quick")
+    short = functools.partial(gymnasium.make, max_episode_steps=10)
+    monkeypatch.setattr(gymnasium, "make", short)
+    exec(compile(code, "docs", "exec"), {})
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_yaml(text, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    assert read(Config, file) != Config()
+    assert set(yaml.safe_load(text)) <= set(Config.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("command", command_lines())
+def test_commands_and_their_flags_exist(command, capsys):
+    program, *words = shlex.split(command)
+    if program in ("scripts/quickstart.sh", "scripts/test.sh"):
+        assert (ROOT / program).is_file()
+        return
+    if program.startswith("PYTHONPATH=") or program in ("pip", "tensorboard", "python"):
+        scripts = [word for word in words if word.startswith("scripts/")]
+        assert all((ROOT / script).is_file() for script in scripts)
+        return
+    assert program == "worldmodels"
+    name, *arguments = words
+    assert name in COMMANDS
+    if name == "gallery":
+        return  # its options are those of a system
+    text = ""
+    for shown in (name, "pipeline"):  # every command accepts the fields of the whole config
+        with pytest.raises(SystemExit):
+            main([shown, "--help"])
+        text += capsys.readouterr().out
+    for flag in (word.split("=")[0] for word in arguments if word.startswith("--")):
+        assert re.search(rf"{re.escape(flag)}\b", text), f"{flag} is not explained by {name} --help"
+
+
+def test_an_unknown_command_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["dream"])
+    assert "dream is no command" in capsys.readouterr().err
+
+
+def test_the_steps_of_the_quickstart(tiny, tmp_path):
+    """One stage at a time, as the page says, at a size of seconds."""
+    page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if "--run runs/steps" in line]
+    assert [shlex.split(line)[1] for line in lines][::6] == ["collect", "watch"]
+    for line in lines:
+        words = shlex.split(line)[1:]
+        main([*words, *tiny] if words[0] == "collect" else words)
+    assert load_json(tmp_path / "runs/steps/evaluation.json")["episodes"] == 2
+    assert (tmp_path / "runs/steps/videos/dream.webm").is_file()
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_a_refused_configuration_names_the_field(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("dream: {temprature: 1}")
+    with pytest.raises(InputError, match=r"dream\.temprature is unknown: did you mean"):
+        read(Config, file)
