@@ -112,7 +112,7 @@ def test_a_batch_knows_what_is_there():
 
 def test_jitter_stretches_and_keeps_the_pen():
     drawing = np.array([[1, 2, 0], [3, 4, 1]], np.float32)
-    found = jittered(drawing, 0.1, np.random.default_rng(0))
+    found = jittered(drawing, np.random.default_rng(0))
     factors = found[:, :2] / drawing[:, :2]
     assert np.ptp(factors, axis=0) == pytest.approx([0, 0], abs=1e-6)
     assert (np.abs(factors - 1) <= 0.1).all()

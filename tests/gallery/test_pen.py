@@ -6,7 +6,8 @@ import torch
 from torch.nn import functional
 
 from worldmodels.gallery.drawings import Drawings, batch_of
-from worldmodels.gallery.pen import Pen, Statistics, nats_of
+from worldmodels.gallery.kanji import counts
+from worldmodels.gallery.pen import Pen, nats_of
 from worldmodels.gallery.system import initialised
 from worldmodels.models.mixture import Temperature
 
@@ -70,9 +71,9 @@ def test_drawings_begin_at_their_start_as_the_data_do(pen, scribbles):
 def test_statistics_count_strokes_and_points():
     drawing = np.zeros((6, 3), np.float32)
     drawing[[1, 5], 2] = 1
-    found = Statistics.of([drawing, drawing[:2]])
-    assert found.strokes.tolist() == [2, 1]
-    assert found.points.tolist() == [2, 4, 2]
+    found = counts([drawing, drawing[:2]])
+    assert found[0].tolist() == [2, 1]
+    assert found[1].tolist() == [2, 4, 2]
 
 
 def test_nats_of_batches_are_those_of_all_drawings(pen, scribbles):

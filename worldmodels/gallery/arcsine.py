@@ -8,7 +8,7 @@ of them. A mixture keeps them apart. Source: Bishop 1994, section 4; Ha 2015 for
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -51,10 +51,8 @@ class ArcsineConfig:
     """Independent data sets and networks, whose medians are reported."""
     test_points: PositiveInt = 1_000_000
     """New points, on which everything is measured."""
-    train: FitConfig = field(
-        default_factory=lambda: FitConfig(
-            steps=6000, batch_size=3000, learning_rate=0.01, final_learning_rate=1e-5
-        )
+    train: FitConfig = FitConfig(
+        steps=6000, batch_size=3000, learning_rate=0.01, final_learning_rate=1e-5
     )
 
 

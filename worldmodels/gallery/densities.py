@@ -6,7 +6,7 @@ Source: Bishop 1994, section 2.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -41,9 +41,7 @@ class DensitiesConfig:
     """Of the samples."""
     samples: Annotated[int, Range(2.0)] = 10_000
     """To which each network is fitted."""
-    train: FitConfig = field(
-        default_factory=lambda: FitConfig(steps=1000, learning_rate=0.05, final_learning_rate=1e-4)
-    )
+    train: FitConfig = FitConfig(steps=1000, learning_rate=0.05, final_learning_rate=1e-4)
 
 
 class BiasOnly(nn.Module):

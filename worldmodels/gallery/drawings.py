@@ -29,6 +29,8 @@ DRAW, LIFT, END = range(3)
 SPLITS = ("train", "valid", "test")
 HELD_OUT = 20
 """One drawing in so many is for validation, and one for the test, where a file has no splits."""
+JITTER = 0.1
+"""Drawings are stretched by up to this share in training. Source: Ha & Eck 2017, section 3.4."""
 SHARED = 16
 """Batches whose sequences are sampled together."""
 
@@ -56,7 +58,8 @@ class Drawings:
         for name in SPLITS:
             drawings = [_checked(drawing, name) for drawing in parts[name]]
             if epsilon:
-                drawings = [_sparser(drawing, epsilon) for drawing in drawings]
+                strokes = ([simplified(s, epsilon) for s in strokes_of(d)] for d in drawings)
+                drawings = [from_strokes(each) for each in strokes]
             kept[name] = [d for d in drawings if 1 < len(d) <= max_points]
             if not kept[name]:
                 raise InputError(
@@ -76,11 +79,6 @@ class Drawings:
     def still(self) -> bool:
         """Whether every first point is the start itself; its offset is not predicted."""
         return not any(drawing[0, :2].any() for drawing in self.train)
-
-
-def _sparser(drawing: Drawing, epsilon: float) -> Drawing:
-    """The same strokes with fewer points; the drawing begins at its first point."""
-    return from_strokes([simplified(stroke, epsilon) for stroke in strokes_of(drawing)])
 
 
 def _checked(drawing: np.ndarray, name: str) -> Drawing:
@@ -103,8 +101,7 @@ def read_drawings(path: Path, max_points: int, epsilon: float = 0.0) -> Drawings
     """
     with reading(path, "a file of drawings"):
         parts = _ndjson(path) if path.suffix == ".ndjson" else _arrays(path)
-        data = Drawings.of(parts, max_points, epsilon)
-    return data
+        return Drawings.of(parts, max_points, epsilon)
 
 
 def _arrays(path: Path) -> Mapping[str, Sequence[np.ndarray]]:
@@ -138,10 +135,8 @@ def cut(points: Any, offsets: Any) -> list[np.ndarray]:
 
 
 def _split(drawings: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
-    places = {"valid": 0, "test": 1}
-    parts = {name: list(drawings[place::HELD_OUT]) for name, place in places.items()}
-    rest = [d for index, d in enumerate(drawings) if index % HELD_OUT not in places.values()]
-    return {"train": rest, **parts}
+    train = [drawing for index, drawing in enumerate(drawings) if index % HELD_OUT > 1]
+    return {"train": train, "valid": [*drawings[::HELD_OUT]], "test": [*drawings[1::HELD_OUT]]}
 
 
 def _ndjson(path: Path) -> dict[str, list[np.ndarray]]:
@@ -149,8 +144,7 @@ def _ndjson(path: Path) -> dict[str, list[np.ndarray]]:
     with reading(path, "an ndjson of drawings"):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         kept = [line["drawing"] for line in lines if line.get("recognized", True)]
-        drawings = [from_strokes([np.stack(s[:2], 1) for s in drawing]) for drawing in kept]
-    return _split(drawings)
+        return _split([from_strokes([np.stack(s[:2], 1) for s in drawing]) for drawing in kept])
 
 
 def from_strokes(strokes: Sequence[np.ndarray]) -> Drawing:
@@ -165,6 +159,15 @@ def strokes_of(drawing: Drawing) -> list[Float32[np.ndarray, "_ 2"]]:
     """Absolute points, stroke by stroke."""
     points, lifts = drawing[:, :2].cumsum(0), np.flatnonzero(drawing[:, 2] > 0.5)
     return [stroke for stroke in np.split(points, lifts + 1) if len(stroke)]
+
+
+def centred(drawing: Drawing, width: float, height: float) -> list[Float32[np.ndarray, "_ 2"]]:
+    """The strokes around the origin, as large as fits into a box."""
+    strokes = strokes_of(drawing)
+    points = np.concatenate(strokes)
+    low, high = points.min(0), points.max(0)
+    scale = (np.array([width, height]) / (high - low).clip(1e-6)).min()
+    return [(stroke - (low + high) / 2) * np.float32(scale) for stroke in strokes]
 
 
 def simplified(stroke: np.ndarray, epsilon: float) -> np.ndarray:
@@ -208,12 +211,10 @@ def batch_of(drawings: Sequence[Drawing]) -> Batch:
     return Batch(offsets, pens, known, moved)
 
 
-def training_batch(
-    drawings: Sequence[Drawing], size: int, spread: float, seed: int, step: int
-) -> Batch:
+def training_batch(drawings: Sequence[Drawing], size: int, seed: int, step: int) -> Batch:
     """A step's drawings, each stretched at random; also seeds the dropout of the step."""
     generator, rows = numpy_generator(seed, "batch", step), similar_rows(drawings, size, seed, step)
-    batch = batch_of([jittered(drawings[row], spread, generator) for row in rows])
+    batch = batch_of([jittered(drawings[row], generator) for row in rows])
     torch.manual_seed(int(generator.integers(2**31)))
     return batch
 
@@ -245,7 +246,7 @@ def similar_rows(
     return rows[order].reshape(SHARED, size)[place]
 
 
-def jittered(drawing: Drawing, spread: float, generator: np.random.Generator) -> Drawing:
-    """Stretches each axis by up to a share. Source: Ha & Eck 2017, section 3.4."""
-    factors = 1 + spread * generator.uniform(-1, 1, 2)
+def jittered(drawing: Drawing, generator: np.random.Generator) -> Drawing:
+    """Stretches each axis by up to `JITTER`."""
+    factors = 1 + JITTER * generator.uniform(-1, 1, 2)
     return np.column_stack([drawing[:, :2] * factors, drawing[:, 2]]).astype(np.float32)

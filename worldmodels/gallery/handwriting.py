@@ -6,7 +6,7 @@ Source: Graves 2013, "Generating Sequences With Recurrent Neural Networks", sect
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from worldmodels.figure import new_figure
-from worldmodels.gallery.drawings import batch_of, similar_rows
+from worldmodels.gallery.drawings import Batch, batch_of, similar_rows
 from worldmodels.gallery.pen import nats_of, paint
 from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.gallery.writer import Recogniser, Writer
@@ -78,27 +78,15 @@ class HandwritingConfig:
     """Normals in the mixture."""
     bumps: PositiveInt = 6
     """Of the window; the source: 10."""
-    train: FitConfig = field(
-        default_factory=lambda: FitConfig(
-            steps=1700,
-            batch_size=64,
-            learning_rate=2e-3,
-            final_learning_rate=1e-5,
-            gradient_clip=1.0,
-        )
+    train: FitConfig = FitConfig(
+        steps=1700, batch_size=64, learning_rate=2e-3, final_learning_rate=1e-5, gradient_clip=1.0
     )
-    recogniser: FitConfig = field(
-        default_factory=lambda: FitConfig(
-            steps=1200,
-            batch_size=48,
-            learning_rate=3e-3,
-            final_learning_rate=1e-5,
-            gradient_clip=1.0,
-        )
+    recogniser: FitConfig = FitConfig(
+        steps=1200, batch_size=48, learning_rate=3e-3, final_learning_rate=1e-5, gradient_clip=1.0
     )
     recogniser_size: PositiveInt = 96
     """Units of its LSTM, in each direction."""
-    show: HandwritingShowConfig = field(default_factory=HandwritingShowConfig)
+    show: HandwritingShowConfig = HandwritingShowConfig()
 
 
 def words_of(config: HandwritingConfig) -> Words:
@@ -114,11 +102,7 @@ def words_of(config: HandwritingConfig) -> Words:
     known, unknown = texts[: config.words], texts[config.words :]
     made = [
         hershey_words(some, fonts, config.epsilon, WOBBLE, generator)
-        for some, fonts in (
-            (known, FONTS),
-            (unknown, FONTS),
-            (unknown, HELD_OUT_FONTS),
-        )
+        for some, fonts in ((known, FONTS), (unknown, FONTS), (unknown, HELD_OUT_FONTS))
     ]
     kept = [[w for w in part if len(w) <= config.max_points] for part in made]
     kept[2] = [replace(word, font=-1) for word in kept[2]]
@@ -126,16 +110,14 @@ def words_of(config: HandwritingConfig) -> Words:
 
 
 def trained(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
-    """The network that writes."""
     sizes = config.reading_size, config.hidden_size, config.num_mixtures, config.bumps
     writer = initialised(config.seed, "writer", make=lambda: Writer(words.symbol_size, *sizes))
 
     def loss(step: int) -> Tensor:
         some = _picked(words.train, config.train, config.seed, step)
         hidden = numpy_generator(config.seed, "untold", step).random(len(some)) < NO_FONT
-        fonts = np.where(hidden, -1, _fonts(some)).tolist()
-        batch = batch_of([word.drawing for word in some])
-        return torch.stack(writer.losses(batch, *words.codes(_texts(some), fonts))).sum()
+        fonts = np.where(hidden, -1, [word.font for word in some]).tolist()
+        return torch.stack(writer.losses(_batch(some), *words.codes(_texts(some), fonts))).sum()
 
     train(metrics, "writer", writer, config.train, loss)
     return writer
@@ -148,7 +130,7 @@ def trained_recogniser(metrics: Metrics, config: HandwritingConfig, words: Words
 
     def loss(step: int) -> Tensor:
         some = _picked(words.train, config.recogniser, config.seed, step)
-        return reader.loss(batch_of([word.drawing for word in some]), _texts(some), letters)
+        return reader.loss(_batch(some), _texts(some), letters)
 
     train(metrics, "recogniser", reader, config.recogniser, loss)
     return reader
@@ -162,8 +144,8 @@ def _texts(words: Sequence[Word]) -> list[str]:
     return [word.text for word in words]
 
 
-def _fonts(words: Sequence[Word]) -> list[int]:
-    return [word.font for word in words]
+def _batch(words: Sequence[Word]) -> Batch:
+    return batch_of([word.drawing for word in words])
 
 
 @torch.inference_mode()
@@ -172,8 +154,8 @@ def nats(writer: Writer, words: Words, some: Sequence[Word], roll: int = 0) -> d
     parts = []
     for start in range(0, len(some), 100):
         part = some[start : start + 100]
-        texts, batch = _texts(part), batch_of([word.drawing for word in part])
-        codes = words.codes([*texts[roll:], *texts[:roll]], _fonts(part))
+        texts, batch = _texts(part), _batch(part)
+        codes = words.codes([*texts[roll:], *texts[:roll]], [word.font for word in part])
         parts.append((batch, writer.losses(batch, *codes)))
     return dict(zip(("xy", "pen"), nats_of(parts), strict=True))
 
@@ -212,7 +194,7 @@ def _written(
     texts, lengths = _texts(some), np.array([len(word) for word in some])
     generator, bias = torch_generator(config.seed, "written"), Temperature.graves(config.show.bias)
     most = 2 * int(lengths.max())
-    codes = words.codes(texts, _fonts(some))
+    codes = words.codes(texts, [word.font for word in some])
     drawings, windows, ended = writer.write(*codes, most, bias, generator)
     within = [
         e and len(d) <= 2 * length for e, d, length in zip(ended, drawings, lengths, strict=True)
@@ -241,17 +223,13 @@ def _draw(metrics: Metrics, config: HandwritingConfig, words: Words, writer: Wri
             *codes, config.max_points, Temperature.graves(bias), generator
         )
         for column, drawing in enumerate(drawings):
-            width, height = np.ptp(np.cumsum(drawing[:, :2], 0), 0).tolist()
-            size = max(width, height) * min(0.85 / max(width, 1e-6), 0.45 / max(height, 1e-6))
-            paint(left, drawing, (column, -row * 0.5), size, "black")
+            paint(left, drawing, (column, -row * 0.5), box=(0.85, 0.45))
         left.text(-0.8, -row * 0.5, f"bias {bias:g}", fontsize="small", va="center")
         if bias == 1.0:
             window = windows[0][:, : len(texts[0]) + 1]
             right.imshow(window.T, aspect="auto", origin="lower", cmap="magma")
             right.set_yticks(range(window.shape[1]), [*texts[0], "end"])
             right.set(xlabel="point", title="the window over the letters")
-    left.set_aspect("equal")
-    left.axis("off")
     left.set_title(", ".join(texts), fontsize="small")
     figure.savefig(metrics.run.folder / "handwriting.png", dpi=80)
 

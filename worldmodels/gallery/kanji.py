@@ -6,7 +6,7 @@ Source: Ha 2015, "Recurrent Net Dreams Up Fake Chinese Characters in Vector Form
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ from worldmodels.gallery.drawings import (
 )
 from worldmodels.gallery.kanjivg import kanjivg_files, read_kanjivg
 from worldmodels.gallery.neighbours import nearest, pictures
-from worldmodels.gallery.pen import Pen, Statistics, nats_of, paint
+from worldmodels.gallery.pen import Pen, nats_of, paint
 from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mixture import Temperature
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
@@ -37,8 +37,6 @@ from worldmodels.stages.fit import FitConfig
 INVENTED = 60
 """Characters in the figure."""
 TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 1.0)
-JITTER = 0.1
-"""Characters are stretched by up to this share in training."""
 COPY = 0.99
 """A cosine above this counts as a copy."""
 
@@ -69,16 +67,10 @@ class KanjiConfig:
     """Units of the LSTM. Differs: the source has two layers of 800."""
     num_mixtures: PositiveInt = 24
     """Normals in the mixture."""
-    train: FitConfig = field(
-        default_factory=lambda: FitConfig(
-            steps=2500,
-            batch_size=100,
-            learning_rate=2e-3,
-            final_learning_rate=1e-5,
-            gradient_clip=1.0,
-        )
+    train: FitConfig = FitConfig(
+        steps=2500, batch_size=100, learning_rate=2e-3, final_learning_rate=1e-5, gradient_clip=1.0
     )
-    show: ShowConfig = field(default_factory=ShowConfig)
+    show: ShowConfig = ShowConfig()
 
 
 def characters(config: KanjiConfig) -> Drawings:
@@ -98,13 +90,12 @@ def characters(config: KanjiConfig) -> Drawings:
 
 
 def trained(metrics: Metrics, config: KanjiConfig, data: Drawings) -> Pen:
-    """The trained network."""
-    sizes = config.hidden_size, config.num_mixtures
-    pen = initialised(config.seed, "kanji", make=lambda: Pen(*sizes))
+    pen = initialised(
+        config.seed, "kanji", make=lambda: Pen(config.hidden_size, config.num_mixtures)
+    )
 
     def loss(step: int) -> Tensor:
-        size = config.train.batch_size
-        batch = training_batch(data.train, size, JITTER, config.seed, step)
+        batch = training_batch(data.train, config.train.batch_size, config.seed, step)
         return torch.stack(pen.losses(batch)).sum()
 
     train(metrics, "kanji", pen, config.train, loss)
@@ -118,6 +109,13 @@ def nats(pen: Pen, drawings: Sequence[Drawing]) -> tuple[float, float]:
     return nats_of((batch, pen.losses(batch)) for batch in batches)
 
 
+def counts(drawings: Sequence[Drawing]) -> tuple[np.ndarray, np.ndarray]:
+    """The number of strokes of each drawing, and of points of each stroke."""
+    lifts = [np.flatnonzero(drawing[:, 2] > 0.5) for drawing in drawings]
+    points = [np.diff(places, prepend=-1) for places in lifts]
+    return np.array([len(each) for each in points]), np.concatenate(points)
+
+
 def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
     """Likelihoods, counts of strokes and points, nearest neighbours; and the figures."""
     data = characters(config)
@@ -127,8 +125,8 @@ def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
     free = pen.draw(compared, 2 * data.longest, Temperature(), generator, data.still)
     cool = Temperature.world_models(config.show.temperature)
     invented = pen.draw(INVENTED, 2 * data.longest, cool, generator, data.still)
-    real = Statistics.of([*data.valid, *data.test])
-    made, train = Statistics.of(free), pictures(data.train)
+    real, made = counts([*data.valid, *data.test]), counts(free)
+    train = pictures(data.train)
     cosines = {
         name: nearest(pictures(drawings), train)[1]
         for name, drawings in (("invented", invented), ("free", free), ("valid", data.valid))
@@ -139,8 +137,8 @@ def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
         xy, lift = nats(pen, getattr(data, name))
         numbers |= {f"{name}_xy_nll": xy, f"{name}_pen": lift}
     numbers |= {
-        "ks_strokes": float(ks_2samp(made.strokes, real.strokes).statistic),
-        "ks_points": float(ks_2samp(made.points, real.points).statistic),
+        "ks_strokes": float(ks_2samp(made[0], real[0]).statistic),
+        "ks_points": float(ks_2samp(made[1], real[1]).statistic),
         "nearest_of_invented": float(np.median(cosines["invented"])),
         "nearest_of_valid": float(np.median(cosines["valid"])),
         "copies": float((cosines["free"] > COPY).mean()),
@@ -156,21 +154,14 @@ def _draw(
 ) -> None:
     figure = new_figure(10, 5.4)
     left, right, third = figure.subplots(1, 3, width_ratios=[10, 10, 4])
-    columns = 8
-    for axes, drawings, title in (
-        (left, data.valid[:INVENTED], "real"),
-        (right, invented, "invented"),
-    ):
-        for place, drawing in enumerate(drawings):
-            paint(axes, drawing, (place % columns, -(place // columns)), 0.8, "black")
+    for axes, drawings, title in ((left, data.valid, "real"), (right, invented, "invented")):
         axes.set_title(title)
+        for place, drawing in enumerate(drawings[:INVENTED]):
+            paint(axes, drawing, (place % 8, -(place // 8)))
     for row, (drawing, index) in enumerate(zip(invented, neighbours, strict=False)):
-        paint(third, drawing, (0, -row), 0.8, "tab:purple")
-        paint(third, data.train[index], (1.2, -row), 0.8, "0.5")
+        paint(third, drawing, (0, -row), "tab:purple")
+        paint(third, data.train[index], (1.2, -row), "0.5")
     third.set_title("invented, and the\nnearest in training", fontsize="small")
-    for axes in (left, right, third):
-        axes.set_aspect("equal")
-        axes.axis("off")
     figure.savefig(metrics.run.folder / "kanji.png", dpi=90)
 
 
@@ -182,10 +173,8 @@ def _draw_temperatures(metrics: Metrics, config: KanjiConfig, data: Drawings, pe
         temperature = Temperature.world_models(tau)
         drawings = pen.draw(12, 2 * data.longest, temperature, generator, data.still)
         for column, drawing in enumerate(drawings):
-            paint(axes, drawing, (column, -row), 0.8, "black")
+            paint(axes, drawing, (column, -row))
         axes.text(-1.2, -row, f"{tau:g}", va="center")
-    axes.set_aspect("equal")
-    axes.axis("off")
     axes.set_title("temperature")
     figure.savefig(metrics.run.folder / "temperatures.png", dpi=80)
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from worldmodels.gallery.drawings import Drawing, strokes_of
+from worldmodels.gallery.drawings import Drawing, centred
 
 SIDE = 24
 """Pixels of the pictures that are compared."""
@@ -28,13 +28,9 @@ def nearest(
 
 
 def _picture(drawing: Drawing) -> Float32[np.ndarray, " P"]:
-    strokes = strokes_of(drawing)
-    points = np.concatenate(strokes)
-    low, high = points.min(0), points.max(0)
-    scale = (SIDE - 5) / max(float((high - low).max()), 1e-6)
     image = np.zeros((SIDE, SIDE), np.uint8)
-    for stroke in strokes:
-        places = (stroke - (low + high) / 2) * scale + SIDE / 2
-        cv2.polylines(image, [np.round(places * 16).astype(np.int32)], False, 255, 1, 8, 4)
+    for stroke in centred(drawing, SIDE - 5, SIDE - 5):
+        places = np.round((stroke + SIDE / 2) * 16).astype(np.int32)
+        cv2.polylines(image, [places], False, 255, 1, 8, 4)
     blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.2).ravel()
     return blurred / max(float(np.linalg.norm(blurred)), 1e-6)

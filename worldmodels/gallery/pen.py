@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, strokes_of
+from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, centred
 from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig, State
 from worldmodels.models.mixture import Temperature
@@ -79,49 +78,29 @@ class Pen(nn.Module):
         """
         offset, pen = torch.zeros(count, 2), torch.full((count,), DRAW)
         state = self.mdnrnn.initial_state(count) if state is None else state
-        offsets: list[Tensor] = []
-        pens: list[Tensor] = []
+        points: list[tuple[Tensor, Tensor]] = []
         for _ in range(most):
-            inputs = [functional.one_hot(pen, 3).float()]
-            inputs += [] if condition is None else [condition]
-            state = self.mdnrnn.step(offset, torch.cat(inputs, -1), None, state)
+            inputs = functional.one_hot(pen, 3).float()
+            if condition is not None:
+                inputs = torch.cat([inputs, condition], -1)
+            state = self.mdnrnn.step(offset, inputs, None, state)
             predicted = self.mdnrnn.predict(state[0])
             offset = predicted.mixture.sample(temperature, generator)
-            if still and not offsets:
+            if still and not points:
                 offset = torch.zeros_like(offset)
             weights = (predicted.outputs("pen") * temperature.logits).softmax(-1)
             pen = torch.multinomial(weights, 1, generator=generator)[:, 0]
-            offsets.append(offset)
-            pens.append(pen)
-        return _ended(torch.stack(offsets, 1).numpy(), torch.stack(pens, 1).numpy())
+            points.append((offset, pen))
+        offsets, pens = (torch.stack(parts, 1).numpy() for parts in zip(*points, strict=True))
+        return [_ended(*row) for row in zip(offsets, pens, strict=True)]
 
 
-def _ended(offsets: np.ndarray, pens: np.ndarray) -> list[Drawing]:
-    found = []
-    for points, does in zip(offsets, pens, strict=True):
-        ends = np.flatnonzero(does == END)
-        length = ends[0] + 1 if len(ends) else len(does)
-        lifts = does[:length] >= LIFT
-        lifts[-1] = True
-        found.append(np.column_stack([points[:length], lifts]).astype(np.float32))
-    return found
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Counts by which sampled and real drawings are compared."""
-
-    strokes: np.ndarray
-    """Of each drawing."""
-    points: np.ndarray
-    """Of each stroke."""
-
-    @classmethod
-    def of(cls, drawings: Sequence[Drawing]) -> Statistics:
-        """Of all drawings."""
-        lifts = [np.flatnonzero(d[:, 2] > 0.5) for d in drawings]
-        points = [np.diff(places, prepend=-1) for places in lifts]
-        return cls(np.array([len(p) for p in points]), np.concatenate(points))
+def _ended(offsets: np.ndarray, pens: np.ndarray) -> Drawing:
+    ends = np.flatnonzero(pens == END)
+    length = ends[0] + 1 if len(ends) else len(pens)
+    lifts = pens[:length] >= LIFT
+    lifts[-1] = True
+    return np.column_stack([offsets[:length], lifts]).astype(np.float32)
 
 
 def nats_of(
@@ -138,13 +117,15 @@ def nats_of(
 
 
 def paint(
-    axes: Any, drawing: Drawing, at: tuple[int | float, int | float], size: float, color: str
+    axes: Any,
+    drawing: Drawing,
+    at: tuple[int | float, int | float],
+    color: str = "black",
+    box: tuple[float, float] = (0.8, 0.8),
 ) -> None:
-    """Draws a drawing around a point, its longer side `size` long; y points down."""
-    strokes = strokes_of(drawing)
-    points = np.concatenate(strokes)
-    low, high = points.min(0), points.max(0)
-    scale = size / max(float((high - low).max()), 1e-6)
-    for stroke in strokes:
-        x, y = ((stroke - (low + high) / 2) * scale).T
+    """Draws a drawing around a point, as large as fits into the box; y points down."""
+    axes.set_aspect("equal")
+    axes.axis("off")
+    for stroke in centred(drawing, *box):
+        x, y = stroke.T
         axes.plot(at[0] + x, at[1] - y, color=color, linewidth=0.9, solid_capstyle="round")

@@ -5,9 +5,9 @@ Source: Ha & Eck 2017, "A Neural Representation of Sketch Drawings".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -39,8 +39,6 @@ STEPS = 9
 """Drawings in an interpolation."""
 ACTIVE = 0.01
 """Nats above which a latent is active."""
-JITTER = 0.1
-"""Drawings are stretched by up to this share in training."""
 FLOOR = 0.05
 """KL a latent, in nats, below which it costs nothing. Differs: the paper's 0.2 is more than any
 weight reaches in so few batches."""
@@ -86,16 +84,10 @@ class SketchConfig:
     """Normals in the mixture."""
     weights: tuple[PositiveFloat, ...] = (1.0, 0.5, 0.25)
     """Weights of the KL, the paper's; a model is trained for each, and the last one is drawn."""
-    train: FitConfig = field(
-        default_factory=lambda: FitConfig(
-            steps=1500,
-            batch_size=100,
-            learning_rate=2e-3,
-            final_learning_rate=1e-5,
-            gradient_clip=1.0,
-        )
+    train: FitConfig = FitConfig(
+        steps=1500, batch_size=100, learning_rate=2e-3, final_learning_rate=1e-5, gradient_clip=1.0
     )
-    show: SketchShowConfig = field(default_factory=SketchShowConfig)
+    show: SketchShowConfig = SketchShowConfig()
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -178,8 +170,9 @@ def trained(metrics: Metrics, config: SketchConfig, data: Drawings, weight: floa
 
 def trained_decoder(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
     """The decoder without z: it predicts from a drawing's past alone."""
-    sizes = config.hidden_size, config.num_mixtures
-    pen = initialised(config.seed, "decoder_only", make=lambda: Pen(*sizes))
+    pen = initialised(
+        config.seed, "decoder_only", make=lambda: Pen(config.hidden_size, config.num_mixtures)
+    )
 
     def value(step: int) -> Tensor:
         return torch.stack(pen.losses(_batch(data, config, step))).sum()
@@ -189,8 +182,7 @@ def trained_decoder(metrics: Metrics, config: SketchConfig, data: Drawings) -> P
 
 
 def _batch(data: Drawings, config: SketchConfig, step: int) -> Batch:
-    size = config.train.batch_size
-    batch = training_batch(data.train, size, JITTER, config.seed, step)
+    batch = training_batch(data.train, config.train.batch_size, config.seed, step)
     return dequantised(batch, config.grid / data.scale, torch_generator(config.seed, "grid", step))
 
 
@@ -220,12 +212,17 @@ def show(metrics: Metrics, config: SketchConfig) -> Numbers:
     held_out = dequantised(batch_of(data.valid[:1000]), *cells)
     with torch.inference_mode():
         decoder_only = torch.stack(alone.losses(held_out)).sum().item()
-    models = {weight: trained(metrics, config, data, weight) for weight in config.weights}
-    rows = {f"{w:g}": measured(model, held_out, config.seed) for w, model in models.items()}
-    numbers: dict[str, Any] = {"drawings": len(data.train), "scale": data.scale}
-    numbers |= {"decoder_only": decoder_only, "by_weight": rows}
-    _draw(metrics, config, data, models[config.weights[-1]])
-    return numbers
+    rows = {}
+    for weight in config.weights:
+        model = trained(metrics, config, data, weight)
+        rows[f"{weight:g}"] = measured(model, held_out, config.seed)
+    _draw(metrics, config, data, model)
+    return {
+        "drawings": len(data.train),
+        "scale": data.scale,
+        "decoder_only": decoder_only,
+        "by_weight": rows,
+    }
 
 
 @torch.inference_mode()
@@ -236,34 +233,24 @@ def _draw(metrics: Metrics, config: SketchConfig, data: Drawings, model: SketchV
     real = data.valid[:7]
     mu, _ = model.encode(batch_of(real))
     again = [model.draw(mu, most, cool, config.seed + number, data.still) for number in range(3)]
-    for row, drawing in enumerate(real):
-        paint(left, drawing, (0, -row), 0.8, "black")
-        for column, drawings in enumerate(again):
-            paint(left, drawings[row], (column + 1, -row), 0.8, "tab:purple")
+    for column, drawings in enumerate([real, *again]):
+        for row, drawing in enumerate(drawings):
+            paint(left, drawing, (column, -row), "tab:purple" if column else "black")
     left.set_title("real, and reconstructed", fontsize="small")
     for row, (a, b) in enumerate(((0, 1), (2, 3), (4, 5))):
         between = slerp(mu[a], mu[b], torch.linspace(0, 1, STEPS))
         for column, drawing in enumerate(model.draw(between, most, cool, config.seed, data.still)):
-            paint(right, drawing, (column, -row), 0.8, "tab:purple")
-    for number, drawing in enumerate(_by_temperature(config, data, model, mu[6:7])):
-        paint(right, drawing, (number // 2 * 2, -4 - number % 2), 0.8, "tab:purple")
+            paint(right, drawing, (column, -row), "tab:purple")
+    for place, tau in enumerate(TEMPERATURES):
+        hot = Temperature.world_models(tau)
+        twice = model.draw(mu[6:7].expand(2, -1), most, hot, config.seed, data.still)
+        for row, drawing in enumerate(twice):
+            paint(right, drawing, (2 * place, -4 - row), "tab:purple")
     temperatures = ", ".join(f"{tau:g}" for tau in TEMPERATURES)
     right.set_title(
         f"interpolations; below: one drawing at temperatures {temperatures}", fontsize="small"
     )
-    for axes in (left, right):
-        axes.set_aspect("equal")
-        axes.axis("off")
     figure.savefig(metrics.run.folder / "sketch_vae.png", dpi=80)
-
-
-def _by_temperature(
-    config: SketchConfig, data: Drawings, model: SketchVAE, z: Tensor
-) -> list[Drawing]:
-    """Two drawings of a latent at each temperature."""
-    taus = map(Temperature.world_models, TEMPERATURES)
-    fixed = config.seed, data.still
-    return [d for tau in taus for d in model.draw(z.expand(2, -1), 2 * data.longest, tau, *fixed)]
 
 
 SYSTEM = System("A variational autoencoder of drawings.", SketchConfig, show)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,16 +64,10 @@ class TouchConfig:
     """Units of the LSTM. Differs: the source has three layers of 512."""
     num_mixtures: PositiveInt = 16
     """Normals in the mixture."""
-    train: FitConfig = field(
-        default_factory=lambda: FitConfig(
-            steps=4000,
-            batch_size=64,
-            learning_rate=2e-3,
-            final_learning_rate=1e-5,
-            gradient_clip=1.0,
-        )
+    train: FitConfig = FitConfig(
+        steps=4000, batch_size=64, learning_rate=2e-3, final_learning_rate=1e-5, gradient_clip=1.0
     )
-    show: TouchShowConfig = field(default_factory=TouchShowConfig)
+    show: TouchShowConfig = TouchShowConfig()
 
 
 def trained(metrics: Metrics, config: TouchConfig, split: Split) -> MDNRNN:

@@ -9,7 +9,7 @@ does.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -51,14 +51,8 @@ class WalkConfig:
     """Units of the LSTM."""
     num_mixtures: PositiveInt = 6
     """Normals in its joint mixture."""
-    train: FitConfig = field(
-        default_factory=lambda: FitConfig(
-            steps=4000,
-            batch_size=64,
-            learning_rate=3e-3,
-            final_learning_rate=1e-5,
-            gradient_clip=1.0,
-        )
+    train: FitConfig = FitConfig(
+        steps=4000, batch_size=64, learning_rate=3e-3, final_learning_rate=1e-5, gradient_clip=1.0
     )
 
 
