@@ -110,6 +110,7 @@ def words_of(config: HandwritingConfig) -> Words:
 
 
 def trained(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
+    """The network that writes."""
     sizes = config.reading_size, config.hidden_size, config.num_mixtures, config.bumps
     writer = initialised(config.seed, "writer", make=lambda: Writer(words.symbol_size, *sizes))
 

@@ -90,6 +90,7 @@ def characters(config: KanjiConfig) -> Drawings:
 
 
 def trained(metrics: Metrics, config: KanjiConfig, data: Drawings) -> Pen:
+    """The trained network."""
     pen = initialised(
         config.seed, "kanji", make=lambda: Pen(config.hidden_size, config.num_mixtures)
     )
