@@ -29,7 +29,7 @@ def nearest(
 
 def _picture(drawing: Drawing) -> Float32[np.ndarray, " P"]:
     image = np.zeros((SIDE, SIDE), np.uint8)
-    for stroke in centred(drawing, SIDE - 5, SIDE - 5):
+    for stroke in centred(drawing, SIDE - 5.0, SIDE - 5.0):
         places = np.round((stroke + SIDE / 2) * 16).astype(np.int32)
         cv2.polylines(image, [places], False, 255, 1, 8, 4)
     blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.2).ravel()
