@@ -81,7 +81,10 @@ def test_children_end_with_the_command(collecting, tmp_path, sent):
     words = [word for file in files for word in file.read_text().split()]
     engines = [words[i + 1] for i, word in enumerate(words) if word == "+viz_instance_id"]
     assert len(engines) >= 4
-    code = "from worldmodels.envs.take_cover import make_take_cover as make; make().close()"
+    code = (
+        "from worldmodels.envs.take_cover import make_doom; "
+        "make_doom('VizdoomTakeCover-v1').close()"
+    )
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert not any(path.exists() for path in left)

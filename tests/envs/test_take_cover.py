@@ -9,13 +9,18 @@ import pytest
 
 pytest.importorskip("vizdoom")
 
-from worldmodels.envs.take_cover import make_doom, make_take_cover
+from worldmodels.envs.take_cover import TAKE_COVER, make_doom
+
+
+def make_take_cover(**kwargs):
+    return make_doom("VizdoomTakeCover-v1", **{**TAKE_COVER, **kwargs})
+
 
 START = """
 import os, sys
-from worldmodels.envs.take_cover import make_take_cover
+from worldmodels.envs.take_cover import TAKE_COVER, make_doom
 here = os.getcwd()
-env = make_take_cover()
+env = make_doom("VizdoomTakeCover-v1", **TAKE_COVER)
 sys.stdin.readline()
 env.reset(seed=int(sys.argv[1]))
 total = sum(env.step(0)[1] for _ in range(20))

@@ -9,7 +9,7 @@ from worldmodels.models.controller import (
     Controller,
     ControllerConfig,
     Inputs,
-    feature_size,
+    controller_for,
     feature_space,
     features,
 )
@@ -77,9 +77,9 @@ def test_features_stand_in_the_order_of_their_name(inputs: Inputs) -> None:
     parts = {"z": z, "h": h, "c": c, "r": mdnrnn.risk_layers[0](torch.cat([z, h], -1))}
     seen = features(mdnrnn, z, h, c, inputs)
     assert torch.equal(seen, torch.cat([parts[name] for name in inputs], -1))
-    assert seen.shape[-1] == feature_size(inputs, 2, 4, 6)
+    assert seen.shape[-1] == controller_for(ControllerConfig(inputs=inputs), mdnrnn).feature_size
     space = feature_space(mdnrnn, inputs)
-    assert space.shape == (feature_size(inputs, 2, 4, 6),)
+    assert space.shape == seen[0].shape
     assert space.contains(seen[0].detach().numpy())
 
 

@@ -18,13 +18,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from worldmodels.data.episode import (
-    ENCODE,
-    Episode,
-    LatentEpisode,
-    episode_files,
-    numbers_of,
-)
+from worldmodels.data.episode import ENCODE, Episode, LatentEpisode, episode_files, numbers_of
 from worldmodels.errors import InputError
 from worldmodels.models.sequence import SequenceBatch
 from worldmodels.run import Run
@@ -78,7 +72,7 @@ def latent_source(run: Run, *, views: bool = False) -> EpisodeSource:
 
 
 def _stream(files: Sequence[Path], key: tuple[int, str, str], index: int, size: int) -> list[Path]:
-    """Entries index*size .. (index+1)*size of an endless row of permutations of `files`."""
+    """A part of an endless row of permutations of `files`."""
     seed, *name = key
     chosen: list[Path] = []
     for position in range(index * size, (index + 1) * size):

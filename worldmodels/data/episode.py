@@ -44,10 +44,14 @@ class _Steps:
         Raises:
             InputError: the file is truncated, foreign, or its arrays do not belong together.
         """
-        arrays = _read(path, cls._names(), cls.made_by)
-        frames, actions = (len(arrays[name]) for name in (cls._names()[0], "actions"))
-        _check_lengths(path, frames, actions, cls.made_by)
-        return cls(**arrays)
+        names, arrays = cls._names(), load_arrays(path, cls.made_by)
+        again = f"delete it and run `{cls.made_by}` again"
+        if missing := [name for name in names if name not in arrays]:
+            raise InputError(f"{path} has no array `{missing[0]}`: {again}")
+        frames, actions = len(arrays[names[0]]), len(arrays["actions"])
+        if actions < 1 or frames not in (actions, actions + 1):
+            raise InputError(f"{path} holds {frames} frames for {actions} actions: {again}")
+        return cls(**{name: arrays[name] for name in names})
 
     @classmethod
     def _names(cls) -> list[str]:
@@ -108,18 +112,3 @@ def numbers_of(path: Path) -> tuple[int, int]:
     """
     round_number, episode = path.stem.split("_")
     return int(round_number), int(episode)
-
-
-def _read(path: Path, names: list[str], command: str) -> dict[str, np.ndarray]:
-    arrays = load_arrays(path, command)
-    if missing := [name for name in names if name not in arrays]:
-        raise InputError(f"{path} has no array `{missing[0]}`: delete it and run `{command}` again")
-    return {name: arrays[name] for name in names}
-
-
-def _check_lengths(path: Path, frames: int, actions: int, command: str) -> None:
-    if actions < 1 or frames not in (actions, actions + 1):
-        raise InputError(
-            f"{path} holds {frames} frames for {actions} actions: "
-            f"delete it and run `{command}` again"
-        )

@@ -253,7 +253,6 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         return int(numpy_generator(key[0], "dream start", key[1]).integers(len(self._starts[0])))
 
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Dreams one step of some lanes; returns their rewards."""
         taken = self.actions.canonical(torch.from_numpy(actions)).numpy()
         rows, tape = self._noise.rows(lanes, self.steps[lanes]), self._noise.tape
         step = Step(lanes, taken, tape, rows, self.config.temperature)
@@ -299,7 +298,6 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
 
 
 def _check_weight(weight: Weight, end: TerminationHead | None, risk: RiskHead | None) -> None:
-    """That M has the head by which rewards are weighed."""
     if weight == "termination" and end is None:
         raise InputError("dream.weight termination needs mdnrnn.termination_head: train M with it")
     if weight == "risk" and risk is None:

@@ -43,7 +43,7 @@ class Noise:
         self._holders: dict[int, set[int]] = {}  # slot: lanes
 
     def begin(self, lanes: Iterable[int], keys: Iterable[Key]) -> None:
-        """Gives lanes the noise of these keys, from step 0 on."""
+        """Gives lanes the noise of these keys."""
         for lane, key in zip(lanes, keys, strict=True):
             self._leave(lane)
             self.keys[lane], self._blocks[lane] = key, -1

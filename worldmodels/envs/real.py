@@ -184,7 +184,6 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.terminated[lane] = self.truncated[lane] = False
 
     def _advance(self, lane: int, action: Any) -> tuple[float, float]:
-        """Steps one lane; its reward and count."""
         env, repeat = self.envs[lane], self.world.config.action_repeat
         before = self._count(env)
         if isinstance(env, HoldsActions) and not self.official:

@@ -117,7 +117,7 @@ def _remove_leftovers() -> None:
 
 
 def _is_alive(process: str) -> bool:
-    """Whether a process runs; one that ended, but whose parent has not looked, does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -142,8 +142,3 @@ def make_doom(id_: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     import vizdoom.gymnasium_wrapper  # noqa: F401  (registers its environments)
 
     return OwnFolder(gymnasium.make(id_, **kwargs))
-
-
-def make_take_cover(**kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """The paper's TakeCover; `kwargs` add to its settings or replace them."""
-    return make_doom("VizdoomTakeCover-v1", **{**TAKE_COVER, **kwargs})

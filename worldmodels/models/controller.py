@@ -59,7 +59,8 @@ class Controller:
     ) -> None:
         """Sizes of z, of M's h, of an action and of the features of M's heads."""
         self.config = config
-        self.feature_size = feature_size(config.inputs, latent_size, hidden_size, head_features)
+        sizes = {"z": latent_size, "h": hidden_size, "c": hidden_size, "r": head_features}
+        self.feature_size = sum(sizes[name] for name in config.inputs)
         self.action_size = action_size
         units = [config.hidden_size] if config.hidden_size else []
         ins, outs = [self.feature_size, *units], [*units, action_size]
@@ -90,7 +91,7 @@ class Controller:
         return outputs
 
     def _weights(self, parameters: Tensor) -> list[tuple[Tensor, Tensor | None]]:
-        """Views of W (P, out, in) and b (P, 1, out) of each layer."""
+        """W (P, out, in) and b (P, 1, out) of each layer."""
         layers: list[tuple[Tensor, Tensor | None]] = []
         start = 0
         for outs, ins in self._layers:
@@ -123,12 +124,6 @@ def features(
     if "r" in inputs:
         parts["r"] = mdnrnn.features(z, h)
     return torch.cat([parts[name] for name in inputs], dim=-1)
-
-
-def feature_size(inputs: str, latent_size: int, hidden_size: int, head_features: int = 0) -> int:
-    """Numbers in the controller's input."""
-    sizes = {"z": latent_size, "h": hidden_size, "c": hidden_size, "r": head_features}
-    return sum(sizes[name] for name in inputs)
 
 
 def feature_space(mdnrnn: MDNRNN, inputs: str) -> gymnasium.spaces.Box:

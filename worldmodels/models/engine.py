@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from worldmodels.kernels.dream import gather, recurrence, sampler
+from worldmodels.kernels.patches import bits
 from worldmodels.models.controller import LATENT_BOUND
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import MAX_LOG_STD, MIN_LOG_STD
@@ -31,7 +33,6 @@ class DreamState:
 
     @classmethod
     def empty(cls, mdnrnn: MDNRNN, num_envs: int) -> DreamState:
-        """All zeros."""
         h, c = mdnrnn.initial_state(num_envs)
         return cls(torch.zeros(num_envs, mdnrnn.latent_size), h, c, torch.zeros(num_envs))
 
@@ -41,7 +42,6 @@ class Step:
     """The input of a step of some lanes."""
 
     lanes: Int64[np.ndarray, " n"]
-    """The lanes that are stepped."""
     actions: Float32[np.ndarray, "E A"]
     """Actions a of all lanes."""
     tape: Float32[np.ndarray, "rows size"]
@@ -49,7 +49,6 @@ class Step:
     rows: Int64[np.ndarray, " n"]
     """The tape's row for each of `lanes`."""
     temperature: float
-    """τ."""
 
 
 @runtime_checkable
@@ -93,26 +92,24 @@ class CompiledEngine:
     """
 
     def __init__(self, mdnrnn: MDNRNN, dtype: torch.dtype, num_envs: int) -> None:
-        from worldmodels.kernels import dream as kernels
-
         self.name = name_of(dtype)
         self._parts = {h.name: mdnrnn.parts[h.name] for h in mdnrnn.heads if h.size}
         self._recurrent, self._head = (m.to(dtype).contiguous() for m in matrices(mdnrnn))
-        self._biases = [bias.float().numpy() for bias in _biases(mdnrnn)]
+        biases = mdnrnn.lstm.get_parameter("bias_ih_l0"), mdnrnn.head.bias
+        self._biases = [bias.detach().float().numpy() for bias in biases]
         shapes = (*self._recurrent.shape, *self._head.shape)
         self._buffers = [torch.zeros(num_envs, size, dtype=dtype) for size in shapes]
-        self._views = [_numpy_of(buffer) for buffer in self._buffers]
-        self._gather = kernels.gather
+        self._views = [bits(buffer) for buffer in self._buffers]
         config, Z = mdnrnn.config, mdnrnn.latent_size
-        self._recur = kernels.recurrence(config.hidden_size)
-        self._sample = kernels.sampler(Z, config.num_mixtures, config.mixture == "joint")
+        self._recur = recurrence(config.hidden_size)
+        self._sample = sampler(Z, config.num_mixtures, config.mixture == "joint")
         self._limits = tuple(np.float32(x) for x in (MIN_LOG_STD, MAX_LOG_STD, LATENT_BOUND))
 
     def step(self, step: Step, state: DreamState) -> Outputs:
         z, h, c, first = (t.numpy() for t in (state.z, state.h, state.c, state.first))
         inputs, gates, hidden, outputs = self._buffers
         read, lanes, n = self._views, step.lanes, len(step.lanes)
-        self._gather(lanes, z, step.actions, first, h, read[0])
+        gather(lanes, z, step.actions, first, h, read[0])
         torch.mm(inputs[:n], self._recurrent, out=gates[:n])
         self._recur(lanes, read[1], self._biases[0], h, c, read[2])
         torch.mm(hidden[:n], self._head, out=outputs[:n])
@@ -133,13 +130,3 @@ def matrices(mdnrnn: MDNRNN) -> tuple[Float[Tensor, "inputs gates"], Float[Tenso
     names = "weight_ih_l0", "weight_hh_l0"
     recurrent = torch.cat([mdnrnn.lstm.get_parameter(name) for name in names], 1)
     return recurrent.detach().T, mdnrnn.head.weight.detach().T
-
-
-def _biases(mdnrnn: MDNRNN) -> tuple[Float[Tensor, " gates"], Float[Tensor, " outputs"]]:
-    """The biases that are added to the two products."""
-    return mdnrnn.lstm.get_parameter("bias_ih_l0").detach(), mdnrnn.head.bias.detach()
-
-
-def _numpy_of(tensor: Tensor) -> np.ndarray:
-    """A view that kernels can read; bfloat16 is seen as 16-bit integers."""
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()

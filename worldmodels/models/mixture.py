@@ -278,9 +278,7 @@ class Mixture:
     def entropy(
         self, num_samples: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "..."]:
-        """An estimate of -E ln p in nats, in the shape of `log_prob`.
-
-        There is no closed form. The standard error falls with the square root of `num_samples`.
+        """A sampled estimate of -E ln p in nats, in the shape of `log_prob`.
 
         Raises:
             ValueError: `num_samples` is below 1.
@@ -295,24 +293,20 @@ class Mixture:
         return (value.unsqueeze(-2) - self.means) * torch.exp(-self.log_stds)
 
     def _below(self, deviations: Tensor) -> Tensor:
-        """Σ_k w_k Φ(d_k). erfc keeps its digits in the lower tail, where erf is rounded to -1."""
+        """Σ_k w_k Φ(d_k). In the lower tail erf is rounded to -1, erfc is not."""
         each = 0.5 * torch.erfc(deviations * -math.sqrt(0.5))
         return (self.weights * each).sum(-2).clamp(max=1)  # the weights' sum may exceed 1 by 2e-7
 
     def _choose(self, uniforms: Tensor, scale: float) -> Tensor:
-        """The component (..., 1, Z or 1) where the running sum of weights passes uniform x total.
-
-        This takes one uniform per choice; Gumbel noise would take K. Only the first K - 1 sums are
-        counted, so that rounding never makes the index invalid.
-        """
+        """The component (..., 1, Z or 1) where the running sum of weights passes uniform x sum."""
         logits = self.logits
         weights = (logits - logits.amax(-2, keepdim=True)).mul_(scale).exp_()
         running = weights.cumsum(-2)
         threshold = uniforms.unsqueeze(-2) * running[..., -1:, :]
+        # the last sum is left out, so that rounding never makes the index invalid
         return (running[..., :-1, :] <= threshold).sum(-2, keepdim=True)
 
     def _of(self, parts: Tensor, component: Tensor) -> Tensor:
-        """The means or log_stds (..., Z) of the chosen components."""
         index = component.expand(*self.batch_shape, 1, self.latent_size)
         return torch.gather(parts, -2, index).squeeze(-2)
 
@@ -324,11 +318,7 @@ class Mixture:
         return (factors * normals.unsqueeze(-2)).sum(-1)
 
     def check_value(self, value: Tensor, name: str = "value") -> None:
-        """Checks that a tensor is floating point and broadcasts to (..., Z).
-
-        Raises:
-            ValueError: names both shapes.
-        """
+        """Raises a ValueError unless a tensor is floating point and broadcasts to (..., Z)."""
         if not value.is_floating_point():
             raise ValueError(f"{name} is {value.dtype}: it must be floating point")
         self._check_noise(name, value, self.latent_size)
@@ -454,10 +444,7 @@ def mixture_loss(
 
 
 def _solved(factors: Tensor, values: Tensor) -> Tensor:
-    """y of L y = x for lower triangles (..., Z, Z), by forward substitution.
-
-    These are a few products over the whole batch; LAPACK handles small matrices one by one.
-    """
+    """y of L y = x by forward substitution; LAPACK handles small matrices one by one."""
     found: list[Tensor] = []
     for i in range(values.shape[-1]):
         rest = values[..., i]
