@@ -5,8 +5,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from worldmodels.data.starts import Starts
-from worldmodels.envs.dream import DreamConfig, DreamEnv, warm
-from worldmodels.envs.sensed_dream import SensedDream
+from worldmodels.envs.dream import DreamConfig, DreamEnv, SensedDream, warm
 from worldmodels.models.action import Actions
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.world import EnvConfig

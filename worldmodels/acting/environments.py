@@ -18,10 +18,9 @@ from gymnasium.vector.utils import batch_space
 from worldmodels.artifacts import Bundle, load_mdnrnn, load_starts, load_vae, load_world
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import Starts, sample_starts
-from worldmodels.envs.dream import DreamConfig, DreamEnv
+from worldmodels.envs.dream import DreamConfig, DreamEnv, SensedDream
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
-from worldmodels.envs.sensed_dream import SensedDream
 from worldmodels.files import file_hash
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig, controller_for

@@ -34,20 +34,16 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class EpisodeSource:
-    """The files to sample from: those of the newest round, and older ones.
-
-    Each chunk takes `new_share` of its episodes from `new` and the rest from `old`.
-    """
+    """The files to sample from: those of the newest round, and older ones."""
 
     new: Sequence[Path]
     old: Sequence[Path] = ()
-    new_share: float = NEW_SHARE
 
     def chunk(self, seed: int, name: str, index: int, size: int) -> list[Path]:
         """The episodes of chunk `index`: permutations of all, one after the other."""
         if not self.old:
             return _stream(self.new, (seed, name, "new"), index, size)
-        fresh = min(max(round(size * self.new_share), 1), size - 1) if size > 1 else 1
+        fresh = min(max(round(size * NEW_SHARE), 1), size - 1) if size > 1 else 1
         new = _stream(self.new, (seed, name, "new"), index, fresh)
         return new + _stream(self.old, (seed, name, "old"), index, size - fresh)
 

@@ -110,9 +110,7 @@ def sample_replays(
     return Replays(starts_of(moments, window), actions, rewards, counts, lengths)
 
 
-def sample_moments(
-    source: EpisodeSource, *, count: int, window: int, seed: int, first: int = 0
-) -> list[Moment]:
+def sample_moments(source: EpisodeSource, *, count: int, window: int, seed: int) -> list[Moment]:
     """Samples moments after `window` frames; all moments of all episodes are equally likely.
 
     Trap: one moment per episode would lie in short episodes too often, so nearer to the end than M
@@ -123,10 +121,8 @@ def sample_moments(
         count: moments; there are none if all episodes are too short.
         window: frames; 1: only first frames.
         seed: of the choice.
-        first: steps before the earliest. `collect` may drop short episodes; those it keeps say
-            nothing of the dangers before that length.
     """
-    earliest = 0 if window == 1 else max(window - 1, first)
+    earliest = window - 1
     generator = numpy_generator(seed, "moments")
     size = min(len(source.new) + len(source.old), FILES)
     paths = source.chunk(seed, "moments", 0, size)
