@@ -169,11 +169,11 @@ def test_each_turn_takes_every_episode_once(latents):
     assert turns != [path for i in range(4) for path in latents.chunk(2, "a", i, 3)]
 
 
-@pytest.mark.parametrize(("share", "fresh"), [(0.0, 1), (0.5, 2), (0.75, 3), (1.0, 3)])
-def test_old_rounds_are_mixed_in(latents, share, fresh):
+@pytest.mark.parametrize(("size", "fresh"), [(1, 1), (2, 1), (3, 2), (4, 2)])
+def test_old_rounds_are_mixed_in(latents, size, fresh):
     new, old = latents.new[:2], latents.new[2:]
-    chosen = EpisodeSource(new, old, share).chunk(0, "a", 3, 4)
-    assert len(chosen) == 4
+    chosen = EpisodeSource(new, old).chunk(0, "a", 3, size)
+    assert len(chosen) == size
     assert sum(path in set(new) for path in chosen) == fresh
 
 

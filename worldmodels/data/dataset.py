@@ -43,7 +43,7 @@ class EpisodeSource:
         """The episodes of chunk `index`: permutations of all, one after the other."""
         if not self.old:
             return _stream(self.new, (seed, name, "new"), index, size)
-        fresh = min(max(round(size * NEW_SHARE), 1), size - 1) if size > 1 else 1
+        fresh = max(round(size * NEW_SHARE), 1)
         new = _stream(self.new, (seed, name, "new"), index, fresh)
         return new + _stream(self.old, (seed, name, "old"), index, size - fresh)
 
