@@ -95,7 +95,7 @@ def test_every_field_explains_itself(kind):
         *[("controller.hidden_size", -1), ("dream.temperature", 0.0), ("dream.horizon", 0)],
         *[("cma.population_size", 3), ("cma.sigma0", -0.1)],
         *[("evolve.generations", -1), ("evolve.rollouts_per_candidate", 0)],
-        *[("evolve.validate_every", 0), ("evaluate.episodes", 1), ("evaluate.first", -1)],
+        *[("evolve.validate_every", 0), ("evaluate.episodes", 1)],
         *[("watch.seconds", 0.0), ("watch.scale", 0)],
     ],
 )

@@ -118,7 +118,7 @@ def test_a_joint_mixture_is_judged_by_its_marginals():
 def test_the_generators_pit_is_uniform(linear_mdnrnn, episodes):
     generator = torch_generator(0, "test")
     right, narrow = (
-        uniformity(predict(linear_mdnrnn(DECAY, GAIN, std=std), episodes, 0.0, generator).pit)
+        uniformity(predict(linear_mdnrnn(DECAY, GAIN, std=std), episodes, generator, 0.0).pit)
         for std in (STD, STD / 2)
     )
     assert right.steps == 20 * 60
@@ -131,10 +131,10 @@ def test_ends_are_predicted_from_the_step_that_ends(linear_mdnrnn, episodes):
     generator = torch_generator(0, "test")
     for threshold, low, high in ((1.1, 0.0, 0.5), (-2.0, 0.5, 1.0)):
         mdnrnn = linear_mdnrnn(DECAY, GAIN, std=STD, ends=[0.0, 1.0], threshold=threshold)
-        found = predict(mdnrnn, episodes, 0.0, generator)
+        found = predict(mdnrnn, episodes, generator, 0.0)
         assert found.ended.sum() == 20
         assert low < found.end.min() < found.end.max() < high
-    assert predict(linear_mdnrnn(), episodes, 0.0, generator).end is None
+    assert predict(linear_mdnrnn(), episodes, generator, 0.0).end is None
 
 
 @pytest.fixture

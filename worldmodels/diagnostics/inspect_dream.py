@@ -195,9 +195,8 @@ class Inspection:
 
     @cached_property
     def predicted(self) -> Predicted:
-        noise = self.config.train_mdnrnn.latent_noise
         generator = torch_generator(self.seed, "predicted")
-        return predict(self.mdnrnn, self._episodes(), noise, generator)
+        return predict(self.mdnrnn, self._episodes(), generator)
 
     def _episodes(self) -> list[LatentEpisode]:
         return [episode for one in self.held_out for episode in one.load()]
@@ -239,7 +238,6 @@ class Inspection:
             warmup=warmup,
             horizons=HORIZONS,
             samples=SAMPLES,
-            latent_noise=self.config.train_mdnrnn.latent_noise,
             generator=torch_generator(self.seed, "likelihood"),
         )
         return [asdict(row) for row in rows]

@@ -98,7 +98,7 @@ def nll_by_horizon(
         latent_noise: as in training.
         generator: of z's noise and of M's samples.
     """
-    z = batch.sample_z(latent_noise, generator)
+    z = batch.sample_z(generator, latent_noise)
     mixtures = _open_loop(mdnrnn, z, batch, warmup, samples, max(horizons), generator)
     found = []
     for horizon, mixture in enumerate(mixtures, start=1):
@@ -177,15 +177,15 @@ class Predicted:
 def predict(
     mdnrnn: MDNRNN,
     episodes: Sequence[LatentEpisode],
-    latent_noise: float,
     generator: torch.Generator,
+    latent_noise: float = 1.0,
 ) -> Predicted:
     """M's one-step predictions on whole recorded episodes."""
     pits, ends, ended = [], [], []
     for first in range(0, len(episodes), BATCH):
         some = episodes[first : first + BATCH]
         batch = collate([(e, 0, len(e)) for e in some], max(map(len, some)))
-        z = batch.sample_z(latent_noise, generator)
+        z = batch.sample_z(generator, latent_noise)
         prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
         pits.append(prediction.mixture.cdf(z[:, 1:])[batch.next_known].numpy())
         ended.append(batch.terminated[batch.valid].bool().numpy())

@@ -29,7 +29,7 @@ class SequenceBatch:
     """The step and the frame after it exist."""
 
     def sample_z(
-        self, latent_noise: float, generator: torch.Generator
+        self, generator: torch.Generator, latent_noise: float = 1.0
     ) -> Float[Tensor, "B T_frames Z"]:
         """z = mu + latent_noise x sigma x noise: what M is trained on."""
         noise = torch.randn(self.mu.shape, generator=generator).to(self.mu.device)

@@ -29,7 +29,7 @@ from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
 from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.controller import controller_for
-from worldmodels.ranges import NonNegativeInt, Range
+from worldmodels.ranges import Range
 from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.seeding import environment_seeds
 from worldmodels.versions import package_versions
@@ -50,8 +50,6 @@ class EvaluateConfig:
     """Episodes; the paper: 100."""
     split: Literal["validation", "test", "final"] = "test"
     """Range of environment seeds: validation, test, or final (once per shipped bundle)."""
-    first: NonNegativeInt = 0
-    """First seed within the range."""
 
 
 def evaluate(
@@ -115,7 +113,7 @@ def _measure(
     run: Run, folder: Path, config: EvaluateConfig, workers: WorkersConfig
 ) -> dict[str, Any]:
     bundle = Bundle.load(folder)
-    seeds = environment_seeds(config.split, config.first, config.episodes)
+    seeds = environment_seeds(config.split, 0, config.episodes)
     returns = _play(run, folder, bundle, seeds, workers)
     return {
         "environment": bundle.world.config.id,
@@ -163,7 +161,7 @@ def _measured(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] 
     if not run.evaluation_file.exists():
         return None
     report: dict[str, Any] = load_json(run.evaluation_file)
-    first = environment_seeds(config.split, config.first, 1)[0]
+    first = environment_seeds(config.split, 0, 1)[0]
     wanted = [first, config.episodes], file_hash(folder / "weights.safetensors")
     if (report.get("seeds"), report.get("bundle_sha256")) != wanted:
         return None

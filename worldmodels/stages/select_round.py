@@ -17,13 +17,14 @@ from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import environment_seeds
 from worldmodels.workers import WorkersConfig
 
+FINALISTS = 3
+"""Rounds, the best ones by the validation of `evolve`, that are measured again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig:
     """How the best of several rounds is chosen."""
 
-    rounds: PositiveInt = 3
-    """Rounds, the best ones by the validation of `evolve`, that are measured again."""
     episodes: PositiveInt = 64
     """Further validation episodes on which they are measured. These alone decide: the best of many
     short measurements is the luckiest one."""
@@ -42,7 +43,7 @@ def select_round(
     Args:
         run: to which the rounds belong.
         rounds: each with V, M and C.
-        config: how many rounds are measured, on how many episodes.
+        config: on how many episodes rounds are measured.
         workers: where real episodes run.
         first: number of the first validation episode that has chosen no round.
         max_steps: most steps of an episode; none: to its end.
@@ -52,7 +53,7 @@ def select_round(
         return rounds[load_json(path)["best"]]
     with Metrics(run, "select") as metrics:
         known = np.array([load_controller(one).validation_return for one in rounds])
-        finalists = np.argsort(-known, kind="stable")[: config.rounds].tolist()
+        finalists = np.argsort(-known, kind="stable")[:FINALISTS].tolist()
         seeds = environment_seeds("validation", first, config.episodes)
         returns, steps = {}, 0
         for index in finalists:

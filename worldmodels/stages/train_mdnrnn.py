@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +26,9 @@ from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
 from worldmodels.world import World
 
+BATCHES_PER_CHUNK = 100
+"""Batches from each chunk: enough that its loading, which runs beside them, takes no time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainMDNRNNConfig(FitConfig):
@@ -38,23 +40,14 @@ class TrainMDNRNNConfig(FitConfig):
     """Adam's learning rate; the paper: 1e-3."""
     gradient_clip: PositiveFloat | None = 1.0
     """Largest absolute gradient of a weight; the paper: 1."""
-    start: Literal["previous", "fresh"] = "previous"
-    """In later rounds: `previous` goes on training the M of the round before, `fresh` begins with
-    random weights."""
     sequence_length: PositiveInt = 999
     """Steps of a window; the paper: 999 for CarRacing, 500 for Doom."""
-    latent_noise: NonNegativeFloat = 1.0
-    """z = mu + this x sigma x noise, sampled anew at every use; the paper: 1."""
-    reward_weight: NonNegativeFloat = 1.0
-    """Weight of the reward head's loss; z's loss, in nats per dimension, has 1."""
     termination_weight: NonNegativeFloat = 1.0
-    """Weight of the termination head's loss."""
+    """Weight of the termination head's loss; z's loss, in nats per dimension, has 1."""
     risk_weight: NonNegativeFloat = 1.0
     """Weight of the risk head's loss, the sum over mdnrnn.risk_horizons."""
     chunk_episodes: PositiveInt = 256
     """Episodes of latents in memory at once."""
-    batches_per_chunk: PositiveInt = 100
-    """Batches from each chunk."""
 
 
 def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, seed: int) -> None:
@@ -78,7 +71,7 @@ def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, 
     source = latent_source(run, views=True)
     latent_size = load_vae(run.vae / "vae.safetensors").config.latent_size
     with Metrics(run, "train_mdnrnn") as metrics:
-        mdnrnn = _begin(run, model, world, latent_size, config, seed)
+        mdnrnn = _begin(run, model, world, latent_size, seed)
         _train(run, mdnrnn, source, config, seed, metrics)
         _check(mdnrnn, source, config, seed, metrics)
         save_mdnrnn(run, mdnrnn, world, made_from)
@@ -90,14 +83,13 @@ def _begin(
     model: WorldMDNRNNConfig,
     world: World,
     latent_size: int,
-    config: TrainMDNRNNConfig,
     seed: int,
 ) -> MDNRNN:
-    """M before training: with fresh weights, or with those of the round before."""
+    """M before training: with random weights, or in later rounds with those of the round before."""
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "mdnrnn", run.number))
         mdnrnn = mdnrnn_for(model, world, latent_size)
-    if run.earlier and config.start == "previous":
+    if run.earlier:
         before = load_mdnrnn(run.earlier[-1].mdnrnn / "mdnrnn.safetensors")
         mdnrnn.load_state_dict(before.state_dict())
     return mdnrnn
@@ -113,7 +105,7 @@ def _batches(
         batch_size=config.batch_size,
         sequence_length=config.sequence_length,
         chunk_episodes=config.chunk_episodes,
-        batches_per_chunk=config.batches_per_chunk,
+        batches_per_chunk=BATCHES_PER_CHUNK,
     )
 
 
@@ -152,14 +144,13 @@ def mdnrnn_loss(
     Args:
         mdnrnn: predicts z' of each step.
         batch: the steps.
-        config: the parts' weights and z's noise.
+        config: the parts' weights.
         generator: of that noise, and of the heads'.
     """
-    z = batch.sample_z(config.latent_noise, generator)
+    z = batch.sample_z(generator)
     prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first, valid=batch.valid)
     loss = prediction.nll(z[:, 1:], batch.next_known)
     weights = {
-        "reward": config.reward_weight,
         "termination": config.termination_weight,
         "risk": config.risk_weight,
     }
@@ -184,15 +175,15 @@ def _check(
     checkpoint = metrics.run.mdnrnn / "checkpoint.safetensors"
     require_finite(loss, "train_mdnrnn", config.steps, checkpoint)
     known = batch.next_known
-    sigma = config.latent_noise * torch.exp(0.5 * batch.logvar)
-    z = batch.sample_z(config.latent_noise, torch_generator(seed, "copy z"))
+    sigma = torch.exp(0.5 * batch.logvar)
+    z = batch.sample_z(torch_generator(seed, "copy z"))
     steps = (z[:, 1:] - z[:, :-1])[known]
     copy = float(0.5 * (math.log(2 * math.pi * math.e) + steps.var(dim=0).log()).mean())
     deviations = sigma[:, 1:][known]
     entropy = 0.5 * math.log(2 * math.pi * math.e) + deviations.log().mean()
     # three standard errors of the mean NLL: the variance of half a squared normal is 1/2
     chance = 3 * math.sqrt(0.5 / deviations.numel())
-    floor = float(entropy) - chance if config.latent_noise > 0 else -math.inf
+    floor = float(entropy) - chance
     numbers = {name: float(value) for name, value in parts.items()}
     metrics.log(config.steps, check_copy_z=copy, check_floor=floor, **numbers)
     metrics.check(

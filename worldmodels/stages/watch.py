@@ -19,7 +19,7 @@ from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
 from worldmodels.film import beside, write_webm, write_webp
 from worldmodels.models.vae import frames_of
-from worldmodels.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from worldmodels.ranges import PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import environment_seeds, seed_for
 
@@ -27,6 +27,9 @@ ENDLESS = 10**9
 """Horizon in steps: a dream ends by itself, or when it is put back onto reality."""
 PAUSE = 1.0
 """Seconds for which the last picture of an episode is shown."""
+LEAD = 1.0
+"""Seconds at the start of an episode in which each step puts the dream onto reality: M's state is
+empty at first."""
 WEBP_SECONDS, WEBP_FPS = 20.0, 12.5
 """Limits of the animated picture, which is for a README: it stays below 2 MB."""
 
@@ -37,12 +40,8 @@ class WatchConfig:
 
     seconds: PositiveFloat = 40.0
     """Length at the world's own speed; the film shows one real episode after the other."""
-    lead: NonNegativeFloat = 1.0
-    """Seconds at the start of an episode in which each step puts the dream onto reality."""
     resync: PositiveFloat = 8.0
     """Seconds after which the dream is put back onto reality."""
-    first: NonNegativeInt = 0
-    """Seed of the first episode, within the test range."""
     scale: PositiveInt = 3
     """Enlargement of the frames of 64x64 pixels."""
 
@@ -87,9 +86,9 @@ class SideBySide:
             bundle.controller, bundle.parameters.double().numpy()[None], bundle.actions
         )
 
-    def episode(self, seed: int, lead: float, resync: float) -> Iterator[Moment]:
+    def episode(self, seed: int, resync: float) -> Iterator[Moment]:
         """A real episode; its last picture is repeated for a second."""
-        age, period = -round(lead / self.seconds), max(1, round(resync / self.seconds))
+        age, period = -round(LEAD / self.seconds), max(1, round(resync / self.seconds))
         real, _ = self.reality.reset(seed=[seed])
         acting, over = steps(self.reality, self.policy, real), False
         dreaming: Iterator[Step] = iter(())  # age is at most 0 at first: the dream begins there
@@ -126,8 +125,8 @@ def moments(bundle: Bundle, config: WatchConfig, seed: int) -> list[Moment]:
     """The film's steps: test episodes one after the other, up to its length."""
     both = SideBySide(bundle, seed_for(seed, "watch"))
     length = max(1, round(config.seconds / both.seconds))
-    seeds = (environment_seeds("test", config.first + index, 1)[0] for index in count())
-    episodes = (both.episode(each, config.lead, config.resync) for each in seeds)
+    seeds = (environment_seeds("test", index, 1)[0] for index in count())
+    episodes = (both.episode(each, config.resync) for each in seeds)
     try:
         return list(progress(islice(chain.from_iterable(episodes), length), "watch", total=length))
     finally:
