@@ -94,7 +94,7 @@ def test_a_dream_that_pays_otherwise_than_reality(lines, smoke_copy, reward, hon
     said = about("recorded actions' return in the dream", lines("evolve", run))
     assert (said == []) == honest
     for line in said:
-        assert ("above 0.5" if reward > 1 else "below -0.5") in line
+        assert ("above 1.1" if reward > 1 else "below 0.9") in line
         assert "what is evolved in this dream will not hold" in line
 
 

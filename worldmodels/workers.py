@@ -64,24 +64,23 @@ def run_jobs(
         InputError: workers died again and again.
     """
     results: dict[int, Result] = {}
+    here = workers.count == 1 or len(jobs) == 1
+    completed = _here(function, jobs) if here else _in_processes(function, jobs, workers.count)
     bar: tqdm[Any] = progress(len(jobs), label or "", disable=None if label else True)
     with bar:
-        for index, result in _completed(function, jobs, workers):
+        for index, result in completed:
             results[index] = result
             bar.update()
     return [results[i] for i in range(len(jobs))]
 
 
-def _completed(
-    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], workers: WorkersConfig
+def _here(
+    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]]
 ) -> Iterator[tuple[int, Result]]:
-    if workers.count == 1 or len(jobs) == 1:
-        for index, job in enumerate(jobs):
-            with one_thread():
-                result = function(*job)
-            yield index, result
-        return
-    yield from _in_processes(function, jobs, workers.count)
+    for index, job in enumerate(jobs):
+        with one_thread():
+            result = function(*job)
+        yield index, result
 
 
 def _in_processes(

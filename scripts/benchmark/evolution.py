@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 
 from benchmark.report import table
-from worldmodels.acting.evaluate import Evaluations, Limits
+from worldmodels.acting.evaluate import Evaluations
 from worldmodels.acting.selection import halving, merits
 from worldmodels.artifacts import load_controller
 from worldmodels.command_line import read
@@ -113,8 +113,8 @@ def compare(
 
 
 def _evaluations(run: Run, config: Config, way: Way, seed: int) -> Evaluations:
-    limits = Limits(patience=way.patience)
-    return Evaluations.of_run(run, config.controller, config.dream, config.workers, limits, seed)
+    settings = config.controller, config.dream, config.workers, seed
+    return Evaluations.of_run(run, *settings, patience=way.patience)
 
 
 def _points(

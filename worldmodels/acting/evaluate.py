@@ -169,16 +169,6 @@ def _play_open_loop(
         return rollout(env, OpenLoop(baseline, env.actions, generators, space=space), seeds)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Steps after which episodes end early; none: they do not."""
-
-    validation: int | None = None
-    """All steps of a validation episode."""
-    patience: int | None = None
-    """Steps of a training episode without a new best return."""
-
-
 @dataclass(frozen=True)
 class Evaluations:
     """What a run's candidates are measured with."""
@@ -188,10 +178,6 @@ class Evaluations:
     real: RealEvaluation
     """For training episodes in the real world."""
     validation: RealEvaluation
-
-    @property
-    def world(self) -> World:
-        return self.dreams.world
 
     @property
     def num_parameters(self) -> int:
@@ -205,8 +191,9 @@ class Evaluations:
         controller: ControllerConfig,
         dream: DreamConfig,
         workers: WorkersConfig,
-        limits: Limits,
         seed: int,
+        validation_steps: int | None = None,
+        patience: int | None = None,
     ) -> Evaluations:
         """The measures with a run's V and M.
 
@@ -215,8 +202,9 @@ class Evaluations:
             controller: C's inputs and size.
             dream: how M is dreamt.
             workers: where real episodes run.
-            limits: when episodes end early.
             seed: of the choice of start windows.
+            validation_steps: most steps of a validation episode; none: to its end.
+            patience: of training episodes, see `rollout`.
 
         Raises:
             InputError: V or M is missing or broken.
@@ -227,12 +215,12 @@ class Evaluations:
             models=ModelFiles.of_run(run),
             controller=dreams.controller,
             workers=workers,
-            max_steps=limits.validation,
+            max_steps=validation_steps,
         )
         return cls(
             dreams,
-            DreamEvaluation(dreams.make, dreams.controller, workers, limits.patience),
-            replace(validation, max_steps=None, patience=limits.patience),
+            DreamEvaluation(dreams.make, dreams.controller, workers, patience),
+            replace(validation, max_steps=None, patience=patience),
             validation,
         )
 

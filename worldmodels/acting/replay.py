@@ -20,15 +20,15 @@ REPLAYS = 256
 """Start windows that are compared."""
 HORIZON = 50
 """Most steps after each."""
-TOLERANCE = 0.5
-"""Standard deviations of the recorded returns."""
+DEVIATIONS, SHARE = 0.5, 0.1
+"""The dream's mean return may differ by so many standard deviations of the recorded returns, or by
+this share of their mean, where all are nearly equal."""
 
 
 def check_dream(dreams: Dreams, source: EpisodeSource, metrics: Metrics, seed: int) -> None:
-    """The sanity band of a dream, before anything is evolved in it, at temperature 1.
+    """Checks, at temperature 1, that recorded actions return in the dream what they did in reality.
 
-    Recorded actions must return in the dream what they returned in reality from the same moments,
-    within half a standard deviation of the recorded returns.
+    Both begin at the same moments. A return outside the band prints one line, see `Metrics.check`.
     """
     horizon, window = min(dreams.config.horizon, HORIZON), dreams.config.warmup
     replays = sample_replays(source, count=REPLAYS, window=window, horizon=horizon, seed=seed)
@@ -36,13 +36,15 @@ def check_dream(dreams: Dreams, source: EpisodeSource, metrics: Metrics, seed: i
         return
     config = replace(dreams.config.unweighted, horizon=horizon, temperature=1.0)
     env = dreams.make(len(replays.lengths), replays.starts, config)
-    dreamt, recorded = replay(env, replays), recorded_returns(dreams.world, replays)
-    metrics.log(0, replay_dream=dreamt.mean(), replay_real=recorded.mean(), engine=env.engine.name)
+    dreamt, recorded = replay(env, replays).mean(), recorded_returns(dreams.world, replays)
+    real = float(recorded.mean())
+    margin = max(DEVIATIONS * float(recorded.std()), SHARE * abs(real))
+    metrics.log(0, replay_dream=dreamt, replay_real=real, engine=env.engine.name)
     metrics.check(
-        "the recorded actions' return in the dream, less that in reality, in deviations",
-        float(dreamt.mean() - recorded.mean()) / _spread(recorded),
-        -TOLERANCE,
-        TOLERANCE,
+        f"the recorded actions' return in the dream ({real:.4g} in reality)",
+        float(dreamt),
+        real - margin,
+        real + margin,
         "what is evolved in this dream will not hold: train V and M longer or collect more",
     )
 
@@ -62,8 +64,3 @@ def recorded_returns(world: World, replays: Replays) -> Float64[np.ndarray, " N"
     if config.reward == "real":
         return replays.rewards.sum(axis=1, dtype=np.float64)
     return replays.counts.sum(axis=1, dtype=np.float64) * config.reward_per_count + steps
-
-
-def _spread(returns: Float64[np.ndarray, " N"]) -> float:
-    """Their standard deviation; at least a fifth of their mean, as all are equal if all survive."""
-    return max(float(returns.std()), 0.2 * abs(float(returns.mean())), 1e-6)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from worldmodels.acting.environments import Dreams, ModelFiles
-from worldmodels.acting.evaluate import DreamEvaluation, Evaluations, Limits
+from worldmodels.acting.evaluate import DreamEvaluation, Evaluations
 from worldmodels.artifacts import (
     check_dreams,
     load_controller,
@@ -204,9 +204,9 @@ class Inspection:
     @cached_property
     def evaluations(self) -> Evaluations:
         """As in evolution."""
-        limits = Limits(validation=self.config.evolve.validation_max_steps)
-        settings = self.config.controller, self.config.dream, self.config.workers, limits
-        return Evaluations.of_run(self.run, *settings, self.config.seed)
+        config = self.config
+        settings = config.controller, config.dream, config.workers, config.seed
+        return Evaluations.of_run(self.run, *settings, config.evolve.validation_max_steps)
 
     @cached_property
     def dreams(self) -> Dreams:

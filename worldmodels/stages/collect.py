@@ -118,7 +118,8 @@ def collect(
         done = run_jobs(_play, [(job,) for job in jobs if not job.done], workers, "collect")
         total = sum(len(job.episodes) for job in jobs)
         frames, returns = sum(n for n, _ in done), [r for _, r in done]
-        metrics.log(total, frames=frames, episode_return=_mean(returns))
+        mean = float(np.mean(returns)) if returns else 0.0
+        metrics.log(total, frames=frames, episode_return=mean)
     say(f"{total} episodes in {run.episodes}")
 
 
@@ -151,21 +152,18 @@ def _world(run: Run, env: EnvConfig) -> World:
 
 def _play(job: Job) -> tuple[int, float]:
     """Plays and saves the episodes of a job; their steps and their mean return."""
-    left, steps, returns = list(job.episodes), 0, []
+    left, saved = list(job.episodes), []
     for attempt in range(ATTEMPTS):
         names = [(job.round_number, episode, attempt) for episode in left]
         played = record_episodes(job, names, [recorded_seed(job.seed, *name) for name in names])
-        short = []
-        for number, episode in zip(left, played, strict=True):
-            if len(episode) < job.config.min_steps:
-                short.append(number)
-                continue
+        long = {n: e for n, e in zip(left, played, strict=True) if len(e) >= job.config.min_steps}
+        for number, episode in long.items():
             episode.save(job.file(number))
-            steps += len(episode)
-            returns.append(float(episode.rewards.sum()))
-        left = short
+            saved.append((len(episode), float(episode.rewards.sum())))
+        left = [number for number in left if number not in long]
         if not left:
-            return steps, _mean(returns)
+            steps, returns = zip(*saved, strict=True)
+            return sum(steps), float(np.mean(returns))
     raise InputError(f"collect.min_steps {job.config.min_steps}: {ATTEMPTS} episodes ended sooner")
 
 
@@ -175,8 +173,7 @@ def record_episodes(
     """One episode per environment seed; policies sample under (round, episode, attempt)."""
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]
     with frame_env(job.world, len(names)) as env:
-        policy = _policy(job, env.actions, generators)
-        return record(env, policy, seeds, job.config.max_steps)
+        return record(env, _policy(job, env.actions, generators), seeds, job.config.max_steps)
 
 
 def _policy(job: Job, actions: Actions, generators: list[np.random.Generator]) -> Policy:
@@ -223,7 +220,3 @@ def _random_networks(
     memory = Memory(vae, mdnrnn, settings.inputs, len(generators))
     walk, noise = Walk(generators, actions.size, explore.memory), np.zeros(len(generators))
     return NoisyController(controller, parameters.astype(np.float32), memory, actions, walk, noise)
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else 0.0

@@ -73,14 +73,13 @@ def evaluate(
     """
     with Metrics(run, "evaluate") as metrics:
         _write_bundle(run, dream, seed)
-        if known := _measured(run, run.bundle, config):
-            _sign(run.bundle, known)
-            return known
-        rounds = _rounds(run)
-        report = _measure(run, run.bundle, config, workers)
-        report["real_frames"] = _real_frames(rounds, load_world(run))
-        report["seconds"] = sum(Metrics.spent(rounds).values()) + metrics.seconds
-        _publish(run, run.bundle, report)
+        report = _known(run, run.bundle, config)
+        if report is None:
+            rounds = [*map(Run, sorted((run.folder / "rounds").glob("[0-9][0-9]"))), run]
+            report = _measure(run, run.bundle, config, workers)
+            report["real_frames"] = _real_frames(rounds, load_world(run))
+            report["seconds"] = sum(Metrics.spent(rounds).values()) + metrics.seconds
+            _publish(run, run.bundle, report)
         _sign(run.bundle, report)
     return report
 
@@ -101,11 +100,11 @@ def evaluate_bundle(
     """
     folder = bundle_folder(name)
     with Metrics(run, "evaluate") as metrics:
-        if known := _measured(run, folder, config):
-            return known
-        report = _measure(run, folder, config, workers)
-        report["seconds"] = metrics.seconds
-        _publish(run, folder, report)
+        report = _known(run, folder, config)
+        if report is None:
+            report = _measure(run, folder, config, workers)
+            report["seconds"] = metrics.seconds
+            _publish(run, folder, report)
     return report
 
 
@@ -115,6 +114,10 @@ def _measure(
     bundle = Bundle.load(folder)
     seeds = environment_seeds(config.split, 0, config.episodes)
     returns = _play(run, folder, bundle, seeds, workers)
+    baselines = {
+        one.name: evaluate_open_loop(bundle.world, one, seeds, workers)[0]
+        for one in Baseline.of_world(bundle.world.config)
+    }
     return {
         "environment": bundle.world.config.id,
         "split": config.split,
@@ -122,12 +125,7 @@ def _measure(
         **asdict(interval(returns)),
         "returns": returns,
         "seeds": [seeds[0], len(seeds)],
-        "baselines": {
-            baseline.name: _beside(
-                returns, evaluate_open_loop(bundle.world, baseline, seeds, workers)[0]
-            )
-            for baseline in Baseline.of_world(bundle.world.config)
-        },
+        "baselines": {name: _beside(returns, played) for name, played in baselines.items()},
         "cores": cores(),
         "command": " ".join(sys.argv),
         "versions": package_versions(),
@@ -147,16 +145,12 @@ def _sign(folder: Path, report: dict[str, Any]) -> None:
     names = "split", "episodes", "seeds", "mean", "std", "ci95"
     scores = {name: report[name] for name in names}
     scores |= {name: row["mean"] for name, row in report["baselines"].items()}
-    made = {"command": _without_run(report["command"]), "licence": "MIT", "scores": scores}
+    command = re.sub(r" --run[ =]\S+", "", report["command"])  # the folder is this machine's
+    made = {"command": command, "licence": "MIT", "scores": scores}
     replace(bundle, about=bundle.about | made).save(folder)
 
 
-def _without_run(command: str) -> str:
-    """A command line without its run folder, which only exists on this machine."""
-    return re.sub(r" --run[ =]\S+", "", command)
-
-
-def _measured(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] | None:
+def _known(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] | None:
     """The contents of evaluation.json, if it holds this bundle on these episodes."""
     if not run.evaluation_file.exists():
         return None
@@ -197,10 +191,10 @@ def _play(
     run: Run, folder: Path, bundle: Bundle, seeds: list[int], workers: WorkersConfig
 ) -> np.ndarray:
     """The agent's returns, in chunks; chunks that this bundle has played already are kept."""
-    files = ModelFiles.of_bundle(folder)
+    models = ModelFiles.of_bundle(folder)
     measure = RealEvaluation(
         world=bundle.world,
-        models=files,
+        models=models,
         controller=bundle.controller,
         workers=workers,
         official=True,
@@ -208,8 +202,8 @@ def _play(
     )
     partial = run.folder / "evaluation.partial.json"
     known: dict[str, Any] = load_json(partial) if partial.exists() else {}
-    if known.get("bundle") != files.hashes[0]:
-        known = {"bundle": files.hashes[0], "chunks": {}}
+    if known.get("bundle") != models.hashes[0]:
+        known = {"bundle": models.hashes[0], "chunks": {}}
     parameters = bundle.parameters.double().numpy()[None]
     returns: list[float] = []
     for start in range(0, len(seeds), CHUNK):
@@ -224,19 +218,12 @@ def _play(
 
 def _beside(returns: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
     """A baseline's numbers, and the agent's lead over it on the same episodes."""
-    difference = interval(returns - baseline)
     return {
         **asdict(interval(baseline)),
         "episodes": len(baseline),
         "returns": baseline,
-        "paired_ci95": difference.ci95,
+        "paired_ci95": interval(returns - baseline).ci95,
     }
-
-
-def _rounds(run: Run) -> list[Run]:
-    """The rounds of a run, if it has any, and the run itself."""
-    folders = sorted((run.folder / "rounds").glob("[0-9][0-9]"))
-    return [*map(Run, folders), run]
 
 
 def _real_frames(runs: Iterable[Run], world: World) -> dict[str, int]:

@@ -8,16 +8,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from worldmodels.acting.evaluate import Evaluate, Evaluations, Limits, Returns
+from worldmodels.acting.evaluate import Evaluate, Evaluations, Returns
 from worldmodels.acting.replay import check_dream
-from worldmodels.acting.selection import (
-    Choice,
-    Validated,
-    choose,
-    halving,
-    measured_means,
-    merits,
-)
+from worldmodels.acting.selection import Validated, choose, halving, measured_means, merits
 from worldmodels.artifacts import (
     SavedController,
     check_dreams,
@@ -82,6 +75,15 @@ class EvolveConfig:
                 f"evolve.screening_rollouts is {self.screening_rollouts}: it must be below "
                 f"evolve.rollouts_per_candidate, {self.rollouts_per_candidate}"
             )
+        if not self.total:
+            raise InputError(
+                "evolve.generations and evolve.real_generations are both 0: set one of them"
+            )
+
+    @property
+    def total(self) -> int:
+        """Generations in the dream and in the real world."""
+        return self.generations + self.real_generations
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,6 @@ class Setting:
     config: EvolveConfig
     cma: CMAConfig
     seed: int
-
-    @property
-    def generations(self) -> int:
-        return self.config.generations + self.config.real_generations
 
 
 def evolve(
@@ -132,25 +130,17 @@ def evolve(
         return
     with Metrics(run, "evolve") as metrics:
         check_dreams(run)
-        limits = Limits(validation=config.validation_max_steps, patience=config.patience)
         dream = replace(dream, horizon=min(dream.horizon, config.dream_max_steps or dream.horizon))
-        evaluations = Evaluations.of_run(run, controller, dream, workers, limits, seed)
+        limits = config.validation_max_steps, config.patience
+        evaluations = Evaluations.of_run(run, controller, dream, workers, seed, *limits)
         setting = Setting(run, evaluations, metrics, config, cma, seed)
-        if not setting.generations:
-            raise InputError(
-                "evolve.generations and evolve.real_generations are both 0: set one of them"
-            )
-        if setting.config.generations and not run.starts.exists():
-            source = latent_source(run)
-            check_dream(evaluations.dreams, source, metrics, seed)
+        if config.generations and not run.starts.exists():
+            check_dream(evaluations.dreams, latent_source(run), metrics, seed)
         history = _history(setting, start)
         _run_generations(setting, history)
-        chosen = _choose(setting, history)
-        kept = {"best": chosen.parameters, "last": history.mean}
-        parameters = {name: torch.from_numpy(values).float() for name, values in kept.items()}
-        saved = SavedController(controller, parameters, chosen.score, history.real_steps)
+        parameters, score = _choose(setting, history)
+        saved = SavedController(controller, parameters, score, history.real_steps)
         save_controller(result, saved, history.mdnrnn)
-    score = chosen.score
     merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "the last mean"
     say(f"C is {result}: {merit}")
 
@@ -171,16 +161,17 @@ def _history(setting: Setting, start: Run | None) -> History:
 
 def _run_generations(setting: Setting, history: History) -> None:
     """Runs the generations that are left, those in the dream first."""
-    config, total = setting.config, setting.generations
+    config, total = setting.config, setting.config.total
     es, first = _replay(setting, history), len(history.told)
     bar = progress(range(first, total), "evolve", initial=first, total=total)
     for generation in bar:
         es = _strategy(setting, generation, es)
-        returns, steps = _measure(setting, es.ask(), generation)
+        evaluate, seeds = _episodes(setting, generation)
+        returns, lengths = halving(evaluate, config.screening_rollouts, es.ask(), seeds)
         history.told.append(merits(returns))
         es.tell(history.told[-1])
-        history.mean = es.mean
-        history.real_steps["evolve"] += steps if generation >= setting.config.generations else 0
+        history.mean, steps = es.mean, int(lengths.sum())
+        history.real_steps["evolve"] += steps if generation >= config.generations else 0
         _log(setting, es, generation, returns, steps)
         done = generation + 1
         if done % config.validate_every == 0 or done in (*config.validate_at, total):
@@ -219,26 +210,15 @@ def _strategy(setting: Setting, generation: int, es: CMAES) -> CMAES:
     return CMAES(config, es.mean, seed_for(setting.seed, "evolve real", setting.run.number))
 
 
-def _measure(setting: Setting, candidates: np.ndarray, generation: int) -> tuple[Returns, int]:
-    """Returns of a generation, NaN for episodes that were left out, and the steps it took."""
-    evaluate: Evaluate
-    if generation < setting.config.generations:
-        evaluate, seeds = setting.evaluations.dream, _dream_seeds(setting, generation)
-    else:
-        evaluate, seeds = setting.evaluations.real, _train_seeds(setting, generation)
-    returns, lengths = halving(evaluate, setting.config.screening_rollouts, candidates, seeds)
-    return returns, int(lengths.sum())
-
-
-def _dream_seeds(setting: Setting, generation: int) -> list[int]:
-    """New seeds for each generation, the same for all candidates."""
-    base = seed_for(setting.seed, "dreams", setting.run.number, generation) % 2**40
-    return [base + r for r in range(setting.config.rollouts_per_candidate)]
-
-
-def _train_seeds(setting: Setting, generation: int) -> list[int]:
-    generator = numpy_generator(setting.seed, "real training", setting.run.number, generation)
-    return generator.integers(SPLIT_SIZE, size=setting.config.rollouts_per_candidate).tolist()
+def _episodes(setting: Setting, generation: int) -> tuple[Evaluate, list[int]]:
+    """Where a generation is evaluated, and on which seeds (new ones, shared by all candidates)."""
+    config, number = setting.config, setting.run.number
+    count = config.rollouts_per_candidate
+    if generation < config.generations:
+        base = seed_for(setting.seed, "dreams", number, generation) % 2**40
+        return setting.evaluations.dream, [base + r for r in range(count)]
+    generator = numpy_generator(setting.seed, "real training", number, generation)
+    return setting.evaluations.real, generator.integers(SPLIT_SIZE, size=count).tolist()
 
 
 def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: int) -> None:
@@ -278,11 +258,12 @@ def _validate(setting: Setting, history: History, generation: int) -> float:
     return score
 
 
-def _choose(setting: Setting, history: History) -> Choice:
-    """The controller that is kept."""
+def _choose(setting: Setting, history: History) -> tuple[dict[str, torch.Tensor], float]:
+    """The best and the last controller, and the best one's score."""
     config = setting.config
     seeds = environment_seeds("validation", config.validation_episodes, config.final_episodes)
     chosen = choose(history.validated, setting.evaluations.validation, config.finalists, seeds)
     history.real_steps["validate"] += chosen.steps
     setting.metrics.log(chosen.generation, chosen=chosen.score)
-    return chosen
+    kept = {"best": chosen.parameters, "last": history.mean}
+    return {name: torch.from_numpy(mean).float() for name, mean in kept.items()}, chosen.score

@@ -13,7 +13,6 @@ import numpy as np
 from worldmodels.acting.environments import ModelFiles, models_of
 from worldmodels.acting.evaluate import (
     Evaluations,
-    Limits,
     RealEvaluation,
     evaluate_open_loop,
     interval,
@@ -142,7 +141,7 @@ def measured(evolution: Evolution, study: StudyConfig, seed: int) -> dict[str, A
     parameters = saved.parameters["best"].double().numpy()[None]
 
     def in_dreams() -> np.ndarray:
-        settings = config.controller, unweighted, config.workers, Limits(), seed
+        settings = config.controller, unweighted, config.workers, seed
         return Evaluations.of_run(evolution.source, *settings).dream(parameters, dreams)[0][0]
 
     def in_reality() -> np.ndarray:
