@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.diagnostics import ranking
+from worldmodels.diagnostics import ranking, survival
 from worldmodels.diagnostics.ranking import (
     Candidate,
-    Measurements,
     load_candidates,
+    measured,
     rank_correlation,
     reliability,
 )
@@ -19,9 +19,9 @@ C = 300
 
 
 @pytest.fixture(autouse=True)
-def fewer_draws(monkeypatch):
+def fewer_resamples(monkeypatch):
     monkeypatch.setattr(ranking, "HALVINGS", 100)
-    monkeypatch.setattr(ranking, "RESAMPLES", 200)
+    monkeypatch.setattr(survival, "RESAMPLES", 200)
 
 
 def returns(truth, episodes, noise, seed):
@@ -127,16 +127,16 @@ def test_controllers_of_another_size_are_refused(tmp_path):
 def test_a_killed_measurement_goes_on(tmp_path):
     file, about, seeds = tmp_path / "real.json", {"seeds": [0, 3]}, [0, 1, 2]
     with pytest.raises(KeyboardInterrupt):
-        Measurements(file, about).measure(candidates(10), Measure(calls=1), seeds, "test")
+        measured(file, about, candidates(10), Measure(calls=1), seeds)
     rest = Measure()
-    returns = Measurements(file, about).measure(candidates(10), rest, seeds, "test")
+    returns = measured(file, about, candidates(10), rest, seeds)
     assert rest.measured == [4, 5, 6, 7, 8, 9]
     np.testing.assert_allclose(returns, np.arange(10)[:, None] + np.array(seeds) / 100)
 
 
 def test_a_controller_that_comes_twice_is_measured_once(tmp_path):
     twice, measure = candidates(3) + candidates(2), Measure()
-    returns = Measurements(tmp_path / "a.json", {}).measure(twice, measure, [0, 1], "test")
+    returns = measured(tmp_path / "a.json", {}, twice, measure, [0, 1])
     assert measure.measured == [0, 1, 2]
     np.testing.assert_array_equal(returns[3:], returns[:2])
 
@@ -145,5 +145,5 @@ def test_other_conditions_are_measured_anew(tmp_path):
     file = tmp_path / "a.json"
     for about, expected in (({"t": 1.0}, 3), ({"t": 1.0}, 0), ({"t": 1.2}, 3)):
         measure = Measure()
-        Measurements(file, about).measure(candidates(3), measure, [0, 1], "test")
+        measured(file, about, candidates(3), measure, [0, 1])
         assert len(measure.measured) == expected

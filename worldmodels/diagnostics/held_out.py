@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from worldmodels.acting.environments import ModelFiles
 from worldmodels.artifacts import controller_file, load_vae, load_world
 from worldmodels.config import Config
 from worldmodels.data.dataset import EpisodeSource
-from worldmodels.data.episode import LatentEpisode, numbers_of
-from worldmodels.data.starts import Moment, sample_moments
+from worldmodels.data.episode import numbers_of
 from worldmodels.files import file_hash, load_json, plain, save_json
 from worldmodels.run import Run
 from worldmodels.seeding import environment_seeds, seed_for
@@ -34,20 +32,13 @@ class HeldOut:
     seeds: list[int]
     """Environment seeds of the episodes, by their numbers."""
 
-    @cached_property
+    @property
     def source(self) -> EpisodeSource:
         return EpisodeSource([self.latents / path.name for path in self.files])
-
-    def load(self) -> list[LatentEpisode]:
-        return [LatentEpisode.load(path) for path in self.source.new]
 
     def seed_of(self, file: Path) -> int:
         """The environment seed of an episode's file."""
         return self.seeds[numbers_of(file)[1]]
-
-    def moments(self, count: int, window: int, seed: int) -> list[Moment]:
-        """Moments of the episodes, all equally likely; none if all episodes are too short."""
-        return sample_moments(self.source, count=count, window=window, seed=seed)
 
 
 def held_out_episodes(run: Run, config: Config, first: int, count: int) -> list[HeldOut]:
@@ -62,21 +53,16 @@ def held_out_episodes(run: Run, config: Config, first: int, count: int) -> list[
         first: number of the first validation episode.
         count: episodes of each driver.
     """
-    controller = controller_file(run)
-    found = [_held_out(run, config, "explorer", None, first, count)]
-    if controller is not None:
-        found.append(_held_out(run, config, "controller", controller, first + count, count))
+    found = [_held_out(run, config, None, first, count)]
+    if (controller := controller_file(run)) is not None:
+        found.append(_held_out(run, config, controller, first + count, count))
     return found
 
 
-def _held_out(
-    run: Run, config: Config, driver: str, controller: Path | None, first: int, count: int
-) -> HeldOut:
-    world, models, own = (
-        load_world(run),
-        ModelFiles.of_run(run),
-        Run(run.folder / "inspection" / driver),
-    )
+def _held_out(run: Run, config: Config, controller: Path | None, first: int, count: int) -> HeldOut:
+    driver = "explorer" if controller is None else "controller"
+    world, models = load_world(run), ModelFiles.of_run(run)
+    own = Run(run.folder / "inspection" / driver)
     about = {
         "world": world.to_dict(),
         "vae": models.hashes[0],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64
+from scipy import stats
 
 from worldmodels.acting.environments import Dreams, ModelFiles
 from worldmodels.acting.evaluate import DreamEvaluation, Evaluations
@@ -23,7 +23,7 @@ from worldmodels.artifacts import (
 from worldmodels.config import Config
 from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.episode import LatentEpisode
-from worldmodels.data.starts import sample_starts
+from worldmodels.data.starts import sample_moments, sample_starts
 from worldmodels.diagnostics.figures import draw_figures
 from worldmodels.diagnostics.held_out import HeldOut, held_out_episodes
 from worldmodels.diagnostics.prediction import (
@@ -37,8 +37,8 @@ from worldmodels.diagnostics.prediction import (
 )
 from worldmodels.diagnostics.ranking import (
     Candidate,
-    Measurements,
     load_candidates,
+    measured,
     rank_correlation,
 )
 from worldmodels.diagnostics.reconstruction import measure_reconstruction
@@ -54,7 +54,7 @@ from worldmodels.errors import InputError
 from worldmodels.files import load_json, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.models.heads.termination import TerminationHead
-from worldmodels.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Range
+from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics, Run, cores, say
 from worldmodels.seeding import environment_seeds, seed_for, torch_generator
 from worldmodels.versions import package_versions
@@ -62,6 +62,9 @@ from worldmodels.workers import one_thread
 
 Part = Literal["reconstruction", "likelihood", "termination", "pit", "survival", "ranking"]
 
+FIRST_EPISODE = 1000
+"""Number of the first validation episode that is used. Evolution and the choice among rounds use
+those from 0 on."""
 WINDOWS, HORIZONS, SAMPLES = 500, (1, 5, 15, 50), 16
 """Windows from which z is predicted, steps ahead, and M's sampled histories of each window."""
 SURVIVAL_TOLERANCE, RETURN_TOLERANCE = 0.15, 0.5
@@ -77,9 +80,6 @@ class InspectConfig:
     """What is measured; other results of an earlier inspection of the same V and M are kept."""
     episodes: PositiveInt = 200
     """Held-out episodes of the collecting policy, and as many of the run's controller."""
-    first_episode: NonNegativeInt = 1000
-    """Number of the first validation episode that is used. Evolution and the choice among rounds
-    use those from 0 on."""
     starts: PositiveInt = 200
     """Held-out moments from which each policy goes on, in the dream and in reality."""
     dreams: PositiveInt = 4
@@ -114,8 +114,10 @@ def inspect_dream(run: Run, config: InspectSections) -> dict[str, Any]:
     """
     with Metrics(run, "inspect_dream") as metrics, one_thread():
         inspection = Inspection(run, config)
-        file = inspection.folder / "inspection.json"
-        report = _begin(inspection, file)
+        file, hashes = inspection.folder / "inspection.json", list(inspection.models.hashes)
+        report = load_json(file) if file.exists() else {}
+        if report.get("hashes") != hashes:  # of another V or M
+            report = {"run": run.name, "hashes": hashes, "conditions": {}}
         for part in config.inspect.parts:
             report[part] = getattr(inspection, part)()
             report["conditions"][part] = {
@@ -138,27 +140,16 @@ def inspect_dream(run: Run, config: InspectSections) -> dict[str, Any]:
     return kept
 
 
-def _begin(inspection: Inspection, file: Path) -> dict[str, Any]:
-    """The report of an earlier inspection of the same V and M, or a new one."""
-    hashes = list(inspection.models.hashes)
-    known: dict[str, Any] = load_json(file) if file.exists() else {}
-    if known.get("hashes") == hashes:
-        return known
-    return {"run": inspection.run.name, "hashes": hashes, "conditions": {}}
-
-
 def _check(metrics: Metrics, report: dict[str, Any]) -> None:
     """The sanity band that says whether evolving in this dream makes sense."""
-    row = ((report.get("survival") or {}).get("policies") or {}).get("explorer")
+    row = (report.get("survival") or {"policies": {}})["policies"].get("explorer")
     if row is None:
         return
+    name, scale, allowed = "return", "in standard deviations", RETURN_TOLERANCE
+    value = row["returns"]["deviations"]
     if "survival" in row:
-        ratio = row["survival"]["ratio"]
-        name, value, allowed = "survival", ratio - 1, SURVIVAL_TOLERANCE
-        scale = "as a share of it"
-    else:
-        name, value, allowed = "return", row["returns"]["deviations"], RETURN_TOLERANCE
-        scale = "in standard deviations"
+        name, scale, allowed = "survival", "as a share of it", SURVIVAL_TOLERANCE
+        value = row["survival"]["ratio"] - 1
     metrics.check(
         f"the collecting policy's {name} in the dream, minus that in reality, {scale},",
         value,
@@ -182,8 +173,7 @@ class Inspection:
 
     @cached_property
     def held_out(self) -> list[HeldOut]:
-        first, count = self.settings.first_episode, self.settings.episodes
-        return held_out_episodes(self.run, self.config, first, count)
+        return held_out_episodes(self.run, self.config, FIRST_EPISODE, self.settings.episodes)
 
     @property
     def held_out_counts(self) -> dict[str, Any]:
@@ -196,10 +186,15 @@ class Inspection:
     @cached_property
     def predicted(self) -> Predicted:
         generator = torch_generator(self.seed, "predicted")
-        return predict(self.mdnrnn, self._episodes(), generator)
+        return predict(self.mdnrnn, self.episodes, generator)
 
-    def _episodes(self) -> list[LatentEpisode]:
-        return [episode for one in self.held_out for episode in one.load()]
+    @property
+    def episodes(self) -> list[LatentEpisode]:
+        return [LatentEpisode.load(path) for path in self.source.new]
+
+    @property
+    def source(self) -> EpisodeSource:
+        return EpisodeSource([path for one in self.held_out for path in one.source.new])
 
     @cached_property
     def evaluations(self) -> Evaluations:
@@ -213,7 +208,7 @@ class Inspection:
         """The run's dreams, but they begin in held-out episodes."""
         dream = self.config.dream
         starts = sample_starts(
-            EpisodeSource([path for one in self.held_out for path in one.source.new]),
+            self.source,
             kind=dream.starts,
             count=dream.num_starts,
             window=dream.warmup,
@@ -231,10 +226,9 @@ class Inspection:
 
     def likelihood(self) -> list[dict[str, Any]]:
         warmup = self.config.dream.warmup
-        spans = {"count": WINDOWS, "warmup": warmup, "horizon": HORIZONS[-1]}
         rows = nll_by_horizon(
             self.mdnrnn,
-            sample_windows(self._episodes(), seed=self.seed, **spans),
+            sample_windows(self.episodes, WINDOWS, warmup, HORIZONS[-1], self.seed),
             warmup=warmup,
             horizons=HORIZONS,
             samples=SAMPLES,
@@ -266,15 +260,18 @@ class Inspection:
             found |= self._compare(one, [self._controlled()])
         if not found:
             return None
-        dream = {
-            "horizon": self.side_by_side.dream.horizon,
+        return {
+            "kind": "survival" if self.side_by_side.ends else "returns",
+            "horizon": self.config.dream.horizon,
             "temperature": self.settings.temperature,
+            "policies": found,
         }
-        kind = "survival" if self.side_by_side.ends else "returns"
-        return {"kind": kind, **dream, "policies": found}
 
     def _compare(self, held_out: HeldOut, policies: list[FixedPolicy]) -> dict[str, Any]:
-        moments = held_out.moments(self.settings.starts, self.config.dream.warmup, self.seed)
+        window = self.config.dream.warmup
+        moments = sample_moments(
+            held_out.source, count=self.settings.starts, window=window, seed=self.seed
+        )
         if not moments:
             say(f"{held_out.driver}: all held-out episodes are shorter than dream.warmup")
             return {}
@@ -316,24 +313,30 @@ class Inspection:
         """In dreams as they were evolved in, but from held-out moments."""
         base, count = seed_for(self.seed, "dreams") % 2**40, self.settings.ranking_dreams
         about = {"dream": asdict(self.config.dream), "held_out": self.held_out_counts}
-        kept = self._measurements("dream", about | {"seeds": [base, count]})
         evaluate = DreamEvaluation(self.dreams.make, self.dreams.controller, self.config.workers)
-        return kept.measure(candidates, evaluate, [base + r for r in range(count)], "dream")
+        seeds = [base + r for r in range(count)]
+        return self._measured(
+            "dream", about | {"seeds": [base, count]}, candidates, evaluate, seeds
+        )
 
     def _real_returns(self, candidates: list[Candidate]) -> Float64[np.ndarray, "C E"]:
-        first, count = self.settings.first_episode, self.settings.ranking_episodes
-        limit = self.config.evolve.validation_max_steps
-        kept = self._measurements("real", {"max_steps": limit, "seeds": [first, count]})
-        seeds = environment_seeds("validation", first, count)
-        return kept.measure(candidates, self.evaluations.validation, seeds, "reality")
+        count, limit = self.settings.ranking_episodes, self.config.evolve.validation_max_steps
+        about = {"max_steps": limit, "seeds": [FIRST_EPISODE, count]}
+        seeds = environment_seeds("validation", FIRST_EPISODE, count)
+        return self._measured("real", about, candidates, self.evaluations.validation, seeds)
 
-    def _measurements(self, world: str, about: dict[str, Any]) -> Measurements:
+    def _measured(
+        self, world: str, about: dict[str, Any], *rest: Any
+    ) -> Float64[np.ndarray, "C R"]:
         made = {"hashes": list(self.models.hashes), "controller": asdict(self.config.controller)}
-        return Measurements(self.folder / f"ranking_{world}.json", made | about)
+        return measured(self.folder / f"ranking_{world}.json", made | about, *rest)
 
 
 def _means(dream: np.ndarray, real: np.ndarray) -> dict[str, float]:
     """A controller's means and their standard errors."""
-    both = {"dream": dream, "real": real}
-    errors = {f"{name}_error": v.std(ddof=1) / len(v) ** 0.5 for name, v in both.items()}
-    return {name: float(values.mean()) for name, values in both.items()} | errors
+    return {
+        "dream": float(dream.mean()),
+        "real": float(real.mean()),
+        "dream_error": stats.sem(dream),
+        "real_error": stats.sem(real),
+    }

@@ -52,7 +52,7 @@ class HorizonNLL:
 
 
 def sample_windows(
-    episodes: Sequence[LatentEpisode], *, count: int, warmup: int, horizon: int, seed: int
+    episodes: Sequence[LatentEpisode], count: int, warmup: int, horizon: int, seed: int
 ) -> SequenceBatch:
     """Windows of `warmup` frames and up to `horizon` more, at random places of the episodes.
 

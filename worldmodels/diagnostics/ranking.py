@@ -14,13 +14,13 @@ from jaxtyping import Float32, Float64
 from scipy import stats
 
 from worldmodels.acting.evaluate import Evaluate
+from worldmodels.diagnostics.survival import bootstrapped
 from worldmodels.errors import InputError
 from worldmodels.files import load_json, load_tensors, save_json
 from worldmodels.run import progress
 from worldmodels.seeding import numpy_generator
 
 HALVINGS = 1000
-RESAMPLES = 2000
 TOGETHER = 4
 """Controllers that are measured side by side, and lost if the command is killed."""
 
@@ -54,7 +54,7 @@ def rank_correlation(
     of_real, of_dream = reliability(real, seed), reliability(dream, seed)
     return RankCorrelation(
         spearman=spearman(*means),
-        ci95=_interval(*means, seed),
+        ci95=bootstrapped(spearman, means, numpy_generator(seed, "ranks")),
         ceiling=float(np.sqrt(of_real * of_dream)),
         real_reliability=of_real,
         dream_reliability=of_dream,
@@ -86,28 +86,6 @@ def reliability(returns: Float64[np.ndarray, "C N"], seed: int = 0) -> float:
         found.append(spearman(*(part.mean(axis=1) for part in halves)))
     r = max(0.0, float(np.mean(found)))
     return 2 * r / (1 + r)
-
-
-def _interval(
-    x: Float64[np.ndarray, " C"], y: Float64[np.ndarray, " C"], seed: int
-) -> tuple[float, float]:
-    with warnings.catch_warnings():
-        # a resample may hold one controller only
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        found = stats.bootstrap(
-            (x, y),
-            spearman,
-            paired=True,
-            vectorized=False,
-            n_resamples=RESAMPLES,
-            method="percentile",
-            rng=numpy_generator(seed, "ranks"),
-        ).bootstrap_distribution
-    known = found[np.isfinite(found)]
-    if not len(known):
-        return np.nan, np.nan
-    low, high = np.percentile(known, [2.5, 97.5])
-    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -149,28 +127,27 @@ def _candidates(path: Path, num_parameters: int) -> Iterator[Candidate]:
         yield Candidate(path.stem, int(generation), parameters)
 
 
-class Measurements:
-    """Returns of controllers in one world, in a file that grows as they are measured.
+def measured(
+    path: Path,
+    about: dict[str, Any],
+    candidates: Sequence[Candidate],
+    evaluate: Evaluate,
+    seeds: Sequence[int],
+) -> Float64[np.ndarray, "C R"]:
+    """Returns of all candidates on all seeds; measures only those that the file does not have.
 
-    Returns measured under other conditions (`about`: V, M, seeds, temperature) are dropped.
+    The file grows as they are measured. Returns measured under other conditions (`about`: V, M,
+    seeds, temperature) are dropped.
     """
-
-    def __init__(self, path: Path, about: dict[str, Any]) -> None:
-        self.path = path
-        known = load_json(path) if path.exists() else {}
-        same = known.get("about") == about
-        self.content = known if same else {"about": about, "returns": {}}
-
-    def measure(
-        self, candidates: Sequence[Candidate], evaluate: Evaluate, seeds: Sequence[int], label: str
-    ) -> Float64[np.ndarray, "C R"]:
-        """Returns of all candidates on all seeds; measures only those that are missing."""
-        kept = self.content["returns"]
-        missing = list({one.key: one for one in candidates if one.key not in kept}.values())
-        parts = [missing[i : i + TOGETHER] for i in range(0, len(missing), TOGETHER)]
-        for part in progress(parts, label):
-            parameters = np.stack([one.parameters for one in part]).astype(np.float64)
-            returns, _ = evaluate(parameters, seeds)
-            kept.update(zip((one.key for one in part), returns.tolist(), strict=True))
-            save_json(self.path, self.content)
-        return np.array([kept[one.key] for one in candidates])
+    content = load_json(path) if path.exists() else {}
+    if content.get("about") != about:
+        content = {"about": about, "returns": {}}
+    kept = content["returns"]
+    missing = list({one.key: one for one in candidates if one.key not in kept}.values())
+    parts = [missing[i : i + TOGETHER] for i in range(0, len(missing), TOGETHER)]
+    for part in progress(parts, path.stem):
+        parameters = np.stack([one.parameters for one in part]).astype(np.float64)
+        returns, _ = evaluate(parameters, seeds)
+        kept.update(zip((one.key for one in part), returns.tolist(), strict=True))
+        save_json(path, content)
+    return np.array([kept[one.key] for one in candidates])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -134,16 +135,20 @@ def compare(
     """
     _, owners = np.unique(episodes, return_inverse=True)
     sums = [np.bincount(owners, weights=values) for values in (dream, real, np.ones(len(real)))]
+
+    def interval(statistic: Callable[..., np.ndarray]) -> tuple[float, float]:
+        return bootstrapped(statistic, sums, numpy_generator(seed, "compare"))
+
     difference = float(dream.mean() - real.mean())
     positive = bool(real.min() > 0)
     return Comparison(
         dream=float(dream.mean()),
         real=float(real.mean()),
         difference=difference,
-        difference_ci95=_interval(_mean_difference, sums, seed),
+        difference_ci95=interval(_mean_difference),
         deviations=difference / max(float(real.std()), 1e-9),
         ratio=float(dream.mean() / real.mean()) if positive else np.nan,
-        ratio_ci95=_interval(_ratio, sums, seed) if positive else (np.nan, np.nan),
+        ratio_ci95=interval(_ratio) if positive else (np.nan, np.nan),
     )
 
 
@@ -158,18 +163,26 @@ def _ratio(dream: np.ndarray, real: np.ndarray, counts: np.ndarray, axis: int) -
     return dream.sum(axis) / real.sum(axis)
 
 
-def _interval(
-    statistic: Callable[..., np.ndarray], sums: Sequence[np.ndarray], seed: int
+def bootstrapped(
+    statistic: Callable[..., Any], data: Sequence[np.ndarray], generator: np.random.Generator
 ) -> tuple[float, float]:
-    if len(sums[0]) < 2:
+    """The 95% interval of a statistic of paired data; resamples without a value are left out.
+
+    NaN for less than two values.
+    """
+    if len(data[0]) < 2:
         return np.nan, np.nan
-    found = stats.bootstrap(
-        sums,
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=numpy_generator(seed, "compare"),
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    with warnings.catch_warnings():
+        # a resample may hold one value only
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            data,
+            statistic,
+            paired=True,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=generator,
+        ).bootstrap_distribution
+    known = found[np.isfinite(found)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)

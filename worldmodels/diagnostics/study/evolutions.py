@@ -101,7 +101,6 @@ def _config(config: Config, study: StudyConfig, row: StudyRow, seed: int) -> Con
         rollouts_per_candidate=study.rollouts_per_candidate or config.evolve.rollouts_per_candidate,
         dream_max_steps=row.dream_max_steps or config.evolve.dream_max_steps,
     )
-    population = study.population_size or config.cma.population_size
     inputs = row.inputs or config.controller.inputs
     dream = replace(
         config.dream,
@@ -115,7 +114,6 @@ def _config(config: Config, study: StudyConfig, row: StudyRow, seed: int) -> Con
         rounds=1,
         controller=replace(config.controller, inputs=inputs, senses=row.senses),
         dream=dream,
-        cma=replace(config.cma, population_size=population),
         evolve=evolve,
     )
 
@@ -134,7 +132,7 @@ def prepare(evolution: Evolution) -> None:
 
 
 def run_evolution(evolution: Evolution) -> None:
-    """Evolves C from zeros, or goes on with it."""
+    """Evolves C from zeros, or continues."""
     config = evolution.config
     settings = config.controller, config.dream, config.cma, config.evolve, config.workers
     evolve(evolution.run, *settings, config.seed)

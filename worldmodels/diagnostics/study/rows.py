@@ -62,8 +62,6 @@ class StudyConfig:
     """Further such generations: most is learnt at the beginning."""
     validation_episodes: NonNegativeInt = 32
     """Real episodes of each validation; 0: none, and the last mean is measured."""
-    population_size: Annotated[int, Range(4.0)] | None = None
-    """Candidates of a generation; null: the run's cma.population_size."""
     rollouts_per_candidate: PositiveInt | None = None
     """Dreams of each candidate; null: the run's evolve.rollouts_per_candidate."""
     test_episodes: Annotated[int, Range(2.0)] = 300
