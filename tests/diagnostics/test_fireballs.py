@@ -9,7 +9,6 @@ from worldmodels.acting.policies import ExploreConfig, Explorer
 from worldmodels.acting.rollout import record
 from worldmodels.diagnostics.fireballs import (
     Fireball,
-    Labelled,
     fireballs_in,
     has_labels,
     label_frames,
@@ -39,7 +38,7 @@ def scene(*places, fire=FIRE):
 
 
 def found_in(frame, mask, reconstruction):
-    return fireballs_in(Labelled(frame[None], mask[None]), reconstruction[None])
+    return fireballs_in((frame[None], mask[None]), reconstruction[None])
 
 
 SMALL, LARGE = (slice(10, 12), slice(20, 22)), (slice(30, 38), slice(40, 45))
@@ -109,14 +108,16 @@ def test_dooms_own(tmp_path):
     env.close()
     for file, episode in zip(files, played, strict=True):
         episode.save(file)
-    labelled = label_frames(world(**settings), files, seeds, WorkersConfig(processes=1))
-    assert 0 < len(labelled.frames) < 2 * 300 / 4
+    frames, masks = labelled = label_frames(
+        world(**settings), files, seeds, WorkersConfig(processes=1)
+    )
+    assert 0 < len(frames) < 2 * 300 / 4
     recorded = {frame.tobytes() for episode in played for frame in episode.frames}
-    assert {frame.tobytes() for frame in labelled.frames} <= recorded
-    seen = fireballs_in(labelled, labelled.frames)
+    assert {frame.tobytes() for frame in frames} <= recorded
+    seen = fireballs_in(labelled, frames)
     assert recall_by_size(seen)["recall"] == 1
     # of two pixels or three a faint one may be lost to the wall
-    assert len(seen) > 0.5 * len(labelled.frames)
-    walls = np.where(labelled.masks[..., None] > 0, 80, labelled.frames).astype(np.uint8)
+    assert len(seen) > 0.5 * len(frames)
+    walls = np.where(masks[..., None] > 0, 80, frames).astype(np.uint8)
     assert recall_by_size(fireballs_in(labelled, walls))["recall"] < 0.1
     assert sorted(tmp_path.iterdir()) == files

@@ -34,14 +34,8 @@ FAINTEST = 20.0
 SIZES = ((1, 4), (5, 9), (10, 30), (31, 4096))
 """Pixels, from and to."""
 
-
-@dataclass(frozen=True)
-class Labelled:
-    """Frames that show fireballs."""
-
-    frames: UInt8[np.ndarray, "N 64 64 3"]
-    masks: UInt8[np.ndarray, "N 64 64"]
-    """255 where all of a pixel shows a fireball."""
+Labelled = tuple[UInt8[np.ndarray, "N 64 64 3"], UInt8[np.ndarray, "N 64 64"]]
+"""Frames, and their masks: 255 where all of a pixel shows a fireball."""
 
 
 @dataclass(frozen=True)
@@ -68,30 +62,19 @@ def has_labels(world: World) -> bool:
 def label_frames(
     world: World, files: Sequence[Path], seeds: Sequence[int], workers: WorkersConfig
 ) -> Labelled:
-    """The frames with fireballs of recorded episodes, which are played once more with labels.
-
-    Args:
-        world: one of ViZDoom's.
-        files: the episodes.
-        seeds: their environment seeds.
-        workers: where the episodes are played.
-    """
+    """The frames with fireballs of recorded episodes, which are played once more on their seeds."""
     pairs = list(zip(files, seeds, strict=True))
     jobs = [(world, pairs[i : i + EPISODES]) for i in range(0, len(pairs), EPISODES)]
-    results = run_jobs(_label_job, jobs, workers, "fireballs")
-    return Labelled(*(np.concatenate(arrays) for arrays in zip(*results, strict=True)))
+    frames, masks = zip(*run_jobs(_label_job, jobs, workers, "fireballs"), strict=True)
+    return np.concatenate(frames), np.concatenate(masks)
 
 
-def _label_job(
-    world: World, episodes: list[tuple[Path, int]]
-) -> tuple[UInt8[np.ndarray, "N 64 64 3"], UInt8[np.ndarray, "N 64 64"]]:
+def _label_job(world: World, episodes: list[tuple[Path, int]]) -> Labelled:
     config = replace(world.config, kwargs={**world.config.kwargs, "labels_buffer_enabled": True})
-    frames, masks = np.zeros((0, 64, 64, 3), np.uint8), np.zeros((0, 64, 64), np.uint8)
     with frame_env(replace(world, config=config), 1) as env:
         seen = [pair for path, seed in episodes for pair in _labelled(env, path, seed)]
-    if seen:
-        frames, masks = (np.stack(arrays) for arrays in zip(*seen, strict=True))
-    return frames, masks
+    frames = np.array([frame for frame, _ in seen], np.uint8).reshape(-1, 64, 64, 3)
+    return frames, np.array([mask for _, mask in seen], np.uint8).reshape(-1, 64, 64)
 
 
 def _labelled(env: FrameEnv, path: Path, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -116,8 +99,8 @@ def fireballs_in(
     labelled: Labelled, reconstructions: UInt8[np.ndarray, "N 64 64 3"]
 ) -> list[Fireball]:
     """The fireballs of some frames that stand out from their surroundings."""
-    pairs = zip(labelled.frames, labelled.masks, reconstructions, strict=True)
-    return [fireball for each in pairs for fireball in _fireballs(*each)]
+    rows = zip(*labelled, reconstructions, strict=True)
+    return [fireball for row in rows for fireball in _fireballs(*row)]
 
 
 def _fireballs(

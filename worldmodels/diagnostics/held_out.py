@@ -44,14 +44,9 @@ class HeldOut:
 def held_out_episodes(run: Run, config: Config, first: int, count: int) -> list[HeldOut]:
     """Records and encodes validation episodes, or finds those of an earlier inspection.
 
-    The policy that collects drives the first `count`; the run's controller, if there is one, as
-    many others. No episode is thrown away, however short. They lie in inspection/DRIVER.
-
-    Args:
-        run: has world.json, V and M.
-        config: how the run's data was collected.
-        first: number of the first validation episode.
-        count: episodes of each driver.
+    The policy that collects drives the first `count`, from number `first` on; the run's controller,
+    if there is one, as many others. No episode is thrown away, however short. They lie in
+    inspection/DRIVER.
     """
     found = [_held_out(run, config, None, first, count)]
     if (controller := controller_file(run)) is not None:

@@ -91,8 +91,8 @@ def nll_by_horizon(
 
     Args:
         mdnrnn: M.
-        batch: windows of `warmup` frames and up to max(horizons) more.
-        warmup: frames that M sees.
+        batch: windows of `warmup` frames, which M sees, and up to max(horizons) more.
+        warmup: number of these frames.
         horizons: the k, in steps after the last of them.
         samples: S.
         latent_noise: as in training.

@@ -54,12 +54,7 @@ class Reconstruction:
 
 @torch.inference_mode()
 def reconstruction_error(vae: VAE, batch: FrameBatch) -> Reconstruction:
-    """Measures V on frames and their median images.
-
-    Args:
-        vae: V.
-        batch: frames with `medians`.
-    """
+    """Measures V on frames, which have `medians`."""
     assert batch.medians is not None
     kl, sums = torch.zeros(vae.config.latent_size), torch.zeros(4, dtype=torch.float64)
     for frames, medians in zip(batch.frames.split(BATCH), batch.medians.split(BATCH), strict=True):
@@ -113,15 +108,9 @@ def measure_reconstruction(
     workers: WorkersConfig,
     folder: Path,
 ) -> dict[str, Any]:
-    """V's reconstruction as inspection.json holds it; writes reconstruction.png.
+    """V's error on recorded episodes, as inspection.json holds it; writes reconstruction.png.
 
-    Args:
-        vae: V.
-        world: in one of ViZDoom's the recall of fireballs is measured too.
-        files: recorded episodes.
-        seeds: their environment seeds.
-        workers: where episodes are played with labels.
-        folder: for the picture.
+    In ViZDoom's worlds the recall of fireballs is measured too, on the episodes' seeds.
     """
     recorded = some_frames(files, max(1, FRAMES // len(files)))
     report: dict[str, Any] = {**asdict(reconstruction_error(vae, recorded)), "fireballs": None}
@@ -130,8 +119,8 @@ def measure_reconstruction(
         some = np.linspace(0, len(files) - 1, min(LABELLED, len(files))).astype(int)
         replays = [files[i] for i in some], [seeds[i] for i in some]
         labelled = label_frames(world, *replays, workers)
-        if len(labelled.frames):
-            shown = labelled.frames
+        if len(labelled[0]):
+            shown = labelled[0]
             found = fireballs_in(labelled, reconstructed(vae, shown))
             report["fireballs"] = {"episodes": len(some), **recall_by_size(found)}
         else:

@@ -129,16 +129,16 @@ class SideBySide:
         starts = np.array([moment.start for moment in moments], np.int64)
         limits = step_limits(starts, self.dream.horizon, real)
         _, episodes = np.unique([str(moment.file) for moment in moments], return_inverse=True)
-        found = {}
-        for policy, there in zip(policies, real, strict=True):
-            dreamt = self._in_dreams(policy, moments)
-            about = {"driver": held_out.driver, "starts": len(moments)}
-            about["episodes"] = int(episodes.max()) + 1
-            found[policy.name] = about | self._beside(dreamt, there, limits, episodes)
-        return found
+        about = {"driver": held_out.driver, "starts": len(moments)}
+        about["episodes"] = int(episodes.max()) + 1
+        return {
+            policy.name: about
+            | self._beside(self._in_dreams(policy, moments), there, limits, episodes)
+            for policy, there in zip(policies, real, strict=True)
+        }
 
     def _in_reality(self, policy: FixedPolicy, replays: Sequence[Replay]) -> Outcomes:
-        parts = [list(replays[i : i + LANES]) for i in range(0, len(replays), LANES)]
+        parts = [replays[i : i + LANES] for i in range(0, len(replays), LANES)]
         fixed = self.world, self.models, policy
         jobs = [(*fixed, part, self.dream.horizon, self.seed) for part in parts]
         return Outcomes.joined(run_jobs(_real_job, jobs, self.workers, policy.name))
@@ -179,13 +179,13 @@ def follow(
     horizon: int,
     rewards_of: Rewards = lambda rewards, _: rewards,
 ) -> Outcomes:
-    """Lets a policy act from where an environment is, for `horizon` steps.
+    """Lets a policy act from the present `observations` on, for `horizon` steps.
 
     Args:
         env: under AutoresetMode.DISABLED, so that ended lanes are frozen.
         observations: the present ones.
         policy: acts on all lanes at once.
-        horizon: H.
+        horizon: H, in steps.
         rewards_of: gives the rewards that are compared; by default the environment's.
     """
     rewards, lengths = np.zeros((env.num_envs, horizon)), np.zeros(env.num_envs, np.int64)
@@ -213,13 +213,12 @@ def _real_job(
     world: World,
     models: ModelFiles,
     policy: FixedPolicy,
-    replays: list[Replay],
+    replays: Sequence[Replay],
     horizon: int,
     seed: int,
 ) -> Outcomes:
     """What happens to a policy after each replay."""
-    names = [(policy.name, replay.index, "reality") for replay in replays]
-    generators = [numpy_generator(seed, *name) for name in names]
+    generators = [numpy_generator(seed, policy.name, r.index, "reality") for r in replays]
     lanes = len(replays)
     with (
         feature_env(world, models, policy.controller.config, lanes)

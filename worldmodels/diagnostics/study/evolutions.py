@@ -47,11 +47,6 @@ class Evolution:
 def evolutions_of(run: Run, config: Config, study: StudyConfig) -> list[Evolution]:
     """All evolutions of a study, the first of every row before the second of any.
 
-    Args:
-        run: is studied.
-        config: the run's.
-        study: rows and budget.
-
     Raises:
         InputError: there are no rows, or V, M or latents of one are missing.
     """

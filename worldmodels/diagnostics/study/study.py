@@ -47,10 +47,7 @@ from worldmodels.world import World
 def study(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:
     """Evolves and measures what is missing; writes study/study.json and study/study.md.
 
-    Args:
-        run: has V, M and latents; only study/ and controllers/ in it are changed.
-        config: the run's.
-        settings: rows and budget.
+    In the run's folder only study/ and controllers/ are changed.
 
     Returns:
         What study.json holds: the rows of this command, as far as they are measured.
@@ -123,10 +120,7 @@ def _enter(rows: dict[str, Any], evolution: Evolution, entry: dict[str, Any], wo
 def measured(evolution: Evolution, study: StudyConfig, seed: int) -> dict[str, Any]:
     """What study.json says of an evolution; what was measured before is kept in its folder.
 
-    Args:
-        evolution: is over.
-        study: on how many episodes its controller is measured.
-        seed: the studied run's. All rows have the same starts and noise where M is the same.
+    `seed` is the studied run's: all rows have the same starts and noise where M is the same.
     """
     config, file = evolution.config, evolution.run.folder / "measured.json"
     made = file_hash(evolution.run.controller / "controller.safetensors")
@@ -145,20 +139,31 @@ def measured(evolution: Evolution, study: StudyConfig, seed: int) -> dict[str, A
         return Evaluations.of_run(evolution.source, *settings).dream(parameters, dreams)[0][0]
 
     def in_reality() -> np.ndarray:
-        return _real_evaluation(evolution)(parameters, tests)[0][0]
+        # Differs: V and M as they were trained; a published agent's come from its bundle
+        models = ModelFiles.of_run(evolution.source)
+        evaluation = RealEvaluation(
+            world=load_world(evolution.source),
+            models=models,
+            controller=controller_for(config.controller, models_of(models)[1]),
+            workers=config.workers,
+            official=True,
+            label=evolution.name,
+        )
+        return evaluation(parameters, tests)[0][0]
 
     known = load_json(file) if file.exists() else {}
     if known.get("real", {}).get("about") == real and known["dream"]["about"] == dream:
         return known
     with Metrics(evolution.run, "measure"):
-        found = {
-            "number": evolution.number,
-            "seed": config.seed,
-            "validation": saved.validation_return,
+        returns = {
             "dream": _kept(known, "dream", dream, in_dreams),
             "real": _kept(known, "real", real, in_reality),
         }
-    found |= {
+    found = {
+        "number": evolution.number,
+        "seed": config.seed,
+        "validation": saved.validation_return,
+        **returns,
         "seconds": sum(line["seconds"] for line in Metrics.ends(evolution.run)),
         "cores": cores(),
         "command": " ".join(sys.argv),
@@ -166,19 +171,6 @@ def measured(evolution: Evolution, study: StudyConfig, seed: int) -> dict[str, A
     }
     save_json(file, found)
     return load_json(file)
-
-
-def _real_evaluation(evolution: Evolution) -> RealEvaluation:
-    """Differs: V and M as they were trained; a published agent's come from its bundle."""
-    config, models = evolution.config, ModelFiles.of_run(evolution.source)
-    return RealEvaluation(
-        world=load_world(evolution.source),
-        models=models,
-        controller=controller_for(config.controller, models_of(models)[1]),
-        workers=config.workers,
-        official=True,
-        label=evolution.name,
-    )
 
 
 def _baselines(
