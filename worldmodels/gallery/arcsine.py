@@ -108,13 +108,11 @@ def trained(metrics: Metrics, config: ArcsineConfig, number: int) -> Trained:
 
     def squares(step: int) -> Tensor:
         rows = batch(step)
-        error: Tensor = (mean(x[rows]) - y[rows]).square().mean()
-        return error
+        return (mean(x[rows]) - y[rows]).square().mean()
 
     def nll(step: int) -> Tensor:
         rows = batch(step)
-        nats: Tensor = mixture(x[rows]).nll(y[rows]).mean()
-        return nats
+        return mixture(x[rows]).nll(y[rows]).mean()
 
     train(metrics, f"mean_{number}", mean, config.train, squares)
     train(metrics, f"mixture_{number}", mixture, config.train, nll)
@@ -126,8 +124,7 @@ def measured(one: Trained, config: ArcsineConfig, number: int) -> dict[str, floa
     """Means over new points: squared error, both NLLs in nats, share of samples on a branch."""
     generator = torch_generator(config.seed, "arcsine test", number)
     x, y = sample(config.test_points, generator)
-    variance = one.variance
-    sums = np.zeros(4)
+    variance, sums = one.variance, np.zeros(4)
     for part_x, part_y in zip(x.split(PIECE), y.split(PIECE), strict=True):
         squares = (one.mean(part_x) - part_y).square()
         mixture: Mixture = one.mixture(part_x)
@@ -144,15 +141,16 @@ def show(metrics: Metrics, config: ArcsineConfig) -> Numbers:
     runs = [trained(metrics, config, number) for number in range(config.repetitions)]
     rows = [measured(one, config, number) for number, one in enumerate(runs)]
     _draw(metrics, runs[0])
-    numbers: dict[str, Any] = {
+    medians = {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
+    return {
         "mean_parameters": sum(p.numel() for p in runs[0].mean.parameters()),
         "mixture_parameters": sum(p.numel() for p in runs[0].mixture.parameters()),
         "floor_nll": FLOOR_NLL,
         "floor_mse": FLOOR_MSE,
+        **medians,
+        "better_by": float(np.median([r["normal_nll"] - r["mixture_nll"] for r in rows])),
+        "repetitions": rows,
     }
-    numbers |= {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
-    numbers["better_by"] = float(np.median([r["normal_nll"] - r["mixture_nll"] for r in rows]))
-    return numbers | {"repetitions": rows}
 
 
 @torch.inference_mode()

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import cv2
 import numpy as np
 import torch
+from jaxtyping import Float32, Int64
 from scipy.stats import ks_2samp
 from torch import Tensor
 
@@ -21,11 +23,11 @@ from worldmodels.gallery.drawings import (
     Drawing,
     Drawings,
     batch_of,
+    centred,
     read_drawings,
     training_batch,
 )
 from worldmodels.gallery.kanjivg import kanjivg_files, read_kanjivg
-from worldmodels.gallery.neighbours import nearest, pictures
 from worldmodels.gallery.pen import Pen, nats_of, paint
 from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mixture import Temperature
@@ -37,6 +39,8 @@ from worldmodels.stages.fit import FitConfig
 INVENTED = 60
 """Characters in the figure."""
 TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 1.0)
+SIDE = 24
+"""Pixels of the small pictures that are compared."""
 COPY = 0.99
 """A cosine above this counts as a copy."""
 
@@ -117,6 +121,28 @@ def counts(drawings: Sequence[Drawing]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([len(each) for each in points]), np.concatenate(points)
 
 
+def pictures(drawings: Sequence[Drawing]) -> Float32[np.ndarray, "N P"]:
+    """A small blurred picture of each drawing, as a vector of length 1."""
+    return np.stack([_picture(drawing) for drawing in drawings])
+
+
+def nearest(
+    some: Float32[np.ndarray, "N P"], train: Float32[np.ndarray, "M P"]
+) -> tuple[Int64[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
+    """Index of each picture's nearest training picture, and the cosine between them."""
+    cosines = some @ train.T
+    return cosines.argmax(1), cosines.max(1)
+
+
+def _picture(drawing: Drawing) -> Float32[np.ndarray, " P"]:
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    for stroke in centred(drawing, SIDE - 5.0, SIDE - 5.0):
+        places = np.round((stroke + SIDE / 2) * 16).astype(np.int32)
+        cv2.polylines(image, [places], False, 255, 1, 8, 4)
+    blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.2).ravel()
+    return blurred / max(float(np.linalg.norm(blurred)), 1e-6)
+
+
 def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
     """Likelihoods, counts of strokes and points, nearest neighbours; and the figures."""
     data = characters(config)
@@ -132,12 +158,17 @@ def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
         name: nearest(pictures(drawings), train)[1]
         for name, drawings in (("invented", invented), ("free", free), ("valid", data.valid))
     }
-    numbers: dict[str, Any] = {"characters": {n: len(getattr(data, n)) for n in SPLITS}}
-    numbers |= {"scale": data.scale, "epsilon": None if config.data else config.epsilon}
-    for name in ("valid", "test"):
-        xy, lift = nats(pen, getattr(data, name))
-        numbers |= {f"{name}_xy_nll": xy, f"{name}_pen": lift}
-    numbers |= {
+    _draw(metrics, data, invented, nearest(pictures(invented[:8]), train)[0])
+    _draw_temperatures(metrics, config, data, pen)
+    valid, test = nats(pen, data.valid), nats(pen, data.test)
+    return {
+        "characters": {name: len(getattr(data, name)) for name in SPLITS},
+        "scale": data.scale,
+        "epsilon": None if config.data else config.epsilon,
+        "valid_xy_nll": valid[0],
+        "valid_pen": valid[1],
+        "test_xy_nll": test[0],
+        "test_pen": test[1],
         "ks_strokes": float(ks_2samp(made[0], real[0]).statistic),
         "ks_points": float(ks_2samp(made[1], real[1]).statistic),
         "nearest_of_invented": float(np.median(cosines["invented"])),
@@ -145,9 +176,6 @@ def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
         "copies": float((cosines["free"] > COPY).mean()),
         "copies_of_valid": float((cosines["valid"] > COPY).mean()),
     }
-    _draw(metrics, data, invented, nearest(pictures(invented[:8]), train)[0])
-    _draw_temperatures(metrics, config, data, pen)
-    return numbers
 
 
 def _draw(

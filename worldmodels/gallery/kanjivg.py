@@ -66,8 +66,7 @@ def _character(path: Path, epsilon: float) -> Drawing:
     with reading(path, "an SVG of KanjiVG"):
         curves = [parse_path(node.attrib["d"]) for node in ElementTree.parse(path).iter(PATH)]
         strokes = [simplified(_flat(curve), epsilon) for curve in curves]
-        drawing = from_strokes([stroke for stroke in strokes if len(stroke) > 1])
-    return drawing
+        return from_strokes([stroke for stroke in strokes if len(stroke) > 1])
 
 
 def _flat(curve: object) -> np.ndarray:

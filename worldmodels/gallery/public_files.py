@@ -108,8 +108,7 @@ def load_npz(path: Path) -> dict[str, list[np.ndarray] | np.ndarray]:
     """
     with reading(path, "an npz of numbers"), zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(".npy")]
-        members = {name.removesuffix(".npy"): _member(archive, name) for name in names}
-    return members
+        return {name.removesuffix(".npy"): _member(archive, name) for name in names}
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> list[np.ndarray] | np.ndarray:

@@ -29,6 +29,7 @@ from worldmodels.gallery.pen import Pen, paint
 from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mdnrnn import State
 from worldmodels.models.mixture import Temperature
+from worldmodels.models.vae import kl_divergence
 from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
@@ -115,6 +116,14 @@ class SketchVAE(nn.Module):
         mu, logvar = self.posterior(torch.cat([h[0], h[1]], -1)).chunk(2, -1)
         return mu, logvar
 
+    def sample(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "B Z"], Float[Tensor, " Z"]]:
+        """A sample of each posterior, and each latent's KL in nats, its mean over the batch."""
+        mu, logvar = self.encode(batch)
+        noise = torch.randn(mu.shape, generator=generator)
+        return mu + torch.exp(logvar / 2) * noise, kl_divergence(mu, logvar).mean(0)
+
     def state(self, z: Float[Tensor, "B Z"]) -> State:
         """The decoder's first h and c."""
         h, c = torch.tanh(self.first(z)).chunk(2, -1)
@@ -130,11 +139,6 @@ class SketchVAE(nn.Module):
         """A drawing of each z."""
         generator = torch_generator(seed, "draw")
         return self.pen.draw(len(z), most, temperature, generator, still, z, self.state(z))
-
-
-def kl(mu: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> Float[Tensor, " Z"]:
-    """Nats of each latent, mean over the batch. Source: Ha & Eck 2017, eq. 10."""
-    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean(0)
 
 
 def slerp(
@@ -157,10 +161,9 @@ def trained(metrics: Metrics, config: SketchConfig, data: Drawings, weight: floa
 
     def value(step: int) -> Tensor:
         batch, generator = _batch(data, config, step), torch_generator(config.seed, "noise", step)
-        mu, logvar = model.encode(batch)
-        z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
+        z, kl = model.sample(batch, generator)
         share = 1 - (1 - FIRST_SHARE) * RATE**step
-        cost = kl(mu, logvar).mean().clamp(min=FLOOR)
+        cost = kl.mean().clamp(min=FLOOR)
         points = batch.known.sum() / (len(batch.known) * data.longest)
         return points * torch.stack(model.losses(batch, z)).sum() + weight * share * cost
 
@@ -189,16 +192,13 @@ def _batch(data: Drawings, config: SketchConfig, step: int) -> Batch:
 @torch.inference_mode()
 def measured(model: SketchVAE, batch: Batch, seed: int) -> dict[str, float]:
     """Nats a point given a sample of the posterior, given another drawing's, and the KL."""
-    generator = torch_generator(seed, "measure")
-    mu, logvar = model.encode(batch)
-    z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
-    each = kl(mu, logvar)
+    z, kl = model.sample(batch, torch_generator(seed, "measure"))
     own, other = (torch.stack(model.losses(batch, codes)).sum() for codes in (z, z.roll(1, 0)))
     return {
         "reconstruction": own.item(),
         "anothers_latent": other.item(),
-        "kl": each.sum().item(),
-        "active_latents": int((each > ACTIVE).sum()),
+        "kl": kl.sum().item(),
+        "active_latents": int((kl > ACTIVE).sum()),
     }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -139,12 +139,14 @@ def show(metrics: Metrics, config: SpiralConfig) -> Numbers:
         name: problem.data(config.test_points, config.seed, "spiral test")
         for name, problem in problems.items()
     }
-    numbers: dict[str, Any] = {f"{name}_nll": nll(models[name], tests[name]) for name in problems}
-    numbers |= {"independent_floor": floor(0.0), "correlated_floor": floor(CORRELATION)}
-    z = tests["correlated_correlated"][0]
-    numbers["correlation"] = fitted_correlation(models["correlated_correlated"], z)
     _draw(metrics, config, models)
-    return numbers
+    z = tests["correlated_correlated"][0]
+    return {
+        **{f"{name}_nll": nll(models[name], tests[name]) for name in problems},
+        "independent_floor": floor(0.0),
+        "correlated_floor": floor(CORRELATION),
+        "correlation": fitted_correlation(models["correlated_correlated"], z),
+    }
 
 
 @torch.inference_mode()

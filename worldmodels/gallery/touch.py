@@ -10,10 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.stats import ks_2samp, norm
 from torch import Tensor
 
@@ -83,39 +84,35 @@ def trained(metrics: Metrics, config: TouchConfig, split: Split) -> MDNRNN:
         generator = numpy_generator(config.seed, "batch", step)
         rows = generator.choice(len(shares), config.train.batch_size, p=shares).tolist()
         values, known = windows(split.train, rows, config.length, generator)
-        log_prob = model(values[:, :-1], None, None)[0].mixture.log_prob(values[:, 1:])
-        return masked_mean(-log_prob, known)
+        return masked_mean(-log_prob(model, values), known)
 
     train(metrics, "touch", model, config.train, loss)
     return model
 
 
+def log_prob(model: MDNRNN, values: Float[Tensor, "B T 3"]) -> Float[Tensor, "B T-1"]:
+    """Of each next touch."""
+    return model(values[:, :-1], None, None)[0].mixture.log_prob(values[:, 1:])
+
+
 @torch.inference_mode()
 def nats(model: MDNRNN, performances: Sequence[Performance]) -> float:
     """Nats a touch, given its whole past."""
-    total, count = 0.0, 0
-    for performance in performances:
-        values = torch.from_numpy(performance)[None]
-        log_prob = model(values[:, :-1], None, None)[0].mixture.log_prob(values[:, 1:])
-        total, count = total - log_prob.double().sum().item(), count + len(performance) - 1
-    return total / count
+    found = [log_prob(model, torch.from_numpy(each)[None])[0].double() for each in performances]
+    return -float(torch.cat(found).mean())
 
 
 def baselines(split: Split) -> dict[str, float]:
     """Nats a touch of one normal, and of a normal around the last touch; both with M's least σ."""
-    floor = math.exp(MIN_LOG_STD)
-    first = np.concatenate([p[1:] for p in split.train])
-    steps = np.concatenate([np.diff(p, axis=0) for p in split.train])
-    test = np.concatenate([p[1:] for p in split.test])
-    test_steps = np.concatenate([np.diff(p, axis=0) for p in split.test])
+    floor, parts = math.exp(MIN_LOG_STD), (split.train, split.test)
+    touches, test = (np.concatenate([p[1:] for p in part]) for part in parts)
+    steps, test_steps = (np.concatenate([np.diff(p, axis=0) for p in part]) for part in parts)
+    normal = norm(touches.mean(0), touches.std(0).clip(floor)).logpdf(test)
+    persistence = norm(0, steps.std(0).clip(floor)).logpdf(test_steps)
     return {
-        "normal": _nats(norm(first.mean(0), first.std(0).clip(floor)), test),
-        "persistence": _nats(norm(0, steps.std(0).clip(floor)), test_steps),
+        "normal": -float(normal.sum(1).mean()),
+        "persistence": -float(persistence.sum(1).mean()),
     }
-
-
-def _nats(law: Any, values: np.ndarray) -> float:
-    return -float(law.logpdf(values).sum(1).mean())
 
 
 @torch.inference_mode()
@@ -158,9 +155,9 @@ def show(metrics: Metrics, config: TouchConfig) -> Numbers:
     played = [respond(model, split, call, config.show, generator) for call in calls]
     real = [split.restored(torch.from_numpy(call)) for call in split.test]
     times = [np.concatenate([p[:, 2] for p in group]) for group in (played, real)]
-    shares = [float(np.mean([taps(p) for p in group])) for group in (played, real)]
     quantiles = [0.1, 0.25, 0.5, 0.75, 0.9, 0.99]
-    numbers: dict[str, Any] = {
+    _draw(metrics, real, played)
+    return {
         "performances": {"train": len(split.train), "test": len(split.test)},
         "sigma_floor": (math.exp(MIN_LOG_STD) * split.std).tolist(),
         "nll": nats(model, split.test),
@@ -168,12 +165,10 @@ def show(metrics: Metrics, config: TouchConfig) -> Numbers:
         "quantiles": quantiles,
         "dt_played": np.quantile(times[0], quantiles).tolist(),
         "dt_real": np.quantile(times[1], quantiles).tolist(),
-        "taps_played": shares[0],
-        "taps_real": shares[1],
+        "taps_played": float(np.mean([taps(p) for p in played])),
+        "taps_real": float(np.mean([taps(p) for p in real])),
         "ks_dt": float(ks_2samp(*times).statistic),
     }
-    _draw(metrics, real, played)
-    return numbers
 
 
 def _draw(metrics: Metrics, calls: list[Performance], responses: list[Performance]) -> None:

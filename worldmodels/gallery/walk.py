@@ -96,12 +96,21 @@ def exact_mixture(walks: Walks, noise: float) -> Mixture:
     return Mixture(weights, means, torch.full_like(means, math.log(noise)))
 
 
-def robot(config: WalkConfig) -> MDNRNN:
+def trained(metrics: Metrics, config: WalkConfig, walks: Walks) -> MDNRNN:
     """The agent's M, whose only input is the last move."""
     sizes = MDNRNNConfig(
         hidden_size=config.hidden_size, num_mixtures=config.num_mixtures, mixture="joint"
     )
-    return initialised(config.seed, "walk", make=lambda: MDNRNN(sizes, 2, 0))
+    model = initialised(config.seed, "walk", make=lambda: MDNRNN(sizes, 2, 0))
+
+    def loss(step: int) -> Tensor:
+        generator = torch_generator(config.seed, "batch", step)
+        size = config.train.batch_size
+        moves = walks.moves[torch.randint(len(walks.moves), (size,), generator=generator)]
+        return -predicted(model, moves).log_prob(moves[:, 1:]).mean()
+
+    train(metrics, "walk", model, config.train, loss)
+    return model
 
 
 def predicted(model: MDNRNN, moves: Float[Tensor, "N T 2"]) -> Mixture:
@@ -126,15 +135,7 @@ def show(metrics: Metrics, config: WalkConfig) -> Numbers:
     generator = torch_generator(config.seed, "walks")
     walks = sample(config.walks, config.steps, config.noise, generator)
     test = sample(config.test_walks, config.steps, config.noise, generator)
-    model = robot(config)
-
-    def loss(step: int) -> Tensor:
-        batch = torch_generator(config.seed, "batch", step)
-        rows = torch.randint(len(walks.moves), (config.train.batch_size,), generator=batch)
-        moves = walks.moves[rows]
-        return -predicted(model, moves).log_prob(moves[:, 1:]).mean()
-
-    train(metrics, "walk", model, config.train, loss)
+    model = trained(metrics, config, walks)
     with torch.inference_mode():
         shuffled = permuted(test.moves, generator)
         last = config.steps - 2
