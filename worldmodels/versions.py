@@ -1,9 +1,12 @@
-"""The versions that world.json, evaluations and reports record."""
+"""The versions and circumstances that world.json, evaluations and reports record."""
 
+import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from worldmodels.precision import name_of, product_dtype
+from worldmodels.run import cores
 
 
 def package_versions() -> dict[str, str]:
@@ -13,3 +16,8 @@ def package_versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
     return versions
+
+
+def circumstances() -> dict[str, Any]:
+    """The command, processor cores and versions that made a result."""
+    return {"command": " ".join(sys.argv), "cores": cores(), "versions": package_versions()}

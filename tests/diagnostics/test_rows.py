@@ -47,7 +47,6 @@ def test_mistakes_name_the_row_and_the_field(row, message, capsys):
         ({"evolutions": 0}, "study.evolutions is 0"),
         ({"test_episodes": 1}, "study.test_episodes is 1"),
         ({"dream_episodes": 1}, "study.dream_episodes is 1"),
-        ({"population_size": 3}, "study.population_size is 3: it must be at least 4"),
         ({"validate_at": (3, 0)}, r"study.validate_at is \(3, 0\): it must be at least 1"),
         ({"rollouts_per_candidate": 0}, "study.rollouts_per_candidate is 0"),
     ],

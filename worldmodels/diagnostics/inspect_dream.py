@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
@@ -55,9 +54,9 @@ from worldmodels.files import load_json, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
-from worldmodels.run import Metrics, Run, cores, say
+from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import environment_seeds, seed_for, torch_generator
-from worldmodels.versions import package_versions
+from worldmodels.versions import circumstances
 from worldmodels.workers import one_thread
 
 Part = Literal["reconstruction", "likelihood", "termination", "pit", "survival", "ranking"]
@@ -121,12 +120,10 @@ def inspect_dream(run: Run, config: InspectSections) -> dict[str, Any]:
         for part in config.inspect.parts:
             report[part] = getattr(inspection, part)()
             report["conditions"][part] = {
-                "command": " ".join(sys.argv),
                 "config": asdict(config.inspect),
                 "held_out": inspection.held_out_counts,
-                "cores": cores(),
                 "seconds": metrics.seconds,  # since the command began
-                "versions": package_versions(),
+                **circumstances(),
             }
             save_json(file, report)
         kept: dict[str, Any] = load_json(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from worldmodels.command_line import keep, leading, parse
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_json
 from worldmodels.precision import Precision, get_precision, set_precision
-from worldmodels.run import Metrics, Run, cores
+from worldmodels.run import Metrics, Run
 from worldmodels.seeding import seed_for
 from worldmodels.stages.fit import FitConfig, Loss, fit
-from worldmodels.versions import package_versions
+from worldmodels.versions import circumstances
 
 NAMES = ("densities", "arcsine", "spiral", "walk", "handwriting", "kanji", "sketch_vae", "touch")
 
@@ -84,9 +83,7 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
         "numbers": numbers,
         "seed": config.seed,
         "seconds": sum(line["seconds"] for line in Metrics.ends(run)),
-        "cores": cores(),
-        "command": " ".join(sys.argv),
-        "versions": package_versions(),
+        **circumstances(),
     }
     save_json(run.folder / "results.json", report)
     return run, numbers

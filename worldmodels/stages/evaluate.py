@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,9 +29,9 @@ from worldmodels.figure import new_figure
 from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.ranges import Range
-from worldmodels.run import Metrics, Run, cores, say
+from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import environment_seeds
-from worldmodels.versions import package_versions
+from worldmodels.versions import circumstances
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
@@ -126,9 +125,7 @@ def _measure(
         "returns": returns,
         "seeds": [seeds[0], len(seeds)],
         "baselines": {name: _beside(returns, played) for name, played in baselines.items()},
-        "cores": cores(),
-        "command": " ".join(sys.argv),
-        "versions": package_versions(),
+        **circumstances(),
         "bundle_sha256": file_hash(folder / "weights.safetensors"),
     }
 

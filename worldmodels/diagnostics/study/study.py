@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -38,9 +37,9 @@ from worldmodels.diagnostics.study.table import (
 )
 from worldmodels.files import file_hash, load_json, save_json, save_text
 from worldmodels.models.controller import controller_for
-from worldmodels.run import Metrics, Run, cores, say
+from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import environment_seeds, seed_for
-from worldmodels.versions import package_versions
+from worldmodels.versions import circumstances
 from worldmodels.world import World
 
 
@@ -66,7 +65,8 @@ def study(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:
         for step, evolution in enumerate(evolutions):
             say(f"study, {step + 1} of {len(evolutions)}: {evolution.name}")
             run_evolution(evolution)
-            if _is_comparable(evolution, config):
+            # only these can be ranked with the run's own, in the run's dream
+            if evolution.row.round is None and evolution.config.controller == config.controller:
                 save_means(evolution, run.folder / "controllers")
             entry = measured(evolution, settings, config.seed)
             _enter(report["rows"], evolution, entry, world)
@@ -89,17 +89,10 @@ def _header(run: Run, world: World, config: Config, settings: StudyConfig) -> di
             "population_size": config.cma.population_size,
             "rollouts_per_candidate": config.evolve.rollouts_per_candidate,
         },
-        "command": " ".join(sys.argv),
-        "cores": cores(),
-        "versions": package_versions(),
+        **circumstances(),
         "paper_random": PAPER_RANDOM if is_take_cover(world) else None,
         "rows": {},
     }
-
-
-def _is_comparable(evolution: Evolution, config: Config) -> bool:
-    """Whether its controllers can be ranked with the run's own, in the run's dream."""
-    return evolution.row.round is None and evolution.config.controller == config.controller
 
 
 def _enter(rows: dict[str, Any], evolution: Evolution, entry: dict[str, Any], world: World) -> None:
@@ -165,9 +158,7 @@ def measured(evolution: Evolution, study: StudyConfig, seed: int) -> dict[str, A
         "validation": saved.validation_return,
         **returns,
         "seconds": sum(line["seconds"] for line in Metrics.ends(evolution.run)),
-        "cores": cores(),
-        "command": " ".join(sys.argv),
-        "versions": package_versions(),
+        **circumstances(),
     }
     save_json(file, found)
     return load_json(file)
