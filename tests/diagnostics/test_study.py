@@ -66,7 +66,7 @@ def test_a_whole_study(study, run, capsys):
     assert run.config_file.read_bytes() == before
     assert not run.metrics.exists()  # the run's own minutes stay what they were
     assert list(report["rows"]) == ["cold", "seeing", "untrained"]
-    assert report["budget"]["population_size"] == 6
+    assert report["budget"]["population_size"] == 4
     check_evolutions(run, report)
     check_sums(report)
     check_files(run)
@@ -89,7 +89,7 @@ def check_evolutions(run, report):
             assert one["dream"]["about"]["dream"]["temperature"] == config.dream.temperature
             assert one["seconds"] > 0 < one["cores"]
             assert {"command", "versions"} <= set(one)
-            assert (config.evolve.generations, config.cma.population_size) == (2, 6)
+            assert (config.evolve.generations, config.cma.population_size) == (2, 4)
             seeds.add(config.seed)
     assert len(seeds) == 6
     cold, seeing, untrained = (report["rows"][n]["config"] for n in ("cold", "seeing", "untrained"))
@@ -169,7 +169,7 @@ def test_rows_may_dream_in_other_ways(study, run):
     assert config.dream.horizon > 3  # of the dreams in which it is measured
     assert report["rows"]["short"]["row"]["dream_max_steps"] == 3
     dreamt = [line["steps"] for line in Metrics.lines(own(run, "short", 0)) if "steps" in line]
-    assert 0 < max(dreamt) <= 3 * 6 * config.evolve.rollouts_per_candidate
+    assert 0 < max(dreamt) <= 3 * 4 * config.evolve.rollouts_per_candidate
 
 
 def test_it_goes_on_after_a_kill(study, run, monkeypatch):
