@@ -134,6 +134,7 @@ def test_later_rounds_change_what_later_says():
         ({"train_vae": {"steps": 0}}, "^later.train_vae.steps is 0: it must be at least 1$"),
         ({"train_vae": {"stepz": 1}}, "^later.train_vae.stepz is unknown: did you mean train_vae"),
         ({"train_vae": {"steps": "x"}}, "^later.train_vae.steps: .*x"),
+        ({"collect": {"explore": 3}}, "^later.collect.explore is a section: give it fields, not 3"),
         ({"vae": {"latent_size": 3}}, "^later.vae cannot change: change one of collect, train_vae"),
     ],
 )

@@ -56,8 +56,10 @@ class Parser(ArgumentParser):
     """jsonargparse's parser; mistakes become an InputError of one line that names the field."""
 
     @classmethod
-    def of(cls, kind: type[Any], description: str, sections: Collection[str]) -> "Parser":
-        """The parser of a config; of its sections only these are explained and accepted."""
+    def of(
+        cls, kind: type[Any], description: str = "", sections: Collection[str] | None = None
+    ) -> "Parser":
+        """The parser of a config; it explains and accepts these of its sections (none: all)."""
         usage = "%(prog)s [--config FILE] [--run FOLDER] [--section.field VALUE ...]"
         parser = cls(description=description, usage=usage, allow_abbrev=False)
         parser.add_argument(
@@ -68,7 +70,7 @@ class Parser(ArgumentParser):
         texts = {p.arg_name: p.description for p in docstring_parser.parse_from_object(kind).params}
         for field in dataclasses.fields(kind):
             section = dataclasses.is_dataclass(hints[field.name])
-            if field.name in sections or not section:
+            if not section or sections is None or field.name in sections:
                 factory, default = field.default_factory, field.default
                 default = default if factory is dataclasses.MISSING else factory()
                 options: dict[str, Any] = {} if section else {"help": texts.get(field.name)}
@@ -106,10 +108,9 @@ def parse(
         InputError: for a mistake in the file or on the command line.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    names = _names(kind)
     if {"-h", "--help"} & set(argv):
-        Parser.of(kind, description, names if show is None else show).parse_args(["--help"])
-    parser = Parser.of(kind, description, names)
+        Parser.of(kind, description, show).parse_args(["--help"])
+    parser = Parser.of(kind)
     files, rest = _config_files(argv)
     files = [file for file in files if _states(file)]
     for file in files:
@@ -119,14 +120,20 @@ def parse(
     return _build(kind, parser, values), run
 
 
-def validated(kind: type[C], values: Mapping[str, Any]) -> C:
-    """The dataclass of a mapping, as of a JSON file; absent fields have their defaults.
+def validated(kind: type[C], values: Mapping[str, Any], base: C | None = None) -> C:
+    """The dataclass of a mapping, as of a JSON file.
+
+    Args:
+        kind: the dataclass.
+        values: the fields; those of inner dataclasses are mappings.
+        base: has the values of absent fields; none: they have their defaults.
 
     Raises:
         InputError: names an unknown field, or one of a wrong type or out of its range.
     """
-    parser = Parser.of(kind, "", _names(kind))
-    return _build(kind, parser, parser.parse_object(dict(values)))
+    parser = Parser.of(kind)
+    start = None if base is None else parser.parse_object(mapping_of(base))
+    return _build(kind, parser, parser.parse_object(dict(values), namespace=start))
 
 
 def mapping_of(config: Any) -> dict[str, Any]:
@@ -140,9 +147,9 @@ def read(kind: type[C], file: Path) -> C:
     Raises:
         InputError: naming the file and the field.
     """
-    parser = Parser.of(kind, "", _names(kind))
     if not _states(file):
         return kind()
+    parser = Parser.of(kind)
     try:
         return _build(kind, parser, parser.parse_path(str(file)))
     except InputError as error:
@@ -214,23 +221,20 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(130)
 
 
-def _names(kind: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
-
-
 def _config_files(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The files of a command line (the run's own where none is named), and the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", action="append", default=[], nargs="?")
-    given, rest = parser.parse_known_args(argv)
     parser.add_argument("--run", nargs="?", const="")
-    run = parser.parse_known_args(argv)[0].run
+    given, rest = parser.parse_known_args(argv)
     if not all(given.config):
         raise InputError(f"--config is empty: name a YAML file or one of {_shipped()}")
-    if run == "":
+    if given.run == "":
         raise InputError("--run is empty: name a folder, e.g. runs/mine")
-    if not given.config and run and Run(run).config_file.exists():
-        return [Run(run).config_file], rest
+    if given.run is not None:
+        rest = [f"--run={given.run}", *rest]
+        if not given.config and Run(given.run).config_file.exists():
+            return [Run(given.run).config_file], rest
     return [_config_file(name) for name in given.config], rest
 
 
@@ -270,12 +274,12 @@ def _states(file: Path) -> bool:
 
 
 def _build(kind: type[C], parser: Parser, values: Namespace) -> C:
-    hints = get_type_hints(kind)
+    defaults = parser.get_defaults()
     for name, value in values.items(branches=True):
-        if dataclasses.is_dataclass(hints.get(name)) and not isinstance(value, Namespace):
+        if isinstance(defaults.get(name), Namespace) and not isinstance(value, Namespace):
             raise InputError(f"{name} is a section: give it fields, not {value!r}")
     built = parser.instantiate(values)
-    config = kind(**{name: built[name] for name in _names(kind)})
+    config = kind(**{name: built[name] for name in get_type_hints(kind)})
     check_ranges(config)
     return config
 

@@ -1,10 +1,10 @@
 """The experiment: all sections of its config, each from the module that it configures."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from worldmodels.command_line import check_mark, keep, mapping_of, parse, validated
+from worldmodels.command_line import check_mark, keep, parse, validated
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.real import describe
 from worldmodels.errors import InputError
@@ -71,26 +71,14 @@ class Config:
             return self
         if fixed := sorted(set(self.later) - set(LATER)):
             raise InputError(f"later.{fixed[0]} cannot change: change one of {', '.join(LATER)}")
-        values = mapping_of(dataclasses.replace(self, later={}))
         try:
-            return validated(type(self), _merged(values, self.later))
+            return validated(type(self), self.later, dataclasses.replace(self, later={}))
         except InputError as error:
             raise InputError(f"later.{error}") from error
 
 
 LATER = ("collect", "train_vae", "train_mdnrnn", "dream", "cma", "evolve")
 """Sections that later rounds may change: worlds, networks and seeds stay."""
-
-
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the changes, which may be nested as deep."""
-    merged = dict(values)
-    for name, change in changes.items():
-        inner = merged.get(name)
-        if isinstance(inner, Mapping) and isinstance(change, Mapping):
-            change = _merged(inner, change)
-        merged[name] = change
-    return merged
 
 
 FREE = ("precision", "workers", "evaluate", "watch")
