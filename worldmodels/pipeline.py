@@ -29,23 +29,19 @@ def pipeline(run: Run, config: Config) -> None:
     Source: the iterative procedure of Ha & Schmidhuber 2018, section 5.
     """
     with run.lock():
-        _pipeline(run, config)
-
-
-def _pipeline(run: Run, config: Config) -> None:
-    rounds = [run] if config.rounds == 1 else [run.round(i) for i in range(config.rounds)]
-    for index, this in enumerate(rounds):
-        one_round(this, config.of_round(index), _best(rounds[:index]) if index else None)
-        validation = load_controller(this).validation_return
-        say(f"round {index}: {validation:.1f} on real validation episodes")
-    if config.rounds > 1:
-        first = config.evolve.validation_episodes + config.evolve.final_episodes
-        limit = config.evolve.validation_max_steps
-        _copy(select_round(run, rounds, config.select, config.workers, first, limit), run)
-    evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
-    if config.controller.senses == "own" and not (run.videos / "dream.webm").exists():
-        watch(run, config.watch, config.seed)
-    _minutes([*rounds, run] if config.rounds > 1 else [run])
+        rounds = [run] if config.rounds == 1 else [run.round(i) for i in range(config.rounds)]
+        for index, this in enumerate(rounds):
+            one_round(this, config.of_round(index), _best(rounds[:index]) if index else None)
+            validation = load_controller(this).validation_return
+            say(f"round {index}: {validation:.1f} on real validation episodes")
+        if config.rounds > 1:
+            first = config.evolve.validation_episodes + config.evolve.final_episodes
+            limit = config.evolve.validation_max_steps
+            _copy(select_round(run, rounds, config.select, config.workers, first, limit), run)
+        evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
+        if config.controller.senses == "own" and not (run.videos / "dream.webm").exists():
+            watch(run, config.watch, config.seed)
+        _minutes([*rounds, run] if config.rounds > 1 else [run])
 
 
 def one_round(run: Run, config: Config, best: Run | None) -> None:

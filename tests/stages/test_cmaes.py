@@ -57,7 +57,7 @@ def test_goes_on_to_the_bit_where_the_same_is_told_again(size, population, gener
         history.told.append(with_gaps(es.ask()))
         es.tell(history.told[-1])
     history.save(tmp_path / "history.safetensors")
-    np.random.seed(99)  # noqa: NPY002  (whatever the process has drawn)
+    np.random.seed(99)  # noqa: NPY002  (the state of the process does not matter)
     again = CMAES(config, start, seed=2)
     for told in History.load(tmp_path / "history.safetensors").told:
         again.ask()

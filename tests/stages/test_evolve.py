@@ -17,7 +17,7 @@ VALIDATED = 2
 
 
 class Unpaid(CartPoleEnv):
-    """Falls as ever, for nothing."""
+    """CartPole without rewards."""
 
     def step(self, action):
         observation, _, *rest = super().step(action)
@@ -33,7 +33,7 @@ def steps_of(run):
 
 
 @pytest.fixture
-def barren(script, smoke_copy):
+def unrewarded(script, smoke_copy):
     """A run whose dream, and whose cart in reality, pay nothing."""
 
     def make(**evolve):
@@ -65,14 +65,14 @@ def barren(script, smoke_copy):
     ],
     ids=["full", "halving", "early stop", "both"],
 )
-def test_steps_of_each_generation(barren, savings, episodes, length):
-    run = barren(generations=2, **savings)
+def test_steps_of_each_generation(unrewarded, savings, episodes, length):
+    run = unrewarded(generations=2, **savings)
     assert steps_of(run) == [episodes * length] * 2
 
 
-def test_only_training_stops_early(barren):
+def test_only_training_stops_early(unrewarded):
     settings = {"generations": 0, "real_generations": 1, "patience": 2}
-    run = barren(validation_max_steps=4, **settings)
+    run = unrewarded(validation_max_steps=4, **settings)
     assert steps_of(run) == [POPULATION * ROLLOUTS * 2]
     about = load_tensors(run.controller / "controller.safetensors")[1]
     assert json.loads(about["real_steps"]) == {"evolve": 36, "validate": VALIDATED * 4}

@@ -92,8 +92,8 @@ class FrameEnv(VectorWrapper[Any, Any, Any, Any, Any]):
         self.envs.retire(lanes)
 
 
-Key = tuple[str, int, bool]
-_kept: dict[Key, RealEnvs] = {}
+_kept: dict[tuple[str, int, bool], RealEnvs] = {}
+"""By world, lanes, and whether they are official."""
 
 
 @contextmanager
@@ -103,8 +103,8 @@ def real_envs(
     """Real environments under AutoresetMode.DISABLED, for one job.
 
     Making environments takes long, so a process keeps them for its next job in the same world.
-    Nothing else of a job remains: all lanes are over until they are reset, and nobody else has
-    the environments meanwhile. A job that fails takes them with it.
+    Nothing else of a job remains: all lanes are over until they are reset, and no other job has
+    the environments at the same time. A job that fails closes them.
 
     Args:
         world: which environment.
@@ -138,11 +138,9 @@ def close_kept() -> None:
 
 
 @contextmanager
-def frame_env(
-    world: World, lanes: int, *, official: bool = False, drawing: bool = True
-) -> Iterator[FrameEnv]:
+def frame_env(world: World, lanes: int, *, drawing: bool = True) -> Iterator[FrameEnv]:
     """`real_envs` that take actions a."""
-    with real_envs(world, lanes, official=official, drawing=drawing) as envs:
+    with real_envs(world, lanes, drawing=drawing) as envs:
         yield FrameEnv(envs)
 
 
@@ -184,7 +182,7 @@ class Dreams:
         Args:
             run: has world.json, V and M, and latents or an unpacked bundle's starts.
             controller: C's inputs and size.
-            config: how M is dreamt.
+            config: of the dreams.
             seed: of the choice of start windows.
 
         Raises:

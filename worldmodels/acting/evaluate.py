@@ -200,7 +200,7 @@ class Evaluations:
         Args:
             run: has world.json, V and M, and latents or an unpacked bundle's starts.
             controller: C's inputs and size.
-            dream: how M is dreamt.
+            dream: of the dreams.
             workers: where real episodes run.
             seed: of the choice of start windows.
             validation_steps: most steps of a validation episode; none: to its end.

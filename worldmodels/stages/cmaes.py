@@ -45,6 +45,9 @@ class CMAES:
     """
 
     def __init__(self, config: CMAConfig, start: np.ndarray, seed: int) -> None:
+        with warnings.catch_warnings():  # only evolution waits for this slow import
+            warnings.simplefilter("ignore")
+            import cma
         generator = numpy_generator(seed, "cma")
         options: dict[str, Any] = {
             "popsize": config.population_size,
@@ -55,7 +58,7 @@ class CMAES:
             "verbose": -9,
             "maxiter": math.inf,
         }
-        self._es = _pycma().CMAEvolutionStrategy(start.astype(float), config.sigma0, options)
+        self._es = cma.CMAEvolutionStrategy(start.astype(float), config.sigma0, options)
         self._asked: list[np.ndarray] = []
 
     def ask(self) -> Float64[np.ndarray, "P N"]:
@@ -78,11 +81,3 @@ class CMAES:
     @property
     def sigma(self) -> float:
         return float(self._es.sigma)
-
-
-def _pycma() -> Any:
-    """The library. It imports SciPy and Matplotlib, which only evolution has to wait for."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import cma
-    return cma

@@ -113,7 +113,7 @@ def evolve(
     Args:
         run: has world.json, V, M, and latents or an unpacked bundle's starts.
         controller: C's inputs and size.
-        dream: how M is dreamt.
+        dream: of the dreams.
         cma: the evolution strategy.
         config: generations, episodes, validation.
         workers: where real episodes run.

@@ -26,7 +26,7 @@ class History:
     """
 
     mdnrnn: str
-    """Hash of the M that is dreamt."""
+    """Hash of the M that the dreams are made of."""
     start: np.ndarray
     """First mean (N,)."""
     mean: np.ndarray

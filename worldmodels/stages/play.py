@@ -64,7 +64,7 @@ class Controls:
     held: frozenset[str] = field(default_factory=frozenset)
     """Names of the keys that are down."""
     again: bool = False
-    """A new dream shall begin."""
+    """Whether a new dream begins at the next step."""
     leaves: bool = False
 
     def press(self, key: str) -> Controls:
@@ -152,11 +152,12 @@ class Session:
         """One step of the dream, or its restart."""
         if self.controls.again:
             self.controls = replace(self.controls, again=False)
-            return self._begin(None)
-        self.dream.config = replace(self.dream.config, temperature=self.controls.temperature)
-        if (step := next(self._dreaming, None)) is not None:
-            self.episode_return += float(step.rewards[0])
-        return None
+            self._begin(None)
+        else:
+            temperature = self.controls.temperature
+            self.dream.config = replace(self.dream.config, temperature=temperature)
+            step = next(self._dreaming, None)
+            self.episode_return += float(step.rewards[0]) if step is not None else 0.0
 
     def frame(self) -> UInt8[np.ndarray, "64 64 3"]:
         return self.dream.render()[0]
