@@ -35,6 +35,18 @@ def weights_of(bundle):
     return {**models, "c": bundle.parameters, **bundle.starts.tensors()}
 
 
+def change(file, path, value):
+    """Sets one value of a JSON file, such as `vae/width`; `...` removes it."""
+    data = target = json.loads(file.read_text())
+    *sections, name = path.split("/")
+    for section in sections:
+        target = target[section]
+    target[name] = value
+    if value is ...:
+        del target[name]
+    file.write_text(json.dumps(data))
+
+
 def assert_refused(call, *names):
     with pytest.raises(InputError) as caught:
         call()
@@ -95,7 +107,7 @@ def test_a_missing_or_foreign_file_is_named(tiny_bundle, name):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("changes", "named"),
     [
         ({"format": 99}, "format"),
         ({"vae": {"latent_size": 4, "depth": 3}}, "vae"),
@@ -108,16 +120,16 @@ def test_a_missing_or_foreign_file_is_named(tiny_bundle, name):
         ({"mdnrnn": ...}, "mdnrnn"),
     ],
 )
-def test_a_foreign_description_is_named(tiny_bundle, change, named):
+def test_a_foreign_description_is_named(tiny_bundle, changes, named):
     path = tiny_bundle / "bundle.json"
-    description = {**json.loads(path.read_text()), **change}
+    description = {**json.loads(path.read_text()), **changes}
     kept = {name: value for name, value in description.items() if value is not ...}
     path.write_text(json.dumps(kept))
     assert_refused(lambda: Bundle.load(tiny_bundle), str(tiny_bundle), named)
 
 
 @pytest.mark.parametrize(
-    "change",
+    "changes",
     [
         {"mu": torch.zeros(3)},
         {"mu": torch.zeros(3, 2)},
@@ -127,9 +139,9 @@ def test_a_foreign_description_is_named(tiny_bundle, change, named):
         {"mu": torch.zeros(0, 4, 4), "actions": torch.zeros(0, 4, 3), "first": torch.zeros(0)},
     ],
 )
-def test_start_windows_that_do_not_fit_are_named(tiny_bundle, change):
+def test_start_windows_that_do_not_fit_are_named(tiny_bundle, changes):
     path = tiny_bundle / "starts.safetensors"
-    save_tensors(path, {**load_tensors(path)[0], **change})
+    save_tensors(path, {**load_tensors(path)[0], **changes})
     assert_refused(lambda: Bundle.load(tiny_bundle), "start windows")
 
 
@@ -145,20 +157,63 @@ def test_start_windows_that_do_not_fit_are_named(tiny_bundle, change):
 )
 def test_a_value_of_a_wrong_type_is_named(tiny_bundle, path, value):
     """Whatever it makes the code below raise."""
-    file = tiny_bundle / "bundle.json"
-    description = json.loads(file.read_text())
-    *sections, name = path.split("/")
-    target = description
-    for one in sections:
-        target = target[one]
-    target[name] = value
-    file.write_text(json.dumps(description))
-    assert_refused(lambda: Bundle.load(tiny_bundle), str(file))
+    change(tiny_bundle / "bundle.json", path, value)
+    assert_refused(lambda: Bundle.load(tiny_bundle), str(tiny_bundle / "bundle.json"))
 
 
 def test_any_json_is_no_bundle(tiny_bundle):
     (tiny_bundle / "bundle.json").write_text("[1, 2]")
     assert_refused(lambda: Bundle.load(tiny_bundle), "bundle.json")
+
+
+@pytest.mark.parametrize("name", ["vae/latent_size", "mdnrnn/hidden_size"])
+def test_sizes_are_compared_before_memory_is_used(tiny_bundle, name):
+    """The model would have 10^12 bytes or more."""
+    change(tiny_bundle / "bundle.json", name, 10**9 if name.startswith("vae") else 10**6)
+    assert_refused(lambda: Bundle.load(tiny_bundle), "weights", "do not fit")
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_weights_and_windows_are_finite(tiny_bundle, name):
+    tensors = load_tensors(tiny_bundle / name)[0]
+    list(tensors.values())[-1].view(-1)[-1] = np.nan
+    save_tensors(tiny_bundle / name, tensors)
+    assert_refused(lambda: Bundle.load(tiny_bundle), name, "is not finite")
+
+
+def test_a_world_is_read_as_it_was_written(tiny_bundle, tmp_run):
+    world = Bundle.load(tiny_bundle).world
+    save_json(tmp_run.world_file, world.to_dict())
+    assert load_world(tmp_run) == world
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("picture", ...),
+        ("picture", None),
+        ("picture/colour", 1),
+        ("picture/shape", ["a", 1, 1]),
+        ("picture/shape", None),
+        ("config/size", 64),
+        ("config/action_repeat", None),
+        ("config/action_repeat", 0),
+        ("config/reward_per_frame", "x"),
+        ("config/kwargs", "x"),
+        ("config/mirrored_actions", None),
+        ("action/kind", "any"),
+        ("action/low", ["x"]),
+        ("action/counts", None),
+        ("fps", None),
+        ("fps", 0),
+        ("versions", []),
+    ],
+)
+def test_another_world_json_is_refused(tiny_bundle, tmp_run, path, value):
+    save_json(tmp_run.world_file, Bundle.load(tiny_bundle).world.to_dict())
+    change(tmp_run.world_file, path, value)
+    name = path.split("/")[-1]
+    assert_refused(lambda: load_world(tmp_run), str(tmp_run.world_file), name)
 
 
 def test_no_bundle_at_all(tmp_path):

@@ -10,7 +10,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,9 +38,10 @@ from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Run
-from worldmodels.world import World
+from worldmodels.world import EnvConfig, RawPicture, World
 
 Section = TypeVar("Section")
+Model = TypeVar("Model", bound=nn.Module)
 
 FORMAT = 1
 """Version of the bundle's layout."""
@@ -142,17 +144,24 @@ def _checkpoint(path: Path, name: str) -> _Saved:
 
 
 def _build_vae(saved: _Saved, prefix: str = "") -> VAE:
-    vae = VAE(section(VAEConfig, saved.about, "vae", saved.about_file))
-    fill(vae, prefix, saved.tensors, saved.weights_file)
-    return vae.eval()
+    config = section(VAEConfig, saved.about, "vae", saved.about_file)
+    return _filled(lambda: VAE(config), prefix, saved)
 
 
 def _build_mdnrnn(saved: _Saved, prefix: str = "") -> MDNRNN:
     config = section(WorldMDNRNNConfig, saved.about, "mdnrnn", saved.about_file)
-    world = World.from_dict(part(saved.about, "world", saved.about_file), saved.about_file)
-    mdnrnn = mdnrnn_for(config, world, saved.about["latent_size"])
-    fill(mdnrnn, prefix, saved.tensors, saved.weights_file)
-    return mdnrnn.eval()
+    world = world_from(part(saved.about, "world", saved.about_file), saved.about_file)
+    latent_size = saved.about["latent_size"]
+    return _filled(lambda: mdnrnn_for(config, world, latent_size), prefix, saved)
+
+
+def _filled(make: Callable[[], Model], prefix: str, saved: _Saved) -> Model:
+    """Makes a model with saved weights, ready to use; memory is used only if they fit."""
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        fill(make(), prefix, saved.tensors, saved.weights_file)
+    model = make()
+    fill(model, prefix, saved.tensors, saved.weights_file)
+    return model.eval()
 
 
 def fill(model: nn.Module, prefix: str, tensors: Mapping[str, Tensor], source: Path) -> None:
@@ -267,8 +276,26 @@ def load_world(run: Run) -> World:
         InputError: nothing was collected yet.
     """
     path = run.need(run.world_file, "worldmodels collect")
-    with _rebuilding(path):
-        return World.from_dict(load_json(path), path)
+    return world_from(load_json(path), path)
+
+
+def world_from(data: Mapping[str, Any], source: Path) -> World:
+    """Returns the world of a file's JSON.
+
+    Raises:
+        InputError: a field is missing, unknown, of a wrong type or out of range.
+    """
+    config = section(EnvConfig, data, "config", source)
+    actions = section(Actions, data, "action", source)
+    if not (isinstance(data.get("fps"), (int, float)) and data["fps"] > 0):
+        raise InputError(f"{source}: fps is {data.get('fps')!r}: it must be a number above 0")
+    return World(
+        config,
+        actions.to_dict(),
+        float(data["fps"]),
+        part(data, "versions", source),
+        section(RawPicture, data, "picture", source),
+    )
 
 
 def check_latents(run: Run) -> str:
@@ -389,7 +416,7 @@ class Bundle:
     @classmethod
     def _rebuilt(cls, folder: Path, description: Mapping[str, Any]) -> Bundle:
         file, source = folder / "bundle.json", folder / "weights.safetensors"
-        world = World.from_dict(part(description, "world", file), file)
+        world = world_from(part(description, "world", file), file)
         latent_size = section(VAEConfig, description, "vae", file).latent_size
         about = {**description, "latent_size": latent_size}
         saved = _Saved(_load_single(source), about, source, file)
@@ -479,4 +506,7 @@ def _save_half(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _load_single(path: Path) -> dict[str, Tensor]:
-    return {name: tensor.float() for name, tensor in load_tensors(path)[0].items()}
+    tensors = {name: tensor.float() for name, tensor in load_tensors(path)[0].items()}
+    if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise InputError(f"{path}: {wrong[0]} is not finite: make the bundle again")
+    return tensors

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import docstring_parser
 import yaml
@@ -71,11 +71,9 @@ class Parser(ArgumentParser):
         for field in dataclasses.fields(kind):
             section = dataclasses.is_dataclass(hints[field.name])
             if not section or sections is None or field.name in sections:
-                factory, default = field.default_factory, field.default
-                default = default if factory is dataclasses.MISSING else factory()
                 options: dict[str, Any] = {} if section else {"help": texts.get(field.name)}
                 parser.add_argument(
-                    f"--{field.name}", type=hints[field.name], default=default, **options
+                    f"--{field.name}", type=hints[field.name], **_default(field), **options
                 )
         return parser
 
@@ -273,15 +271,36 @@ def _states(file: Path) -> bool:
     return bool(data)
 
 
+def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    """How jsonargparse is told a field's default."""
+    if field.default_factory is not dataclasses.MISSING:
+        return {"default": field.default_factory()}
+    if field.default is not dataclasses.MISSING:
+        return {"default": field.default}
+    return {"required": True}
+
+
 def _build(kind: type[C], parser: Parser, values: Namespace) -> C:
-    defaults = parser.get_defaults()
-    for name, value in values.items(branches=True):
-        if isinstance(defaults.get(name), Namespace) and not isinstance(value, Namespace):
-            raise InputError(f"{name} is a section: give it fields, not {value!r}")
+    _check_given(kind, values)
     built = parser.instantiate(values)
     config = kind(**{name: built[name] for name in get_type_hints(kind)})
     check_ranges(config)
     return config
+
+
+def _check_given(kind: Any, values: Namespace, prefix: str = "") -> None:
+    """Checks that sections are sections, and that no field is null that may not be.
+
+    jsonargparse lets null pass as the value of any field.
+    """
+    for name, hint in get_type_hints(kind).items():
+        value = values.get(name)
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, Namespace):
+                raise InputError(f"{prefix}{name} is a section: give it fields, not {value!r}")
+            _check_given(hint, value, f"{prefix}{name}.")
+        elif value is None and type(None) not in get_args(hint):
+            raise InputError(f"{prefix}{name} is null: give it a value, or leave it out")
 
 
 def _flat(config: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from worldmodels.errors import InputError
@@ -101,31 +100,3 @@ class World:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], source: Path | str = "world.json") -> World:
-        """Reads what `to_dict` wrote.
-
-        Raises:
-            InputError: a field is missing or unknown.
-        """
-        try:
-            config, picture = (
-                {name: _tuple(value) for name, value in data[part].items()}
-                for part in ("config", "picture")
-            )
-            return cls(
-                EnvConfig(**config),
-                data["action"],
-                float(data["fps"]),
-                data["versions"],
-                RawPicture(**picture),
-            )
-        except KeyError as error:
-            raise InputError(f"{source}: field {error} is missing: collect again") from error
-        except (AttributeError, TypeError) as error:  # an unknown field, or no section
-            raise InputError(f"{source}: {error}: collect again") from error
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -1,7 +1,5 @@
 """Replays: a dream that pays what reality paid shows no gap, one that pays more does."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -65,7 +63,3 @@ def test_recorded_returns_are_in_the_dreams_currency(source):
 def test_no_replay_where_no_episode_is_long_enough(source):
     alive = EpisodeSource(source.new[:1])
     assert sample_replays(alive, count=4, window=4, horizon=50, seed=0) is None
-
-
-def test_a_world_is_read_as_it_was_written():
-    assert World.from_dict(json.loads(json.dumps(WORLD.to_dict()))) == WORLD

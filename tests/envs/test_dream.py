@@ -8,8 +8,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from worldmodels.data.starts import Starts
-from worldmodels.envs.dream import DreamConfig, DreamEnv
+from worldmodels.envs.dream import DreamConfig, DreamEnv, make_dream
 from worldmodels.errors import InputError
+from worldmodels.files import load_json, save_json
 from worldmodels.models.action import Actions
 from worldmodels.models.engine import CompiledEngine, ReferenceEngine
 from worldmodels.models.heads.reward import RewardHead
@@ -85,6 +86,13 @@ def test_actions_that_do_not_fit_are_refused_before_a_lane_is_stepped(engine, ac
         env.step(actions)
     assert not env.steps.any()
     np.testing.assert_array_equal(env._observation(), before)
+
+
+def test_what_numpy_cannot_read_is_refused(no_type_checks):
+    env = dream(lively(), 2)
+    env.reset(seed=0)
+    with pytest.raises(InputError, match="actions cannot be made one NumPy array"):
+        env.step(torch.zeros(2, 2, dtype=torch.bfloat16))
 
 
 def test_any_real_numbers_are_actions():
@@ -299,6 +307,30 @@ def test_frames_are_vs():
 def test_wrong_settings_are_named(wrong):
     with pytest.raises(InputError, match=rf"dream\.{next(iter(wrong))} is"):
         dream(lively(), 1, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"horizon": 1.5}, r"^dream\.horizon: .*int.*1\.5"),
+        ({"temperature": "warm"}, r"^dream\.temperature: .*float.*warm"),
+        *(({"num_envs": n}, rf"^num_envs is {n!r}: .* from 1") for n in (0, -1, 1.5, "two", True)),
+    ],
+)
+def test_wrong_arguments_are_named(no_type_checks, tiny_bundle, wrong, message):
+    with pytest.raises(InputError, match=message):
+        make_dream(**{"num_envs": 1, "bundle": tiny_bundle, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("horizon", None), ("temperature", "x"), ("horizons", 3)]
+)
+def test_a_foreign_dream_of_a_bundle_is_named(tiny_bundle, name, value):
+    file = tiny_bundle / "bundle.json"
+    description = load_json(file)
+    save_json(file, {**description, "dream": {**description["dream"], name: value}})
+    with pytest.raises(InputError, match=rf"^dream\.{name}"):
+        make_dream(1, bundle=tiny_bundle)
 
 
 def test_gymnasiums_checker_is_content(tiny_bundle):

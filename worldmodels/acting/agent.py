@@ -11,9 +11,8 @@ import torch
 
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.features import Memory
-from worldmodels.envs.lanes import lane_mask, lane_seeds
+from worldmodels.envs.lanes import check_lanes, lane_mask, lane_seeds
 from worldmodels.envs.picture import check_matches, choose, frame_of
-from worldmodels.errors import InputError
 from worldmodels.models.senses import senses_of
 
 
@@ -42,8 +41,7 @@ class Agent:
         Raises:
             InputError: `num_envs` or `seed` is no such number.
         """
-        if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
-            raise InputError(f"num_envs is {num_envs!r}: it must be a whole number from 1")
+        check_lanes(num_envs)
         lane_seeds(seed, num_envs)
         self.num_envs = num_envs
         bundle = self.bundle

@@ -15,8 +15,9 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from worldmodels.artifacts import Bundle
+from worldmodels.command_line import validated
 from worldmodels.data.starts import StartKind, Starts
-from worldmodels.envs.lanes import lane_actions, lane_mask, lane_seeds, reset_mask
+from worldmodels.envs.lanes import check_lanes, lane_actions, lane_mask, lane_seeds, reset_mask
 from worldmodels.envs.noise import Noise
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
@@ -120,6 +121,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         Raises:
             InputError: the config is out of range, or M lacks the head that it needs.
         """
+        check_lanes(num_envs)
         check_ranges(config, "dream.")
         if autoreset_mode == AutoresetMode.SAME_STEP:
             raise InputError("autoreset_mode SAME_STEP is not offered: use NEXT_STEP or DISABLED")
@@ -359,6 +361,18 @@ class SensedDream(DreamEnv):
         return features(self.senses, self._z(), self._h, self._c, self.inputs).numpy()
 
 
+def dream_config(bundle: Bundle, **changes: Any) -> DreamConfig:
+    """The dream that a bundle's C was evolved in, with changes.
+
+    Raises:
+        InputError: names a field that is unknown, of a wrong type or out of range.
+    """
+    try:
+        return validated(DreamConfig, {**bundle.dream, **changes})
+    except InputError as error:
+        raise InputError(f"dream.{error}") from error
+
+
 def dream_of(bundle: Bundle, num_envs: int, config: DreamConfig, **options: Any) -> DreamEnv:
     """The dream of a bundle's M, with V for its pictures."""
     return DreamEnv(
@@ -400,8 +414,7 @@ def make_dream(
     del render_mode
     loaded = Bundle.load(bundle)
     given = {"temperature": temperature, "horizon": horizon}
-    stated = {name: value for name, value in given.items() if value is not None}
-    config = DreamConfig(**{**loaded.dream, **stated})
+    config = dream_config(loaded, **{k: value for k, value in given.items() if value is not None})
     return dream_of(loaded, num_envs, config, autoreset_mode=AutoresetMode(autoreset_mode))
 
 

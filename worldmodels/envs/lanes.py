@@ -15,6 +15,17 @@ from jaxtyping import Bool, Float32
 from worldmodels.errors import InputError
 
 
+def check_lanes(num_envs: Any) -> None:
+    """Checks a number of lanes.
+
+    Raises:
+        InputError: it is not a whole number from 1.
+    """
+    whole = isinstance(num_envs, (int, np.integer)) and not isinstance(num_envs, bool)
+    if not whole or num_envs < 1:
+        raise InputError(f"num_envs is {num_envs!r}: it must be a whole number from 1")
+
+
 def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
     """One seed per lane; an int means seed + i, as in Gymnasium.
 
@@ -110,5 +121,6 @@ def own_actions(actions: Any, space: gymnasium.Space[Any]) -> np.ndarray:
 def _array(values: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(values)
-    except ValueError as error:  # rows of several lengths
-        raise InputError(f"{name} have rows of different shapes: give one array") from error
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of several lengths, GPU tensors
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{name} cannot be made one NumPy array ({reason})") from error

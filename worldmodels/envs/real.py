@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 import worldmodels  # noqa: F401  (registers the environments)
 from worldmodels.envs.abilities import HoldsActions, SkipsDrawing
-from worldmodels.envs.lanes import lane_mask, lane_seeds, own_actions, reset_mask
+from worldmodels.envs.lanes import check_lanes, lane_mask, lane_seeds, own_actions, reset_mask
 from worldmodels.envs.picture import SIZE, choose, is_picture, preprocess, record
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
@@ -119,8 +119,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
     ) -> None:
         if autoreset_mode == AutoresetMode.SAME_STEP:
             raise InputError("autoreset_mode SAME_STEP is not offered: use NEXT_STEP or DISABLED")
-        if num_envs < 1:
-            raise InputError(f"num_envs is {num_envs}: it must be at least 1")
+        check_lanes(num_envs)
         self.world, self.num_envs, self.autoreset_mode = world, num_envs, autoreset_mode
         self.drawing, self.official = True, official
         self.envs = [make_env(world.config, official=official) for _ in range(num_envs)]

@@ -20,12 +20,12 @@ from worldmodels.acting.policies import (
     Walk,
 )
 from worldmodels.acting.rollout import record
-from worldmodels.artifacts import load_controller
+from worldmodels.artifacts import load_controller, load_world
 from worldmodels.data.episode import Episode
 from worldmodels.envs.features import Memory
 from worldmodels.envs.real import describe
 from worldmodels.errors import InputError
-from worldmodels.files import load_json, save_json
+from worldmodels.files import save_json
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
@@ -139,7 +139,7 @@ def _jobs(
 
 def _world(run: Run, env: EnvConfig) -> World:
     if run.world_file.exists():
-        world = World.from_dict(load_json(run.world_file), run.world_file)
+        world = load_world(run)
         if world.config != env:
             raise InputError(
                 f"{run.world_file} is another world than `env` says: use another --run"

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, UInt8
 from worldmodels.acting.policies import Candidates
 from worldmodels.acting.rollout import steps
 from worldmodels.artifacts import Bundle
-from worldmodels.envs.dream import DreamConfig, dream_of
+from worldmodels.envs.dream import dream_config, dream_of
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.ranges import PositiveFloat, PositiveInt
@@ -134,7 +134,7 @@ class Session:
 
     def __init__(self, bundle: Bundle, config: PlayConfig) -> None:
         given = {} if config.temperature is None else {"temperature": config.temperature}
-        settings = DreamConfig(**{**bundle.dream, "horizon": config.horizon, **given})
+        settings = dream_config(bundle, horizon=config.horizon, **given)
         self.dream = dream_of(bundle, 1, settings, autoreset_mode=AutoresetMode.DISABLED)
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
         self.actions = bundle.actions

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from worldmodels.acting.policies import Candidates
 from worldmodels.acting.rollout import Step, steps
 from worldmodels.artifacts import Bundle
-from worldmodels.envs.dream import DreamConfig, dream_of
+from worldmodels.envs.dream import dream_config, dream_of
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
@@ -79,7 +79,7 @@ class SideBySide:
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
         self.envs = RealEnvs(bundle.world, 1, autoreset_mode=mode)
         self.reality = FeatureEnv(self.envs, bundle.vae, bundle.mdnrnn, bundle.actions, inputs)
-        endless = DreamConfig(**{**bundle.dream, "horizon": ENDLESS})
+        endless = dream_config(bundle, horizon=ENDLESS)
         self.dream = dream_of(bundle, 1, endless, autoreset_mode=mode)
         self.dream.reset(seed=[seed])
         self.policy = Candidates(
