@@ -55,7 +55,7 @@ def test_the_command(installed, python):
 def test_the_configs(python):
     assert "--collect.episodes" in python("-m", "worldmodels", "pipeline", "--config=smoke", "-h")
     line = python("-m", "worldmodels", "collect", "--config", "nothing", code=2)
-    assert "nothing can't be read" in line
+    assert "nothing cannot be read" in line
     assert "quick" in line
 
 

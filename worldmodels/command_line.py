@@ -161,7 +161,7 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
         config: the resolved config.
         run: where it belongs.
         free: sections, and fields such as `evolve.generations`, that may change between stages.
-        fix: what else one may do where it contradicts the run.
+        fix: the other way out of a contradiction, for the error message.
 
     Raises:
         InputError: naming the first field that contradicts the run.
@@ -184,7 +184,7 @@ def check_mark(run: Run) -> None:
     """Checks that the run's config.yaml, if there is one, was written by `keep`.
 
     Raises:
-        InputError: it belongs to somebody else.
+        InputError: another program wrote it.
     """
     file = run.config_file
     if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(MARK):
@@ -262,7 +262,7 @@ def _states(file: Path) -> bool:
         data = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(
-            f"{file} can't be read ({error.strerror}): name a YAML file or one of {_shipped()}"
+            f"{file} cannot be read ({error.strerror}): name a YAML file or one of {_shipped()}"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is no valid YAML: {' '.join(str(error).split())}") from error

@@ -31,7 +31,7 @@ class Config:
     """All sections of an experiment, each from the module that it configures."""
 
     seed: int = 0
-    """The one seed: every random draw comes from it by name."""
+    """The only seed: every random generator is made from it and a name."""
     rounds: PositiveInt = 1
     """Rounds of collect, train, dream; the paper's iterative procedure. The best one is kept."""
     later: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
