@@ -17,7 +17,6 @@ BUDGET = {
     "generations": 2,
     "validate_every": 1,
     "validation_episodes": 0,
-    "population_size": 5,
     "test_episodes": 2,
     "dream_episodes": 4,
 }
