@@ -442,8 +442,10 @@ def bundle_folder(name: str | Path) -> Path:
         if (folder / "bundle.json").is_file():
             return folder
     shipped = sorted(p.name for p in SHIPPED.glob("*") if (p / "bundle.json").is_file())
-    known = f"shipped are {', '.join(shipped)}" if shipped else "none is shipped"
-    raise InputError(f"{name} is no bundle (no bundle.json; {known}): run `worldmodels evaluate`")
+    raise InputError(
+        f"{name} is no bundle: name a shipped one ({', '.join(shipped)}), a bundle's folder, or a "
+        "run in which `worldmodels evaluate` has written one"
+    )
 
 
 def load_starts(path: Path) -> Starts:

@@ -118,7 +118,7 @@ def evaluate(about: str, flags: list[str]) -> None:
     bundle, flags = leading(flags)
     show = ["evaluate", "workers"]
     if bundle is not None:
-        config, run = parse(Config, about, ["--run=runs/evaluated", *flags], show)
+        config, run = parse(Config, about, [_folder_for(bundle), *flags], show)
         evaluate_bundle(bundle, run, config.evaluate, config.workers)
         return
     config, run = begin(about, show, flags)
@@ -128,12 +128,15 @@ def evaluate(about: str, flags: list[str]) -> None:
 
 def watch(about: str, flags: list[str]) -> None:
     """Film an agent, that of --run RUN or of a BUNDLE: reality, reconstruction and dream."""
-    from worldmodels.config import Config
+    from worldmodels.config import Config, begin
     from worldmodels.stages.watch import watch
 
     bundle, flags = leading(flags)
-    own = [] if bundle is None else [f"--run={Path('runs') / Path(bundle).name}"]
-    config, run = parse(Config, about, [*own, *flags], show=["watch", "seed"])
+    show = ["watch", "seed"]
+    if bundle is None:
+        config, run = begin(about, show, flags)
+    else:
+        config, run = parse(Config, about, [_folder_for(bundle), *flags], show)
     watch(run, config.watch, config.seed, bundle)
     _say_next("play", str(run.folder))
 
@@ -237,6 +240,11 @@ def _named(name: str | None, what: str, example: str) -> str:
     if name is None:
         raise InputError(f"no {what} is named: worldmodels {example}")
     return name
+
+
+def _folder_for(bundle: str) -> str:
+    """The flag that names the run folder for results about a bundle."""
+    return f"--run={Path('runs') / Path(bundle).resolve().name}"
 
 
 def _say_next(command: str, arguments: str) -> None:

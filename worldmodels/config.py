@@ -13,7 +13,7 @@ from worldmodels.models.heads.build import WorldMDNRNNConfig
 from worldmodels.models.vae import VAEConfig
 from worldmodels.precision import Precision, set_precision
 from worldmodels.ranges import PositiveInt
-from worldmodels.run import Run
+from worldmodels.run import Run, say
 from worldmodels.stages.cmaes import CMAConfig
 from worldmodels.stages.collect import CollectConfig
 from worldmodels.stages.evaluate import EvaluateConfig
@@ -108,6 +108,8 @@ def begin(
         run.need(run.config_file, "worldmodels collect")
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):
         check_mark(run)
+        if config.collect == CollectConfig():
+            say("the sizes are the paper's, days of work: `--config quick` takes 20 minutes")
         describe(config.env)  # a folder is claimed only for an environment that can be made
         run.config_file.unlink(missing_ok=True)  # of a command that stopped before it made anything
     keep(config, run, FREE)
