@@ -117,7 +117,7 @@ def test_every_step_is_drawn_about_equally_often(tmp_path):
     assert seen.max() < 1.6 * seen.mean()
 
 
-def test_whoever_dies_at_random_does_so_wherever_a_window_begins(tmp_path):
+def test_random_ends_do_not_depend_on_where_a_window_begins(tmp_path):
     """Where each step is the last with probability 1/20, it is so at each place in a window."""
     lengths = np.random.default_rng(0).geometric(0.05, 1000)
     paths = [tmp_path / f"{number}.npz" for number in range(len(lengths))]
