@@ -24,5 +24,5 @@ def main() -> None:
     save_text(options.out / "benchmark.md", report.to_markdown())
     print(report.to_markdown())
     for what in missed(report):
-        print(f"below what is asked: {what}")
+        print(f"below the target: {what}")
     print(f"{options.out} holds benchmark.md and benchmark.json")

@@ -38,7 +38,7 @@ class Report:
         """Three tables: ratios, numbers, growth."""
         parts = [f"{_machine_line(self.machine)} {self.seconds / 60:.1f} minutes."]
         if self.rows:
-            head = ("what", "against", "ours", "theirs", "ratio", "of the rounds", "asked")
+            head = ("what", "against", "ours", "theirs", "ratio", "range over rounds", "target")
             parts.append(table(head, map(_row_cells, self.rows)))
         if self.numbers:
             parts.append(table(("what", "value", "at most"), map(_number_cells, self.numbers)))
