@@ -206,7 +206,7 @@ def gallery(about: str, flags: list[str]) -> None:  # noqa: ARG001
 
 
 def find_baselines(about: str, flags: list[str]) -> None:
-    """Find the best open-loop policy of a world, for worldmodels/envs/baselines.json."""
+    """Find the best open-loop policy of a world, for worldmodels/acting/baselines.json."""
     from worldmodels.stages.find_baselines import SEARCHES, find_baselines
     from worldmodels.workers import WorkersConfig
 
