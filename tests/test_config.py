@@ -88,6 +88,9 @@ def test_a_file_of_comments_means_the_defaults(tmp_path):
         ("train: [", r"bad.yaml is no valid YAML"),
         ("train: {kind: x, kind: y}", r"bad.yaml is no valid YAML: kind is stated twice"),
         ("seed: 1\nseed: 2", r"bad.yaml is no valid YAML: seed is stated twice"),
+        ("env: {kwargs: &a {b: *a}}", r"bad.yaml is no valid YAML: Circular reference"),
+        ("env: &a {kwargs: *a}", r"bad.yaml is no valid YAML: Circular reference"),
+        ("env: {kwargs: {day: 2020-01-01}}", r"bad.yaml is no valid YAML: .*date"),
         ("- train", r"bad.yaml must hold sections"),
     ],
 )

@@ -75,7 +75,7 @@ def test_bfloat16_is_refused_before_any_work(processor, tmp_path):
     processor(False)
     flags = ["--precision=bfloat16", f"--run={tmp_path / 'run'}"]
     with pytest.raises(InputError, match=r"^precision is bfloat16.* natively.*auto$") as caught:
-        begin("", argv=flags, first=True)
+        begin("", flags, first=True)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 

@@ -1,17 +1,23 @@
-"""The command line: `worldmodels COMMAND ...`, one function for each command.
+"""The command line: `worldmodels COMMAND ...`, one entry of COMMANDS for each command.
 
-Each function imports what it needs when it is called, so that `worldmodels --help` is quick.
+A command imports what it needs when it is called, so that `worldmodels --help` is quick.
 """
 
 import argparse
 import difflib
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from worldmodels.command_line import leading, one_line_errors, parse, read
+from worldmodels.command_line import name_and_flags, one_line_errors, parse, read
 from worldmodels.errors import InputError
 from worldmodels.run import Run
+
+if TYPE_CHECKING:
+    from worldmodels.config import Config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -21,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: the command and its arguments; none: those of the process.
     """
     with one_line_errors():
-        name, flags = leading(argv)
+        name, flags = name_and_flags(argv)
         if name is None:
             print(usage())  # noqa: T201
             return
@@ -30,14 +36,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             fix = f"did you mean {near[0]}?" if near else "see worldmodels --help"
             raise InputError(f"{name} is no command: {fix}")
         sys.argv = [f"worldmodels {name}", *flags]  # what results and --help call the command
-        command = COMMANDS[name]
-        command(str(command.__doc__), flags)
+        COMMANDS[name](name, flags)
 
 
 def usage() -> str:
     """The text of `worldmodels --help`."""
     width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:{width}}{command.__doc__}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:{width}}{about(name)}" for name in COMMANDS]
     return "\n".join(
         [
             "worldmodels COMMAND ...: learn a world from its frames, dream in it, act in it.",
@@ -49,128 +54,113 @@ def usage() -> str:
     )
 
 
-def pipeline(about: str, flags: list[str]) -> None:
+def about(command: str) -> str:
+    """What a command does, in a line."""
+    return STAGES[command].about if command in STAGES else str(COMMANDS[command].__doc__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of one run: `stage(run, *sections)`."""
+
+    about: str
+    sections: tuple[str, ...]
+    """Fields of the config that it is given, and whose help is shown."""
+    next: str
+    """The command after it."""
+
+    def __call__(self, name: str, flags: list[str]) -> None:
+        from worldmodels.config import begin
+
+        module = name.replace("-", "_")
+        config, run = begin(self.about, flags, self.sections, first=name == "collect")
+        function = getattr(import_module(f"worldmodels.stages.{module}"), module)
+        function(run, *(getattr(config, section) for section in self.sections))
+        _say_next(self.next, f"--run {run.folder}")
+
+
+STAGES = {
+    "collect": Stage(
+        "Record real episodes into RUN/episodes.",
+        ("env", "collect", "workers", "seed"),
+        "train-vae",
+    ),
+    "train-vae": Stage(
+        "Train V on the frames of RUN/episodes.", ("vae", "train_vae", "seed"), "encode"
+    ),
+    "encode": Stage("Encode the frames of RUN/episodes into RUN/latents.", (), "train-mdnrnn"),
+    "train-mdnrnn": Stage(
+        "Train M on the sequences of RUN/latents.", ("mdnrnn", "train_mdnrnn", "seed"), "evolve"
+    ),
+    "evolve": Stage(
+        "Evolve C in the dream or in the real world; keep the best by real validation.",
+        ("controller", "dream", "cma", "evolve", "workers", "seed"),
+        "evaluate",
+    ),
+}
+
+
+def pipeline(name: str, flags: list[str]) -> None:
     """All stages and rounds, from nothing to a tested agent and its film: --config FILE."""
     from worldmodels.config import begin
     from worldmodels.pipeline import pipeline
 
-    config, run = begin(about, argv=flags, first=True)
+    config, run = begin(about(name), flags, first=True)
     pipeline(run, config)
     _say_next("play", str(run.folder))
 
 
-def collect(about: str, flags: list[str]) -> None:
-    """Record real episodes into RUN/episodes."""
-    from worldmodels.config import begin
-    from worldmodels.stages.collect import collect
-
-    config, run = begin(about, ["seed", "env", "workers", "collect"], flags, first=True)
-    collect(run, config.env, config.collect, config.workers, config.seed)
-    _say_next("train-vae", f"--run {run.folder}")
-
-
-def train_vae(about: str, flags: list[str]) -> None:
-    """Train V on the frames of RUN/episodes."""
-    from worldmodels.config import begin
-    from worldmodels.stages.train_vae import train_vae
-
-    config, run = begin(about, ["seed", "vae", "train_vae"], flags)
-    train_vae(run, config.vae, config.train_vae, config.seed)
-    _say_next("encode", f"--run {run.folder}")
-
-
-def encode(about: str, flags: list[str]) -> None:
-    """Encode the frames of RUN/episodes into RUN/latents."""
-    from worldmodels.config import begin
-    from worldmodels.stages.encode import encode
-
-    _, run = begin(about, ["precision"], flags)
-    encode(run)
-    _say_next("train-mdnrnn", f"--run {run.folder}")
-
-
-def train_mdnrnn(about: str, flags: list[str]) -> None:
-    """Train M on the sequences of RUN/latents."""
-    from worldmodels.config import begin
-    from worldmodels.stages.train_mdnrnn import train_mdnrnn
-
-    config, run = begin(about, ["seed", "mdnrnn", "train_mdnrnn"], flags)
-    train_mdnrnn(run, config.mdnrnn, config.train_mdnrnn, config.seed)
-    _say_next("evolve", f"--run {run.folder}")
-
-
-def evolve(about: str, flags: list[str]) -> None:
-    """Evolve C in the dream or in the real world; keep the best by real validation."""
-    from worldmodels.config import begin
-    from worldmodels.stages.evolve import evolve
-
-    config, run = begin(about, ["seed", "controller", "dream", "cma", "evolve", "workers"], flags)
-    parts = config.controller, config.dream, config.cma, config.evolve, config.workers
-    evolve(run, *parts, config.seed)
-    _say_next("evaluate", f"--run {run.folder}")
-
-
-def evaluate(about: str, flags: list[str]) -> None:
+def evaluate(name: str, flags: list[str]) -> None:
     """Measure C on official test episodes: that of --run RUN, or of a BUNDLE."""
-    from worldmodels.config import Config, begin
     from worldmodels.stages.evaluate import evaluate, evaluate_bundle
 
-    bundle, flags = leading(flags)
-    show = ["evaluate", "workers"]
+    bundle, config, run = _begun_or_bundle(name, flags, ["evaluate", "workers"])
     if bundle is not None:
-        config, run = parse(Config, about, [_folder_for(bundle), *flags], show)
         evaluate_bundle(bundle, run, config.evaluate, config.workers)
         return
-    config, run = begin(about, show, flags)
     evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
     _say_next("watch", f"--run {run.folder}")
 
 
-def watch(about: str, flags: list[str]) -> None:
+def watch(name: str, flags: list[str]) -> None:
     """Film an agent, that of --run RUN or of a BUNDLE: reality, reconstruction and dream."""
-    from worldmodels.config import Config, begin
     from worldmodels.stages.watch import watch
 
-    bundle, flags = leading(flags)
-    show = ["watch", "seed"]
-    if bundle is None:
-        config, run = begin(about, show, flags)
-    else:
-        config, run = parse(Config, about, [_folder_for(bundle), *flags], show)
+    bundle, config, run = _begun_or_bundle(name, flags, ["watch", "seed"])
     watch(run, config.watch, config.seed, bundle)
     _say_next("play", str(run.folder))
 
 
-def play(about: str, flags: list[str]) -> None:
+def play(name: str, flags: list[str]) -> None:
     """Play inside the dream of a BUNDLE, or watch the agent play: play take_cover."""
     from worldmodels.stages.play import PlaySections, play
 
-    bundle, flags = leading(flags)
-    config, _ = parse(PlaySections, about, flags)
+    bundle, flags = name_and_flags(flags)
+    config, _ = parse(PlaySections, about(name), flags)
     play(_named(bundle, "bundle", "play BUNDLE, a shipped name, a bundle or a run"), config.play)
 
 
-def unpack(about: str, flags: list[str]) -> None:
+def unpack(name: str, flags: list[str]) -> None:
     """Make a run of a BUNDLE, to evolve or study other controllers: --config FILE --run RUN."""
     from worldmodels.artifacts import unpack
     from worldmodels.config import begin
 
-    name, flags = leading(flags)
-    _, run = begin(about, ["seed"], flags, first=True)
-    name = _named(name, "bundle", "unpack BUNDLE, the name of a shipped one or a folder")
+    bundle, flags = name_and_flags(flags)
+    _, run = begin(about(name), flags, ["seed"], first=True)
+    bundle = _named(bundle, "bundle", "unpack BUNDLE, the name of a shipped one or a folder")
     if not any(flag.startswith("--config") for flag in flags):  # the defaults are another world's
         raise InputError("--config is missing: it says how C is evolved, as take_cover.yaml does")
-    unpack(name, run)
+    unpack(bundle, run)
     _say_next("evolve", f"--run {run.folder}")
 
 
-def inspect_dream(about: str, flags: list[str]) -> None:
+def inspect_dream(name: str, flags: list[str]) -> None:
     """Compare the dream of a RUN with its real world; writes RUN/inspection."""
     from worldmodels.diagnostics.inspect_dream import InspectSections, inspect_dream
 
-    folder, flags = leading(flags)
-    named = [] if folder is None else [f"--run={folder}"]
-    config, run = parse(InspectSections, about, [*named, *flags], show=["inspect", "workers"])
+    folder, flags = name_and_flags(flags)
+    show = ["inspect", "workers"]
+    config, run = parse(InspectSections, about(name), flags, show, home=folder or "")
     _named(folder, "run", "inspect-dream RUN, a folder in which M was trained")
     if not any(flag.startswith("--config") for flag in flags):  # a round's is that of its run
         run.need(run.config_file, "worldmodels collect")
@@ -178,16 +168,15 @@ def inspect_dream(about: str, flags: list[str]) -> None:
     print(f"{run.folder / 'inspection'} holds inspection.json and the figures")  # noqa: T201
 
 
-def study(about: str, flags: list[str]) -> None:
+def study(name: str, flags: list[str]) -> None:
     """Evolve C anew in the dream of a RUN, in several ways; writes RUN/study: --config FILE."""
     from worldmodels.config import Config
     from worldmodels.diagnostics.study.rows import StudySections
     from worldmodels.diagnostics.study.study import study
     from worldmodels.precision import set_precision
 
-    folder, flags = leading(flags)
-    own = [] if folder is None else [f"--run={Path(folder) / 'study'}"]
-    sections, _ = parse(StudySections, about, [*own, *flags])
+    folder, flags = name_and_flags(flags)
+    sections, _ = parse(StudySections, about(name), flags, home=f"{folder}/study" if folder else "")
     run = Run(_named(folder, "run", "study RUN, a folder in which M was trained"))
     config = read(Config, run.need(run.config_file, "worldmodels pipeline"))
     set_precision(config.precision)
@@ -195,22 +184,22 @@ def study(about: str, flags: list[str]) -> None:
     print(f"{run.folder / 'study'} holds study.md and study.json")  # noqa: T201
 
 
-def gallery(about: str, flags: list[str]) -> None:  # noqa: ARG001
+def gallery(name: str, flags: list[str]) -> None:  # noqa: ARG001
     """Train and show another mixture density system: gallery NAME [--data PATH]."""
     from worldmodels.gallery.system import show
 
     run, numbers = show(flags)
-    for name, value in numbers.items():
-        print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")  # noqa: T201
+    for number, value in numbers.items():
+        print(f"{number}: {value:.4g}" if isinstance(value, float) else f"{number}: {value}")  # noqa: T201
     print(f"{run.folder} holds results.json, the figure and the weights")  # noqa: T201
 
 
-def find_baselines(about: str, flags: list[str]) -> None:
+def find_baselines(name: str, flags: list[str]) -> None:
     """Find the best open-loop policy of a world, for worldmodels/acting/baselines.json."""
     from worldmodels.stages.find_baselines import SEARCHES, find_baselines
     from worldmodels.workers import WorkersConfig
 
-    parser = argparse.ArgumentParser(description=about, allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=about(name), allow_abbrev=False)
     parser.add_argument("--world", required=True, choices=SEARCHES, help="Which world.")
     parser.add_argument("--processes", type=int, default=0, help="0: one per core.")
     options = parser.parse_args(flags)
@@ -220,11 +209,7 @@ def find_baselines(about: str, flags: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[str, list[str]], None]] = {
     "pipeline": pipeline,
-    "collect": collect,
-    "train-vae": train_vae,
-    "encode": encode,
-    "train-mdnrnn": train_mdnrnn,
-    "evolve": evolve,
+    **STAGES,
     "evaluate": evaluate,
     "watch": watch,
     "play": play,
@@ -242,9 +227,17 @@ def _named(name: str | None, what: str, example: str) -> str:
     return name
 
 
-def _folder_for(bundle: str) -> str:
-    """The flag that names the run folder for results about a bundle."""
-    return f"--run={Path('runs') / Path(bundle).resolve().name}"
+def _begun_or_bundle(
+    name: str, flags: list[str], show: list[str]
+) -> tuple[str | None, "Config", Run]:
+    """The BUNDLE of a command line and where its results go, or the run that has begun."""
+    from worldmodels.config import Config, begin
+
+    bundle, flags = name_and_flags(flags)
+    if bundle is None:
+        return None, *begin(about(name), flags, show)
+    home = Path("runs") / Path(bundle).resolve().name
+    return bundle, *parse(Config, about(name), flags, show, home)
 
 
 def _say_next(command: str, arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""Command lines: a config of many sections from defaults, then the YAML file, then the flags."""
+"""Command lines: a config of many sections from defaults, then YAML files, then flags."""
 
 import argparse
 import contextlib
@@ -11,9 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
-import docstring_parser
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from worldmodels.errors import InputError
 from worldmodels.files import save_text
@@ -35,7 +34,6 @@ WORDINGS = (
     (r"^unrecognized arguments: --([^\s=]+).*", r"\1 is unknown"),
     (r"^Parser key \"(\S+)\":", r"\1:"),
     (r"<class '(\w+)'>", r"\1"),
-    (r"typing\.", ""),
     (r"\bNoneType\b", "null"),
     (r"Annotated\[(\w+), [^\]]*\]", r"\1"),
     (
@@ -53,28 +51,13 @@ set_parsing_settings(
 
 
 class Parser(ArgumentParser):
-    """jsonargparse's parser; mistakes become an InputError of one line that names the field."""
+    """jsonargparse's parser of a config; a mistake raises an InputError of one line."""
 
     @classmethod
-    def of(
-        cls, kind: type[Any], description: str = "", sections: Collection[str] | None = None
-    ) -> "Parser":
-        """The parser of a config; it explains and accepts these of its sections (none: all)."""
-        usage = "%(prog)s [--config FILE] [--run FOLDER] [--section.field VALUE ...]"
-        parser = cls(description=description, usage=usage, allow_abbrev=False)
-        parser.add_argument(
-            "--config", action=ActionConfigFile, help="YAML file, or the name of a shipped one."
-        )
-        parser.add_argument("--run", type=str, default="runs/default", help="The run folder.")
-        hints = get_type_hints(kind)
-        texts = {p.arg_name: p.description for p in docstring_parser.parse_from_object(kind).params}
-        for field in dataclasses.fields(kind):
-            section = dataclasses.is_dataclass(hints[field.name])
-            if not section or sections is None or field.name in sections:
-                options: dict[str, Any] = {} if section else {"help": texts.get(field.name)}
-                parser.add_argument(
-                    f"--{field.name}", type=hints[field.name], **_default(field), **options
-                )
+    def of(cls, kind: type[Any], skip: Collection[str] = (), **options: Any) -> "Parser":
+        """The parser of a dataclass, without some of its fields."""
+        parser = cls(allow_abbrev=False, **options)
+        parser.add_class_arguments(kind, skip=set(skip))
         return parser
 
     def format_help(self, *arguments: Any) -> str:
@@ -85,12 +68,25 @@ class Parser(ArgumentParser):
         """Raises, where argparse would print the usage and exit."""
         raise InputError(_one_line(message, [action.dest for action in self._actions])) from ex
 
+    def start(self, config: Any) -> Namespace | None:
+        """What parsing begins with: the values of a config; None: the defaults."""
+        return None if config is None else self.parse_object(mapping_of(config))
+
+    def build(self, kind: type[C], values: Namespace) -> C:
+        """The dataclass of parsed values, checked."""
+        _check_given(kind, values)
+        built = self.instantiate(values)
+        config = kind(**{name: built[name] for name in get_type_hints(kind)})
+        check_ranges(config)
+        return config
+
 
 def parse(
     kind: type[C],
     description: str,
-    argv: Sequence[str] | None = None,
+    argv: Sequence[str],
     show: Collection[str] | None = None,
+    home: str | Path = "",
 ) -> tuple[C, Run]:
     """Config and run folder of a command line.
 
@@ -99,23 +95,25 @@ def parse(
     Args:
         kind: dataclass whose fields are sections (dataclasses) or plain values, all with defaults.
         description: first line of `--help`.
-        argv: the arguments; none: those of the process.
+        argv: the arguments.
         show: sections that `--help` explains; none: all. The others are accepted as well.
+        home: the run folder where `--run` names none; empty: the command needs none.
 
     Raises:
-        InputError: for a mistake in the file or on the command line.
+        InputError: for a mistake in a file or on the command line.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(argv):
-        Parser.of(kind, description, show).parse_args(["--help"])
-    parser = Parser.of(kind)
-    files, rest = _config_files(argv)
-    files = [file for file in files if _states(file)]
+        _help(kind, description, show, home)
+    files, run, flags = _outer(argv, home)
+    config: C | None = None
     for file in files:
-        read(kind, file)
-    values = parser.parse_args([*(f"--config={file}" for file in files), *rest])
-    run = Run(values.pop("run"))
-    return _build(kind, parser, values), run
+        config = read(kind, file, config)
+    parser = Parser.of(kind)
+    try:
+        values = parser.parse_args(flags, namespace=parser.start(config))
+    except RecursionError as error:
+        raise InputError("a value on the command line refers to itself: give plain data") from error
+    return parser.build(kind, values), run
 
 
 def validated(kind: type[C], values: Mapping[str, Any], base: C | None = None) -> C:
@@ -130,8 +128,7 @@ def validated(kind: type[C], values: Mapping[str, Any], base: C | None = None) -
         InputError: names an unknown field, or one of a wrong type or out of its range.
     """
     parser = Parser.of(kind)
-    start = None if base is None else parser.parse_object(mapping_of(base))
-    return _build(kind, parser, parser.parse_object(dict(values), namespace=start))
+    return parser.build(kind, parser.parse_object(dict(values), namespace=parser.start(base)))
 
 
 def mapping_of(config: Any) -> dict[str, Any]:
@@ -139,17 +136,15 @@ def mapping_of(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def read(kind: type[C], file: Path) -> C:
-    """Config of a YAML file; absent fields have their defaults.
+def read(kind: type[C], file: Path, base: C | None = None) -> C:
+    """Config of a YAML file; absent fields are those of `base`, or have their defaults.
 
     Raises:
         InputError: naming the file and the field.
     """
-    if not _states(file):
-        return kind()
-    parser = Parser.of(kind)
+    values = _load_yaml(file)
     try:
-        return _build(kind, parser, parser.parse_path(str(file)))
+        return validated(kind, values, base)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
 
@@ -194,16 +189,18 @@ def check_mark(run: Run) -> None:
         )
 
 
-def leading(argv: Sequence[str] | None = None) -> tuple[str | None, list[str]]:
-    """The name before the flags, as of a run or a bundle (none: None), and the flags.
+def name_and_flags(argv: Sequence[str] | None = None) -> tuple[str | None, list[str]]:
+    """The first word that is no flag and no flag's value, such as a bundle's name; and the others.
 
     Args:
         argv: the arguments; none: those of the process.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and not argv[0].startswith("-"):
-        return argv[0], argv[1:]
-    return None, argv
+    words = list(sys.argv[1:] if argv is None else argv)
+    for place, (before, word) in enumerate(zip(["", *words], words, strict=False)):
+        is_value = before.startswith("--") and "=" not in before and before != "--help"
+        if not word.startswith("-") and not is_value:
+            return word, words[:place] + words[place + 1 :]
+    return None, words
 
 
 @contextlib.contextmanager
@@ -219,21 +216,38 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(130)
 
 
-def _config_files(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The files of a command line (the run's own where none is named), and the other arguments."""
+def _help(
+    kind: type[Any], description: str, show: Collection[str] | None, home: str | Path
+) -> None:
+    """Prints the help and exits."""
+    sections = [
+        name for name, hint in get_type_hints(kind).items() if dataclasses.is_dataclass(hint)
+    ]
+    parser = Parser.of(
+        kind,
+        () if show is None else set(sections) - set(show),
+        description=description,
+        usage="%(prog)s [--config FILE] [--run FOLDER] [--section.field VALUE ...]",
+    )
+    text = "YAML file, or the name of a shipped one."
+    parser.add_argument("--config", default=argparse.SUPPRESS, help=text)
+    parser.add_argument("--run", default=home or argparse.SUPPRESS, help="The run folder.")
+    parser.parse_args(["--help"])
+
+
+def _outer(argv: Sequence[str], home: str | Path) -> tuple[list[Path], Run, list[str]]:
+    """The config files (the run's own where none is named), the run, and the other flags."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", action="append", default=[], nargs="?")
-    parser.add_argument("--run", nargs="?", const="")
-    given, rest = parser.parse_known_args(argv)
+    parser.add_argument("--run", nargs="?", default=str(home) or ".")
+    given, flags = parser.parse_known_args(argv)
     if not all(given.config):
         raise InputError(f"--config is empty: name a YAML file or one of {_shipped()}")
-    if given.run == "":
+    if not given.run:
         raise InputError("--run is empty: name a folder, e.g. runs/mine")
-    if given.run is not None:
-        rest = [f"--run={given.run}", *rest]
-        if not given.config and Run(given.run).config_file.exists():
-            return [Run(given.run).config_file], rest
-    return [_config_file(name) for name in given.config], rest
+    run = Run(given.run)
+    own = [run.config_file] if run.config_file.exists() and not given.config else []
+    return own + [_config_file(name) for name in given.config], run, flags
 
 
 def _config_file(name: str) -> Path:
@@ -256,36 +270,20 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _states(file: Path) -> bool:
-    """Whether a YAML file states anything; one of comments alone means the defaults."""
+def _load_yaml(file: Path) -> dict[str, Any]:
+    """The sections of a YAML file; none in one of comments alone."""
     try:
         data = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+        json.dumps(data)  # finds what refers to itself, and what config.yaml could not state
     except OSError as error:
         raise InputError(
             f"{file} cannot be read ({error.strerror}): name a YAML file or one of {_shipped()}"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{file} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict | None):
         raise InputError(f"{file} must hold sections such as `env:`, not {type(data).__name__}")
-    return bool(data)
-
-
-def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    """How jsonargparse is told a field's default."""
-    if field.default_factory is not dataclasses.MISSING:
-        return {"default": field.default_factory()}
-    if field.default is not dataclasses.MISSING:
-        return {"default": field.default}
-    return {"required": True}
-
-
-def _build(kind: type[C], parser: Parser, values: Namespace) -> C:
-    _check_given(kind, values)
-    built = parser.instantiate(values)
-    config = kind(**{name: built[name] for name in get_type_hints(kind)})
-    check_ranges(config)
-    return config
+    return data or {}
 
 
 def _check_given(kind: Any, values: Namespace, prefix: str = "") -> None:

@@ -12,7 +12,7 @@ from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.heads.build import WorldMDNRNNConfig
 from worldmodels.models.vae import VAEConfig
 from worldmodels.precision import Precision, set_precision
-from worldmodels.ranges import PositiveInt
+from worldmodels.ranges import PositiveInt, Seed
 from worldmodels.run import Run, say
 from worldmodels.stages.cmaes import CMAConfig
 from worldmodels.stages.collect import CollectConfig
@@ -30,17 +30,16 @@ from worldmodels.world import EnvConfig
 class Config:
     """All sections of an experiment, each from the module that it configures."""
 
-    seed: int = 0
+    seed: Seed = 0
     """The only seed: every random generator is made from it and a name."""
     rounds: PositiveInt = 1
     """Rounds of collect, train, dream; the paper's iterative procedure. The best one is kept."""
-    later: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """What changes after the first round, by section: {train_vae: {steps: 200}}."""
     precision: Precision = "auto"
     """Number type of the operands of large products on the CPU; a GPU computes in float32. auto:
     bfloat16 where the processor multiplies it natively, else float32."""
+    later: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """What changes after the first round, by section: {train_vae: {steps: 200}}."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
-    workers: WorkersConfig = dataclasses.field(default_factory=WorkersConfig)
     collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
     vae: VAEConfig = dataclasses.field(default_factory=VAEConfig)
     train_vae: TrainVAEConfig = dataclasses.field(default_factory=TrainVAEConfig)
@@ -53,6 +52,7 @@ class Config:
     select: SelectConfig = dataclasses.field(default_factory=SelectConfig)
     evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
     watch: WatchConfig = dataclasses.field(default_factory=WatchConfig)
+    workers: WorkersConfig = dataclasses.field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
         if self.rounds > 1 and not self.evolve.validation_episodes:
@@ -87,22 +87,21 @@ FREE = ("precision", "workers", "evaluate", "watch")
 
 def begin(
     description: str,
+    argv: Sequence[str],
     show: Collection[str] | None = None,
-    argv: Sequence[str] | None = None,
     first: bool = False,
 ) -> tuple[Config, Run]:
-    """A script's config and run; the config is kept in the run, or must agree with it.
+    """A command's config and run; the config is kept in the run, or must agree with it.
 
     Args:
-        description: first line of `--help`.
-        show, argv: as for `parse`.
-        first: whether the script may begin a run.
+        description, argv, show: as for `parse`.
+        first: whether the command may begin a run.
 
     Raises:
         InputError: for a mistake in the file or on the command line, another config's run, or none;
             or a precision that this processor does not have.
     """
-    config, run = parse(Config, description, argv, show)
+    config, run = parse(Config, description, argv, show, home="runs/default")
     set_precision(config.precision)
     if not first:
         run.need(run.config_file, "worldmodels collect")

@@ -22,17 +22,18 @@ class Range:
 
     def __repr__(self) -> str:
         if self.high < math.inf:
-            return f"between {self.low:g} and {self.high:g}"
+            return f"between {self.low:g} and {self.high}"
         return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
 
 
 # jsonargparse has types of these names, but a plain int is no instance of them: type checkers and
 # code that builds a config in Python would both have to convert every number
-PositiveInt = Annotated[int, Range(1.0)]
-NonNegativeInt = Annotated[int, Range(0.0)]
-PositiveFloat = Annotated[float, Range(0.0, above=True)]
-NonNegativeFloat = Annotated[float, Range(0.0)]
-ClosedUnitInterval = Annotated[float, Range(0.0, 1.0)]
+PositiveInt = Annotated[int, Range(1)]
+NonNegativeInt = Annotated[int, Range(0)]
+PositiveFloat = Annotated[float, Range(0, above=True)]
+NonNegativeFloat = Annotated[float, Range(0)]
+ClosedUnitInterval = Annotated[float, Range(0, 1)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
 
 
 def check_ranges(config: Any, prefix: str = "") -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from worldmodels.figure import new_figure
 from worldmodels.gallery.system import Numbers, System, initialised, train, two_layers
 from worldmodels.models.mixture import HALF_LOG_2PI, Mixture, MixtureHead
-from worldmodels.ranges import PositiveInt
+from worldmodels.ranges import PositiveInt, Seed
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -39,7 +39,7 @@ PIECE = 100_000
 class ArcsineConfig:
     """Squared error against a mixture."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the data and the initial weights."""
     points: PositiveInt = 3000
     """Training points."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from worldmodels.figure import new_figure
 from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mixture import Mixture, split_mixture
-from worldmodels.ranges import Range
+from worldmodels.ranges import Range, Seed
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -37,7 +37,7 @@ POINTS = 500_001
 class DensitiesConfig:
     """Two known densities, and networks without inputs that are fitted to their samples."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the samples."""
     samples: Annotated[int, Range(2.0)] = 10_000
     """To which each network is fitted."""

@@ -29,7 +29,7 @@ from worldmodels.gallery.written import (
     read_words,
 )
 from worldmodels.models.mixture import Temperature
-from worldmodels.ranges import NonNegativeFloat, PositiveInt, Range
+from worldmodels.ranges import NonNegativeFloat, PositiveInt, Range, Seed
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -58,7 +58,7 @@ class HandwritingShowConfig:
 class HandwritingConfig:
     """Words in Hershey's fonts, of the cursive set, or of IAM-OnDB."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of words, initial weights, batches and samples."""
     data: str | None = None
     """The cursive set's npz or a folder of IAM-OnDB; none: Hershey's fonts."""

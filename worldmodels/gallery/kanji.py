@@ -31,7 +31,7 @@ from worldmodels.gallery.kanjivg import kanjivg_files, read_kanjivg
 from worldmodels.gallery.pen import Pen, nats_of, paint
 from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mixture import Temperature
-from worldmodels.ranges import PositiveFloat, PositiveInt, Range
+from worldmodels.ranges import PositiveFloat, PositiveInt, Range, Seed
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -59,7 +59,7 @@ class ShowConfig:
 class KanjiConfig:
     """Characters of KanjiVG, or of an npz of drawings."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of initial weights, batches and samples."""
     data: str | None = None
     """An npz of drawings, or a folder of KanjiVG's SVG files; none: the package kanjivg."""

@@ -30,7 +30,7 @@ from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mdnrnn import State
 from worldmodels.models.mixture import Temperature
 from worldmodels.models.vae import kl_divergence
-from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
+from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range, Seed
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -65,7 +65,7 @@ class SketchShowConfig:
 class SketchConfig:
     """A variational autoencoder of drawings."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of initial weights, batches and samples."""
     data: str | None = None
     """npz or ndjson of drawings; required."""

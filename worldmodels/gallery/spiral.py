@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from worldmodels.figure import new_figure
 from worldmodels.gallery.system import Numbers, System, initialised, train, two_layers
 from worldmodels.models.mixture import Mixture, MixtureHead, MixtureKind
-from worldmodels.ranges import PositiveInt
+from worldmodels.ranges import PositiveInt, Seed
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -35,7 +35,7 @@ CORRELATION = 0.7
 class SpiralConfig:
     """A spiral forwards and backwards."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the data and the initial weights."""
     points: PositiveInt = 10_000
     """Training points."""

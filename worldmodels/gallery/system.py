@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.artifacts import fill, save_model
-from worldmodels.command_line import keep, leading, parse
+from worldmodels.command_line import keep, name_and_flags, parse
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_json
 from worldmodels.precision import Precision, get_precision, set_precision
@@ -64,11 +64,11 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     Raises:
         InputError: for a mistake in the arguments, the config or the data.
     """
-    name, flags = leading(argv)
+    name, flags = name_and_flags(argv)
     if name is None:
         raise InputError(f"no system is named: worldmodels gallery NAME, one of {', '.join(NAMES)}")
     system = system_of(name)
-    config, run = parse(system.config, system.about, _with_run(name, flags))
+    config, run = parse(system.config, system.about, flags, home=f"runs/gallery/{name}")
     new = not run.config_file.exists()
     keep(config, run, free=("show",))
     try:
@@ -87,11 +87,6 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     }
     save_json(run.folder / "results.json", report)
     return run, numbers
-
-
-def _with_run(name: str, flags: Sequence[str]) -> list[str]:
-    named = any(flag.split("=")[0] == "--run" for flag in flags)
-    return [*flags] if named else [f"--run=runs/gallery/{name}", *flags]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.mixture import MIN_LOG_STD, Temperature
-from worldmodels.ranges import PositiveFloat, PositiveInt, Range
+from worldmodels.ranges import PositiveFloat, PositiveInt, Range, Seed
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -55,7 +55,7 @@ class TouchShowConfig:
 class TouchConfig:
     """Touch performances."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the split, initial weights, batches and responses."""
     data: str | None = None
     """npz of performances, or a folder of IMPSY logs; required."""

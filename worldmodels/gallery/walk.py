@@ -20,7 +20,7 @@ from worldmodels.figure import new_figure
 from worldmodels.gallery.system import Numbers, System, initialised, train
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.mixture import Mixture
-from worldmodels.ranges import PositiveFloat, PositiveInt, Range
+from worldmodels.ranges import PositiveFloat, PositiveInt, Range, Seed
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -37,7 +37,7 @@ WARM_UP = 5
 class WalkConfig:
     """A walk whose distribution is known."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the walks and the initial weights."""
     walks: PositiveInt = 2000
     """Training walks."""

@@ -19,7 +19,7 @@ from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import dream_config, dream_of
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.ranges import PositiveFloat, PositiveInt
+from worldmodels.ranges import PositiveFloat, PositiveInt, Seed
 from worldmodels.run import say
 
 Driver = Literal["you", "agent"]
@@ -44,7 +44,7 @@ class PlayConfig:
     """Steps after which a dream ends."""
     scale: PositiveInt = 8
     """Size of the picture in frames of 64x64 pixels."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the dreams."""
 
 

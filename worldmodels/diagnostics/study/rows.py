@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from worldmodels.command_line import Parser
+from worldmodels.command_line import validated
 from worldmodels.envs.dream import Ends, Weight
 from worldmodels.errors import InputError
 from worldmodels.models.controller import Inputs
@@ -41,7 +41,6 @@ class StudyRow:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII) or self.name in FILES:
             raise InputError(f"name {self.name!r} is no name of a folder: use letters and digits")
-        check_ranges(self, f"{self.name}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +92,7 @@ def rows_of(config: StudyConfig) -> list[StudyRow]:
 
 
 def _row(values: dict[str, Any], where: str) -> StudyRow:
-    # plain data: as a dataclass in a list jsonargparse would import what a `class_path` names
-    parser = Parser(allow_abbrev=False)
-    parser.add_class_arguments(StudyRow)
     try:
-        return StudyRow(**parser.parse_object(values))
+        return validated(StudyRow, values)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
