@@ -12,8 +12,8 @@ from worldmodels.errors import InputError
 class Range:
     """Numbers from `low` to `high`, both included; without `low` itself if `above`."""
 
-    low: float
-    high: float = math.inf
+    low: float | int
+    high: float | int = math.inf
     above: bool = False
 
     def __contains__(self, number: float | int) -> bool:
