@@ -216,27 +216,50 @@ def test_another_world_json_is_refused(tiny_bundle, tmp_run, path, value):
     assert_refused(lambda: load_world(tmp_run), str(tmp_run.world_file), name)
 
 
-def test_no_bundle_at_all(tmp_path):
+def test_no_bundle_at_all(tmp_path, no_type_checks):
     assert_refused(lambda: bundle_folder(tmp_path / "nothing"), "nothing is no bundle")
+    for name in (None, 3, "", "x" * 999, "a\0b"):
+        assert_refused(lambda name=name: worldmodels.load(name), f"{name} is no bundle")
+
+
+@pytest.mark.parametrize("name", ["README.md", "weights.safetensors", "bundle.json"])
+def test_a_folder_of_somebody_else_stays_as_it_is(tiny_bundle, tmp_path, name):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / name).write_text('{"mine": 1}')
+    bundle = Bundle.load(tiny_bundle)
+    assert_refused(lambda: bundle.save(folder), f"{folder} was not made by worldmodels")
+    assert [file.read_text() for file in folder.iterdir()] == ['{"mine": 1}']
+
+
+def test_a_bundle_that_was_not_written_to_its_end_is_written_again(tiny_bundle, tmp_path):
+    folder, bundle = tmp_path / "half", Bundle.load(tiny_bundle)
+    save_json(folder / "bundle.json", {"format": None})
+    (folder / "weights.safetensors").touch()
+    assert_refused(lambda: Bundle.load(folder), "format")
+    bundle.save(folder)
+    assert Bundle.load(folder).world == bundle.world
 
 
 def test_checkpoints_rebuild_their_model(tiny_bundle, tmp_run):
     bundle = Bundle.load(tiny_bundle)
     vae, mdnrnn = tmp_run.vae / "vae.safetensors", tmp_run.mdnrnn / "mdnrnn.safetensors"
+    assert_refused(lambda: load_vae(tmp_run), "vae.safetensors", "run `worldmodels train-vae`")
     save_vae(tmp_run, bundle.vae)
     save_mdnrnn(tmp_run, bundle.mdnrnn, bundle.world)
-    for read, model in ((load_vae(vae), bundle.vae), (load_mdnrnn(mdnrnn), bundle.mdnrnn)):
+    for read, model in ((load_vae(tmp_run), bundle.vae), (load_mdnrnn(tmp_run), bundle.mdnrnn)):
         assert read.config == model.config
         states = read.state_dict(), model.state_dict()
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
         assert not read.training
-    assert_refused(lambda: load_vae(mdnrnn), "mdnrnn.safetensors", "worldmodels train-vae")
-    assert_refused(lambda: load_mdnrnn(vae), "vae.safetensors", "worldmodels train-mdnrnn")
-    vae.write_bytes(vae.read_bytes()[:-1])
-    assert_refused(lambda: load_vae(vae), "vae.safetensors")
-    assert_refused(
-        lambda: load_vae(tmp_run.folder / "none.safetensors"), "none.safetensors", "missing"
-    )
+    tensors, about = load_tensors(vae)
+    about["vae"]["width"] = 5
+    save_tensors(vae, tensors, about)
+    assert_refused(lambda: load_vae(tmp_run), "vae.safetensors", "weights do not fit")
+    vae.write_bytes(mdnrnn.read_bytes())
+    assert_refused(lambda: load_vae(tmp_run), "vae.safetensors", "worldmodels train-vae")
+    mdnrnn.write_bytes(mdnrnn.read_bytes()[:-1])
+    assert_refused(lambda: load_mdnrnn(tmp_run), "mdnrnn.safetensors", "truncated")
 
 
 @pytest.mark.parametrize("linked", [True, False])

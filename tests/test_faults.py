@@ -78,9 +78,9 @@ def test_latents_of_somebody_else(fails, smoke_copy):
     run = smoke_copy("episodes", "vae")
     (run.latents / "thesis").mkdir(parents=True)
     (run.latents / "00_000000.npz").write_bytes(b"years of work")
-    assert f"{run.latents} was not made by `worldmodels encode`" in fails("encode", run)
+    assert f"{run.latents} was not made by worldmodels" in fails("encode", run)
     (run.latents / "index.json").write_text("{}")
-    assert f"{run.latents} was not made by `worldmodels encode`" in fails("encode", run)
+    assert f"{run.latents} was not made by worldmodels" in fails("encode", run)
 
 
 def test_other_files_among_latents_stay(script, smoke_copy):

@@ -17,7 +17,6 @@ from worldmodels.errors import InputError
 from worldmodels.files import (
     append_line,
     file_hash,
-    files_hash,
     load_arrays,
     load_json,
     load_tensors,
@@ -213,6 +212,6 @@ def test_hashes(tmp_path):
     (tmp_path / "a").write_bytes(b"ab")
     (tmp_path / "b").write_bytes(b"c")
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert files_hash([tmp_path / "a", tmp_path / "b"]) == abc
+    assert file_hash(tmp_path / "a", tmp_path / "b") == abc
     with pytest.raises(InputError, match="missing"):
         file_hash(tmp_path / "none")

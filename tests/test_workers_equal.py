@@ -53,4 +53,4 @@ def test_evolve_in_the_real_world(script, smoke_copy, hashes, dreamt, savings):
     assert hashes(one.controller)[result] == hashes(two.controller)[result]
     tensors, about = load_tensors(two.controller / result)
     assert tensors["last"].abs().max() > 0
-    assert '"evolve": 0' not in about["real_steps"]
+    assert about["real_steps"]["evolve"] > 0

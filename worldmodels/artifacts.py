@@ -1,18 +1,17 @@
-"""What a run or a bundle has on disk: saves and loads V, M, C, world and bundles; links and hashes.
+"""What a run or a bundle has on disk: saves and loads V, M, C, world and bundles.
 
-A checkpoint holds what rebuilds its model. Loading executes nothing.
+A checkpoint holds weights and the description that rebuilds their model. Loading executes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,9 +37,9 @@ from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Run
-from worldmodels.world import EnvConfig, RawPicture, World
+from worldmodels.world import World
 
-Section = TypeVar("Section")
+Described = TypeVar("Described")
 Model = TypeVar("Model", bound=nn.Module)
 
 FORMAT = 1
@@ -49,14 +48,89 @@ SHIPPED = Path(__file__).parent / "bundles"
 """Folder of the bundles that come with the package."""
 
 
-def save_model(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None:
-    """Writes a checkpoint: the weights, and in the metadata what rebuilds the model."""
-    _save_described(path, model.state_dict(), about)
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Lets the errors of a block name the file that it rebuilds.
+
+    Raises:
+        InputError: for any error, since a wrong description raises nearly anything.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{path} describes nothing that can be rebuilt ({type(error).__name__}: {reason}): "
+            "make it again"
+        ) from error
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives a model its weights, and freezes it.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"the weights do not fit the config ({reason})") from error
+    model.requires_grad_(False)
+
+
+def _filled(make: Callable[[], Model], tensors: Mapping[str, Tensor]) -> Model:
+    """Makes a model with saved weights, ready to use; memory is used only if they fit."""
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        fill(make(), tensors)
+    model = make()
+    fill(model, tensors)
+    return model.eval()
+
+
+def _complete(kind: type[Described], data: Mapping[str, Any]) -> Described:
+    """The dataclass of a file's JSON, of which no part is missing."""
+    if missing := [part.name for part in fields(kind) if part.name not in data]:  # type: ignore[arg-type]
+        raise InputError(f"{missing[0]} is missing: make it again")
+    return validated(kind, data)
+
+
+def _world(data: Mapping[str, Any]) -> World:
+    world = _complete(World, data)
+    with naming(Path("action")):
+        return replace(world, action=_complete(Actions, world.action).to_dict())
+
+
+def _checkpoint(run: Run, name: str) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    """The file of a run's V or M, its weights and its description."""
+    command = f"worldmodels train-{name}"
+    path = run.need(run.folder / name / f"{name}.safetensors", command)
+    tensors, about = load_tensors(path)
+    if name not in about:
+        raise InputError(f"{path} is not a {name} checkpoint: run `{command}`")
+    return path, tensors, about
 
 
 def save_vae(run: Run, vae: VAE) -> None:
     """Writes the run's V."""
-    save_model(run.vae / "vae.safetensors", vae, {"vae": asdict(vae.config)})
+    save_tensors(run.vae / "vae.safetensors", vae.state_dict(), {"vae": asdict(vae.config)})
+
+
+def load_vae(run: Run) -> VAE:
+    """Reads the run's V, ready to encode.
+
+    Raises:
+        InputError: the file is missing, truncated or of another kind.
+    """
+    path, tensors, about = _checkpoint(run, "vae")
+    with naming(path):
+        return _vae(validated(VAEConfig, about["vae"]), tensors)
+
+
+def _vae(config: VAEConfig, tensors: Mapping[str, Tensor]) -> VAE:
+    return _filled(lambda: VAE(config), tensors)
 
 
 def save_mdnrnn(run: Run, mdnrnn: MDNRNN, world: World, latents: str | None = None) -> None:
@@ -74,135 +148,25 @@ def save_mdnrnn(run: Run, mdnrnn: MDNRNN, world: World, latents: str | None = No
         "latent_size": mdnrnn.latent_size,
         "latents": latents,
     }
-    save_model(run.mdnrnn / "mdnrnn.safetensors", mdnrnn, about)
+    save_tensors(run.mdnrnn / "mdnrnn.safetensors", mdnrnn.state_dict(), about)
 
 
-def load_vae(path: Path) -> VAE:
-    """Reads V from its checkpoint, ready to encode.
-
-    Raises:
-        InputError: the file is missing, truncated or of another kind.
-    """
-    with _rebuilding(path):
-        return _build_vae(_checkpoint(path, "vae"))
-
-
-def load_mdnrnn(path: Path) -> MDNRNN:
-    """Reads M from its checkpoint, ready to dream.
+def load_mdnrnn(run: Run) -> MDNRNN:
+    """Reads the run's M, ready to dream.
 
     Raises:
         InputError: the file is missing, truncated or of another kind.
     """
-    with _rebuilding(path):
-        return _build_mdnrnn(_checkpoint(path, "mdnrnn"))
+    path, tensors, about = _checkpoint(run, "mdnrnn")
+    with naming(path):
+        config = validated(WorldMDNRNNConfig, about["mdnrnn"])
+        return _mdnrnn(config, _world(about["world"]), about["latent_size"], tensors)
 
 
-@contextlib.contextmanager
-def _rebuilding(path: Path) -> Iterator[None]:
-    """Turns what a wrong description raises, which may be nearly anything, into an InputError."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"{path} describes nothing that can be rebuilt ({type(error).__name__}: {reason}): "
-            "make it again"
-        ) from error
-
-
-@dataclass(frozen=True)
-class _Saved:
-    """Weights beside the description that rebuilds their model: a checkpoint's or a bundle's."""
-
-    tensors: Mapping[str, Tensor]
-    about: Mapping[str, Any]
-    weights_file: Path
-    about_file: Path
-
-
-def _save_described(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    metadata = {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
-    save_tensors(path, tensors, metadata)
-
-
-def _load_described(path: Path) -> _Saved:
-    tensors, metadata = load_tensors(path)
-    try:
-        about = {name: json.loads(value) for name, value in metadata.items()}
-    except ValueError as error:
-        raise InputError(f"{path}: the metadata are not JSON: make it again") from error
-    return _Saved(tensors, about, path, path)
-
-
-def _checkpoint(path: Path, name: str) -> _Saved:
-    saved = _load_described(path)
-    if name not in saved.about:
-        raise InputError(f"{path} is not a {name} checkpoint: run `worldmodels train-{name}`")
-    return saved
-
-
-def _build_vae(saved: _Saved, prefix: str = "") -> VAE:
-    config = section(VAEConfig, saved.about, "vae", saved.about_file)
-    return _filled(lambda: VAE(config), prefix, saved)
-
-
-def _build_mdnrnn(saved: _Saved, prefix: str = "") -> MDNRNN:
-    config = section(WorldMDNRNNConfig, saved.about, "mdnrnn", saved.about_file)
-    world = world_from(part(saved.about, "world", saved.about_file), saved.about_file)
-    latent_size = saved.about["latent_size"]
-    return _filled(lambda: mdnrnn_for(config, world, latent_size), prefix, saved)
-
-
-def _filled(make: Callable[[], Model], prefix: str, saved: _Saved) -> Model:
-    """Makes a model with saved weights, ready to use; memory is used only if they fit."""
-    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-        fill(make(), prefix, saved.tensors, saved.weights_file)
-    model = make()
-    fill(model, prefix, saved.tensors, saved.weights_file)
-    return model.eval()
-
-
-def fill(model: nn.Module, prefix: str, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Gives a model the weights whose names begin with the prefix, and freezes it.
-
-    Raises:
-        InputError: they do not fit.
-    """
-    start = f"{prefix}." if prefix else ""
-    chosen = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-    try:
-        model.load_state_dict(chosen)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{source}: the weights do not fit the config ({reason})") from error
-    model.requires_grad_(False)
-
-
-def part(data: Mapping[str, Any], name: str, source: Path) -> dict[str, Any]:
-    """Returns a section of a file's JSON.
-
-    Raises:
-        InputError: it is missing.
-    """
-    found = data.get(name)
-    if not isinstance(found, dict):
-        raise InputError(f"{source}: section {name} is missing: make it again")
-    return found
-
-
-def section(kind: type[Section], data: Mapping[str, Any], name: str, source: Path) -> Section:
-    """Returns the dataclass that a section of a file's JSON describes.
-
-    Raises:
-        InputError: it is missing, or a field is unknown, of a wrong type or out of range.
-    """
-    given = part(data, name, source)
-    try:
-        return validated(kind, given)
-    except InputError as error:
-        raise InputError(f"{source}: section {name} is wrong ({error})") from error
+def _mdnrnn(
+    config: WorldMDNRNNConfig, world: World, latent_size: int, tensors: Mapping[str, Tensor]
+) -> MDNRNN:
+    return _filled(lambda: mdnrnn_for(config, world, latent_size), tensors)
 
 
 @dataclass(frozen=True)
@@ -210,8 +174,10 @@ class SavedController:
     """What evolution wrote of C."""
 
     config: ControllerConfig
-    parameters: dict[str, Tensor]
-    """(N,) each: `best`, the chosen one, and `last`, the mean of the last generation."""
+    best: Tensor
+    """The chosen parameters (N,)."""
+    last: Tensor
+    """The mean of the last generation (N,)."""
     validation_return: float
     """Mean return of the best on real validation episodes; NaN where it was not validated."""
     real_steps: dict[str, int]
@@ -232,7 +198,7 @@ def save_controller(path: Path, saved: SavedController, mdnrnn: str) -> None:
         "validation": saved.validation_return,
         "real_steps": saved.real_steps,
     }
-    _save_described(path, saved.parameters, about)
+    save_tensors(path, {"best": saved.best, "last": saved.last}, about)
 
 
 def controller_file(run: Run) -> Path | None:
@@ -249,14 +215,15 @@ def load_controller(run: Run) -> SavedController:
     """
     default = run.controller / "controller.safetensors"
     path = run.need(controller_file(run) or default, "worldmodels evolve")
-    saved = _load_described(path)
+    tensors, about = load_tensors(path)
     names = {"controller", "mdnrnn", "validation", "real_steps"}
-    if not {"best", "last"} <= saved.tensors.keys() or not names <= saved.about.keys():
+    if not {"best", "last"} <= tensors.keys() or not names <= about.keys():
         raise InputError(f"{path} is not a controller: delete it and run `worldmodels evolve`")
-    check_evolved_in(run, saved.about["mdnrnn"], path)
-    config = section(ControllerConfig, saved.about, "controller", path)
-    rest = saved.about["validation"], saved.about["real_steps"]
-    return SavedController(config, dict(saved.tensors), *rest)
+    check_evolved_in(run, about["mdnrnn"], path)
+    with naming(path):
+        config = validated(ControllerConfig, about["controller"])
+    rest = about["validation"], about["real_steps"]
+    return SavedController(config, tensors["best"], tensors["last"], *rest)
 
 
 def check_evolved_in(run: Run, mdnrnn: str, path: Path) -> None:
@@ -273,29 +240,12 @@ def load_world(run: Run) -> World:
     """Reads world.json of a run.
 
     Raises:
-        InputError: nothing was collected yet.
+        InputError: nothing was collected yet, or a part is missing, unknown or out of range.
     """
     path = run.need(run.world_file, "worldmodels collect")
-    return world_from(load_json(path), path)
-
-
-def world_from(data: Mapping[str, Any], source: Path) -> World:
-    """Returns the world of a file's JSON.
-
-    Raises:
-        InputError: a field is missing, unknown, of a wrong type or out of range.
-    """
-    config = section(EnvConfig, data, "config", source)
-    actions = section(Actions, data, "action", source)
-    if not (isinstance(data.get("fps"), (int, float)) and data["fps"] > 0):
-        raise InputError(f"{source}: fps is {data.get('fps')!r}: it must be a number above 0")
-    return World(
-        config,
-        actions.to_dict(),
-        float(data["fps"]),
-        part(data, "versions", source),
-        section(RawPicture, data, "picture", source),
-    )
+    data = load_json(path)
+    with naming(path):
+        return _world(data)
 
 
 def check_latents(run: Run) -> str:
@@ -312,7 +262,7 @@ def check_latents(run: Run) -> str:
     if index.get("hash") is None:
         raise InputError(f"{run.latents} is not complete: run `worldmodels encode` again")
     made = run.mdnrnn / "mdnrnn.safetensors"
-    if made.exists() and _checkpoint(made, "mdnrnn").about.get("latents") != index["hash"]:
+    if made.exists() and _checkpoint(run, "mdnrnn")[2].get("latents") != index["hash"]:
         raise InputError(
             f"{made} learnt from other latents: delete {run.mdnrnn} and {run.controller}, and run "
             "`worldmodels train-mdnrnn` again"
@@ -342,6 +292,36 @@ def link(source: Name, target: Name) -> None:
             shutil.copyfile(source, temporary)
 
 
+def claim(index: Path, key: str) -> dict[str, Any]:
+    """Returns what the index of a folder says, nothing for a new folder.
+
+    Args:
+        index: a JSON file in the folder.
+        key: that an index of ours has.
+
+    Raises:
+        InputError: there are files in the folder, but no such index.
+    """
+    folder = index.parent
+    known = load_json(index) if index.exists() else {}
+    if key not in known and folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} was not made by worldmodels: move it to another place")
+    return known
+
+
+@dataclass(frozen=True)
+class _Description:
+    """bundle.json."""
+
+    format: int
+    world: dict[str, Any]
+    vae: VAEConfig
+    mdnrnn: WorldMDNRNNConfig
+    controller: ControllerConfig
+    dream: dict[str, Any]
+    about: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Bundle:
     """An agent and the dream it was evolved in."""
@@ -364,7 +344,14 @@ class Bundle:
         return Actions.from_dict(self.world.action)
 
     def save(self, folder: Path) -> None:
-        """Writes the folder, bundle.json last: a folder that has it is complete."""
+        """Writes the folder, bundle.json last: a folder that has it whole is complete.
+
+        Raises:
+            InputError: the folder has files that are no bundle's.
+        """
+        file = folder / "bundle.json"
+        if not claim(file, "format"):
+            save_json(file, {"format": None})  # ours from now on, and incomplete
         weights = {
             **{f"vae.{name}": tensor for name, tensor in self.vae.state_dict().items()},
             **{f"mdnrnn.{name}": tensor for name, tensor in self.mdnrnn.state_dict().items()},
@@ -373,18 +360,10 @@ class Bundle:
         _save_half(folder / "weights.safetensors", weights)
         _save_half(folder / "starts.safetensors", self.starts.tensors())
         save_text(folder / "README.md", self._card())
-        save_json(folder / "bundle.json", self._description())
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "world": self.world.to_dict(),
-            "vae": asdict(self.vae.config),
-            "mdnrnn": asdict(self.mdnrnn.config),
-            "controller": asdict(self.controller.config),
-            "dream": self.dream,
-            "about": self.about,
-        }
+        configs = self.vae.config, self.mdnrnn.config, self.controller.config
+        world = self.world.to_dict()
+        description = _Description(FORMAT, world, *configs, self.dream, self.about)  # type: ignore[arg-type]
+        save_json(file, asdict(description))
 
     def _card(self) -> str:
         about = {name: value for name, value in self.about.items() if name != "scores"}
@@ -410,26 +389,25 @@ class Bundle:
         description = load_json(file)
         if description.get("format") != FORMAT:
             raise InputError(f"{file}: format must be {FORMAT}: make it again")
-        with _rebuilding(file):
-            return cls._rebuilt(folder, description)
+        tensors = _load_single(folder / "weights.safetensors")
+        if "controller" not in tensors:
+            raise InputError(f"{folder / 'weights.safetensors'} is no bundle's: make it again")
+        starts = load_starts(folder / "starts.safetensors")
+        with naming(file):
+            return cls._rebuilt(_complete(_Description, description), tensors, starts)
 
     @classmethod
-    def _rebuilt(cls, folder: Path, description: Mapping[str, Any]) -> Bundle:
-        file, source = folder / "bundle.json", folder / "weights.safetensors"
-        world = world_from(part(description, "world", file), file)
-        latent_size = section(VAEConfig, description, "vae", file).latent_size
-        about = {**description, "latent_size": latent_size}
-        saved = _Saved(_load_single(source), about, source, file)
-        vae, mdnrnn = _build_vae(saved, "vae"), _build_mdnrnn(saved, "mdnrnn")
-        controller = controller_for(section(ControllerConfig, about, "controller", file), mdnrnn)
-        parameters = saved.tensors.get("controller", torch.empty(0))
+    def _rebuilt(cls, one: _Description, tensors: dict[str, Tensor], starts: Starts) -> Bundle:
+        world, latent_size = _world(one.world), one.vae.latent_size
+        vae = _vae(one.vae, _under("vae.", tensors))
+        mdnrnn = _mdnrnn(one.mdnrnn, world, latent_size, _under("mdnrnn.", tensors))
+        controller = controller_for(one.controller, mdnrnn)
+        parameters = tensors["controller"]
         if parameters.shape != (controller.num_parameters,):
-            raise InputError(f"{source} holds no controller that fits: make the bundle again")
-        starts = load_starts(folder / "starts.safetensors")
+            raise InputError("the weights hold no controller that fits: make the bundle again")
         if (starts.mu.shape[2], starts.actions.shape[2]) != (latent_size, mdnrnn.action_size):
-            raise InputError(f"{folder} holds no start windows that fit: make the bundle again")
-        rest = part(description, "dream", file), part(description, "about", file)
-        return cls(world, vae, mdnrnn, controller, parameters, starts, *rest)
+            raise InputError("there are no start windows that fit: make the bundle again")
+        return cls(world, vae, mdnrnn, controller, parameters, starts, one.dream, one.about)
 
 
 def bundle_folder(name: str | Path) -> Path:
@@ -438,9 +416,11 @@ def bundle_folder(name: str | Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    for folder in (SHIPPED / str(name), Path(name), Path(name) / "bundle"):
-        if (folder / "bundle.json").is_file():
-            return folder
+    if isinstance(name, (str, os.PathLike)):
+        for folder in (SHIPPED / name, Path(name), Path(name) / "bundle"):
+            with contextlib.suppress(OSError):  # such as a name that is too long
+                if (folder / "bundle.json").is_file():
+                    return folder
     shipped = sorted(p.name for p in SHIPPED.glob("*") if (p / "bundle.json").is_file())
     raise InputError(
         f"{name} is no bundle: name a shipped one ({', '.join(shipped)}), a bundle's folder, or a "
@@ -476,19 +456,14 @@ def unpack(name: str | Path, run: Run) -> None:
     with run.lock():
         if run.world_file.exists():
             raise InputError(f"{run.folder} has begun already: use another --run")
-        _save_parts(bundle, run)
-
-
-def _save_parts(bundle: Bundle, run: Run) -> None:
-    save_vae(run, bundle.vae)
-    save_mdnrnn(run, bundle.mdnrnn, bundle.world)
-    parameters = {"best": bundle.parameters, "last": bundle.parameters.clone()}
-    validation = bundle.about.get("validation", math.nan)
-    evolved = SavedController(bundle.controller.config, parameters, validation, {})
-    mdnrnn = file_hash(run.mdnrnn / "mdnrnn.safetensors")
-    save_controller(run.controller / "unpacked.safetensors", evolved, mdnrnn)
-    save_tensors(run.starts, bundle.starts.tensors(), None)
-    save_json(run.world_file, bundle.world.to_dict())
+        save_vae(run, bundle.vae)
+        save_mdnrnn(run, bundle.mdnrnn, bundle.world)
+        c = bundle.controller.config, bundle.parameters, bundle.parameters.clone()
+        evolved = SavedController(*c, bundle.about.get("validation", math.nan), {})
+        mdnrnn = file_hash(run.mdnrnn / "mdnrnn.safetensors")
+        save_controller(run.controller / "unpacked.safetensors", evolved, mdnrnn)
+        save_tensors(run.starts, bundle.starts.tensors())
+        save_json(run.world_file, bundle.world.to_dict())
 
 
 def _score_line(scores: Mapping[str, Any]) -> str:
@@ -501,6 +476,10 @@ def _score_line(scores: Mapping[str, Any]) -> str:
         f"over {scores['episodes']} {scores['split']} episodes of the official environment"
         + (f" ({baselines})" if baselines else "")
     )
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _save_half(path: Path, tensors: Mapping[str, Tensor]) -> None:

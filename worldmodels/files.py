@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -136,9 +136,9 @@ def load_json(path: Name) -> dict[str, Any]:
 
 
 def save_tensors(
-    path: Name, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None
+    path: Name, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a safetensors file atomically."""
+    """Writes a safetensors file atomically; its metadata are JSON."""
     from safetensors.torch import save
 
     # one entry, because safetensors writes several in random order
@@ -148,7 +148,7 @@ def save_tensors(
         temporary.write_bytes(save(contiguous, metadata=packed))
 
 
-def load_tensors(path: Name) -> "tuple[dict[str, Tensor], dict[str, str]]":
+def load_tensors(path: Name) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """Reads a safetensors file and its metadata.
 
     Trap: safetensors opens the file again for the metadata. Beside a writer these would be another
@@ -198,13 +198,8 @@ def load_arrays(path: Name, command: str = "worldmodels collect") -> dict[str, n
             return {name: archive[name] for name in archive.files}
 
 
-def file_hash(path: Name) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    return files_hash([path])
-
-
-def files_hash(paths: Iterable[Name]) -> str:
-    """SHA-256 of the bytes of all files in the given order, in hex."""
+def file_hash(*paths: Name) -> str:
+    """SHA-256 of the bytes of a file, or of several in their order, in hex."""
     digest = hashlib.sha256()
     for path in paths:
         with _reading(path, "readable"):

@@ -93,7 +93,7 @@ class World:
     config: EnvConfig
     action: dict[str, Any]
     """`Actions.to_dict()`: kind, bounds, number of choices."""
-    fps: float
+    fps: PositiveFloat
     """Frames a second of the environment, before action_repeat."""
     versions: dict[str, str]
     picture: RawPicture

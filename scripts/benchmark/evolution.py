@@ -107,7 +107,7 @@ def compare(
         evaluations = _evaluations(run, config, way, seed)
         mean = np.zeros(evaluations.num_parameters)
         if start is not None:
-            mean = load_controller(start).parameters["best"].double().numpy()
+            mean = load_controller(start).best.double().numpy()
         es = CMAES(config.cma, mean, seed_for(seed, "benchmark evolution"))
         yield Curve(way.name, seed, list(_points(es, evaluations, way, seed, stops, budget.tracks)))
 

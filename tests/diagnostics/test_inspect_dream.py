@@ -49,7 +49,7 @@ def inspect(script):
 def run(smoke_copy):
     """A run with three controllers to be ranked."""
     run = smoke_copy(*M)
-    best = load_controller(run).parameters["best"]
+    best = load_controller(run).best
     means = torch.stack([best, -best, torch.zeros_like(best)])
     tensors = {"means": means, "generations": torch.tensor([2, 4, 6])}
     save_tensors(run.folder / "controllers" / "seed0.safetensors", tensors)

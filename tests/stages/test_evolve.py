@@ -75,7 +75,7 @@ def test_only_training_stops_early(unrewarded):
     run = unrewarded(validation_max_steps=4, **settings)
     assert steps_of(run) == [POPULATION * ROLLOUTS * 2]
     about = load_tensors(run.controller / "controller.safetensors")[1]
-    assert json.loads(about["real_steps"]) == {"evolve": 36, "validate": VALIDATED * 4}
+    assert about["real_steps"] == {"evolve": 36, "validate": VALIDATED * 4}
 
 
 def test_screening_must_leave_some_rollouts():

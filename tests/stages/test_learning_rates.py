@@ -35,7 +35,7 @@ def trained(run, **settings):
     shutil.rmtree(run.vae, ignore_errors=True)
     common = {"batch_size": 4, "learning_rate": 0.01, "batches_per_chunk": 5}
     train_vae(run, MODEL, TrainVAEConfig(**{**common, "steps": 3, **settings}), seed=0)
-    return weights(load_vae(run.vae / "vae.safetensors"))
+    return weights(load_vae(run))
 
 
 def weights(model):
@@ -78,7 +78,7 @@ def test_ms_later_rounds_too(rounds):
         for run, its_rate in zip(rounds, (0.01, rate), strict=True):
             shutil.rmtree(run.mdnrnn, ignore_errors=True)
             train_mdnrnn(run, model, TrainMDNRNNConfig(**settings, learning_rate=its_rate), 0)
-        before, after = (load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors") for run in rounds)
+        before, after = (load_mdnrnn(run) for run in rounds)
         moves.append((weights(after) - weights(before)).abs().max().item())
     assert moves[0] > 5e-3
     assert moves[1] < 1e-4

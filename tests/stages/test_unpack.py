@@ -36,7 +36,7 @@ def test_controllers_are_evolved_studied_and_ranked_without_the_data(script, unp
     run, folder = unpacked
     script("evolve", "--run", run.folder)
     bundle, saved = Bundle.load(folder), load_controller(run)
-    assert saved.parameters["best"].shape == bundle.parameters.shape
+    assert saved.best.shape == bundle.parameters.shape
     rows = tmp_path / "study.yaml"
     rows.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": [{"name": "own"}]}}))
     script("study", run.folder, "--config", rows)
@@ -49,7 +49,7 @@ def test_its_dream_is_inspected_without_the_data(script, unpacked):
     """The bundle's own controller drives half of the held-out episodes."""
     run, folder = unpacked
     bundle, saved = Bundle.load(folder), load_controller(run)
-    np.testing.assert_array_equal(saved.parameters["best"], bundle.parameters)
+    np.testing.assert_array_equal(saved.best, bundle.parameters)
     few = "--inspect.episodes=3", "--inspect.starts=3"
     script("inspect_dream", run.folder, "--inspect.parts=[pit,survival]", *few)
     report = load_json(run.folder / "inspection" / "inspection.json")

@@ -62,7 +62,7 @@ def models_of(files: ModelFiles) -> tuple[VAE, MDNRNN]:
         bundle = Bundle.load(files.folder)
         return bundle.vae, bundle.mdnrnn
     run = Run(files.folder)
-    return load_vae(run.vae / "vae.safetensors"), load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors")
+    return load_vae(run), load_mdnrnn(run)
 
 
 class FrameEnv(VectorWrapper[Any, Any, Any, Any, Any]):
@@ -188,10 +188,7 @@ class Dreams:
         Raises:
             InputError: V or M is missing or broken.
         """
-        vae = load_vae(run.need(run.vae / "vae.safetensors", "worldmodels train-vae"))
-        mdnrnn = load_mdnrnn(
-            run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn")
-        )
+        vae, mdnrnn = load_vae(run), load_mdnrnn(run)
         made = controller_for(controller, mdnrnn)
         return cls(load_world(run), vae, mdnrnn, _starts(run, config, seed), config, made)
 

@@ -77,7 +77,7 @@ def _held_out(run: Run, config: Config, controller: Path | None, first: int, cou
     run_jobs(_record, left, config.workers, f"{driver} episodes")
     files = [job.file(number) for job in jobs for number in job.episodes]
     missing = [path for path in files if not (own.latents / path.name).exists()]
-    vae = load_vae(run.vae / "vae.safetensors")
+    vae = load_vae(run)
     encode_episodes(vae, missing, own.latents, world.config)
     return HeldOut(driver, files, own.latents, seeds)
 

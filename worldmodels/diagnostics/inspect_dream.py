@@ -161,10 +161,9 @@ class Inspection:
 
     def __init__(self, run: Run, config: InspectSections) -> None:
         check_dreams(run)
-        weights = run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn")
         self.run, self.config, self.settings = run, config, config.inspect
         self.world, self.models = load_world(run), ModelFiles.of_run(run)
-        self.mdnrnn = load_mdnrnn(weights)
+        self.mdnrnn = load_mdnrnn(run)
         self.seed = seed_for(config.seed, "inspect", run.number)
         self.folder = run.folder / "inspection"
 
@@ -215,7 +214,7 @@ class Inspection:
 
     def reconstruction(self) -> dict[str, Any]:
         """V's reconstruction error; writes a picture too."""
-        vae = load_vae(self.run.vae / "vae.safetensors")
+        vae = load_vae(self.run)
         files = [path for one in self.held_out for path in one.files]
         seeds = [seed for one in self.held_out for seed in one.seeds]
         workers = self.config.workers
@@ -291,7 +290,7 @@ class Inspection:
     def _controlled(self) -> Controlled:
         saved = load_controller(self.run)
         controller = controller_for(saved.config, self.mdnrnn)
-        return Controlled("controller", controller, saved.parameters["best"].double().numpy())
+        return Controlled("controller", controller, saved.best.double().numpy())
 
     def ranking(self) -> dict[str, Any] | None:
         """Ranks of the controllers of RUN/controllers; None: there are fewer than two."""

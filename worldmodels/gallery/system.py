@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from worldmodels.artifacts import fill, save_model
+from worldmodels.artifacts import fill, naming
 from worldmodels.command_line import keep, name_and_flags, parse
 from worldmodels.errors import InputError
-from worldmodels.files import load_tensors, save_json
+from worldmodels.files import load_tensors, save_json, save_tensors
 from worldmodels.precision import Precision, get_precision, set_precision
 from worldmodels.run import Metrics, Run
 from worldmodels.seeding import seed_for
@@ -123,9 +123,11 @@ def train(
     if not result.exists():
         checkpoint = metrics.run.folder / f"{name}_checkpoint.safetensors"
         fit(model, losses, config, metrics, checkpoint, name, device=torch.device("cpu"))
-        save_model(result, model, {})
+        save_tensors(result, model.state_dict())
         checkpoint.unlink(missing_ok=True)
-    fill(model.eval(), "", load_tensors(result)[0], result)
+    tensors, _ = load_tensors(result)
+    with naming(result):
+        fill(model.eval(), tensors)
 
 
 def two_layers(

@@ -193,7 +193,7 @@ def _evolved(
 ) -> NoisyController:
     """A controller plus noise, with random actions now and then."""
     saved, (vae, mdnrnn) = load_controller(evolved.run), models_of(ModelFiles.of_run(evolved.run))
-    parameters = saved.parameters[evolved.which].numpy()[None].repeat(len(generators), axis=0)
+    parameters = getattr(saved, evolved.which).numpy()[None].repeat(len(generators), axis=0)
     noise = np.array([g.uniform(0, explore.noise) for g in generators])
     memory = Memory(*senses_of(saved.config, vae, mdnrnn), saved.config.inputs, len(generators))
     walk = Walk(generators, actions.size, explore.memory)

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from worldmodels.artifacts import link, load_vae, load_world
+from worldmodels.artifacts import claim, link, load_vae, load_world
 from worldmodels.data.episode import Episode, LatentEpisode, episode_files
 from worldmodels.envs.take_cover_labels import ITSELF, marked_steps, seen_as, views_of
-from worldmodels.errors import InputError
-from worldmodels.files import file_hash, files_hash, load_json, save_json
+from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.vae import VAE
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.run import Metrics, Run, progress, say
@@ -38,7 +37,7 @@ def encode(run: Run) -> None:
     files = episode_files(*[r.episodes for r in (*run.earlier, run)])
     made_by = file_hash(weights)
     with Metrics(run, "encode") as metrics:
-        vae = load_vae(weights)  # may be broken: before latents of another V are removed
+        vae = load_vae(run)  # may be broken: before latents of another V are removed
         _begin(run, made_by)
         world, steps, made = load_world(run).config, 0, []
         for view in views_of(world):
@@ -47,7 +46,7 @@ def encode(run: Run) -> None:
             missing = [path for path in files if not (target / path.name).exists()]
             steps += encode_episodes(vae, missing, target, world, view)
             made += [target / path.name for path in files]
-        total = files_hash(made)
+        total = file_hash(*made)
         save_json(
             run.latents / "index.json", {"vae": made_by, "hash": total, "episodes": len(files)}
         )
@@ -62,11 +61,7 @@ def _begin(run: Run, made_by: str) -> None:
         InputError: the folder was not made by this stage.
     """
     index = run.latents / "index.json"
-    known = load_json(index) if index.exists() else {}
-    if "vae" not in known and run.latents.exists() and any(run.latents.iterdir()):
-        raise InputError(
-            f"{run.latents} was not made by `worldmodels encode`: move it to another place"
-        )
+    known = claim(index, "vae")
     if known.get("vae", made_by) != made_by:
         for path in run.latents.rglob("*.npz"):  # before the index, by which they are known
             path.unlink()

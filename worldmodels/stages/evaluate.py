@@ -161,8 +161,8 @@ def _known(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] | N
 
 
 def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
-    vae = load_vae(run.need(run.vae / "vae.safetensors", "worldmodels train-vae"))
-    mdnrnn = load_mdnrnn(run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn"))
+    vae = load_vae(run)
+    mdnrnn = load_mdnrnn(run)
     saved = load_controller(run)
     starts = sample_starts(
         latent_source(run),
@@ -177,7 +177,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
         vae,
         mdnrnn,
         controller_for(saved.config, mdnrnn),
-        saved.parameters["best"],
+        saved.best,
         starts,
         asdict(dream.unweighted),
         made,

@@ -138,8 +138,8 @@ def evolve(
             check_dream(evaluations.dreams, latent_source(run), metrics, seed)
         history = _history(setting, start)
         _run_generations(setting, history)
-        parameters, score = _choose(setting, history)
-        saved = SavedController(controller, parameters, score, history.real_steps)
+        best, last, score = _choose(setting, history)
+        saved = SavedController(controller, best, last, score, history.real_steps)
         save_controller(result, saved, history.mdnrnn)
     merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "the last mean"
     say(f"C is {result}: {merit}")
@@ -155,7 +155,7 @@ def _history(setting: Setting, start: Run | None) -> History:
         return history
     mean = np.zeros(size)
     if start is not None:
-        mean = load_controller(start).parameters["best"].double().numpy()
+        mean = load_controller(start).best.double().numpy()
     return History(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), mean, mean)
 
 
@@ -258,12 +258,12 @@ def _validate(setting: Setting, history: History, generation: int) -> float:
     return score
 
 
-def _choose(setting: Setting, history: History) -> tuple[dict[str, torch.Tensor], float]:
+def _choose(setting: Setting, history: History) -> tuple[torch.Tensor, torch.Tensor, float]:
     """The best and the last controller, and the best one's score."""
     config = setting.config
     seeds = environment_seeds("validation", config.validation_episodes, config.final_episodes)
     chosen = choose(history.validated, setting.evaluations.validation, config.finalists, seeds)
     history.real_steps["validate"] += chosen.steps
     setting.metrics.log(chosen.generation, chosen=chosen.score)
-    kept = {"best": chosen.parameters, "last": history.mean}
-    return {name: torch.from_numpy(mean).float() for name, mean in kept.items()}, chosen.score
+    best, last = (torch.from_numpy(mean).float() for mean in (chosen.parameters, history.mean))
+    return best, last, chosen.score

@@ -75,10 +75,10 @@ def _measure(
     measure = RealEvaluation(
         world=load_world(run),
         models=ModelFiles.of_run(run),
-        controller=controller_for(saved.config, load_mdnrnn(run.mdnrnn / "mdnrnn.safetensors")),
+        controller=controller_for(saved.config, load_mdnrnn(run)),
         workers=workers,
         max_steps=max_steps,
         label="select",
     )
-    returns, lengths = measure(saved.parameters["best"].double().numpy()[None], seeds)
+    returns, lengths = measure(saved.best.double().numpy()[None], seeds)
     return float(returns.mean()), int(lengths.sum())

@@ -69,7 +69,7 @@ def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, 
         say(f"{result} is there already")
         return
     source = latent_source(run, views=True)
-    latent_size = load_vae(run.vae / "vae.safetensors").config.latent_size
+    latent_size = load_vae(run).config.latent_size
     with Metrics(run, "train_mdnrnn") as metrics:
         mdnrnn = _begin(run, model, world, latent_size, seed)
         _train(run, mdnrnn, source, config, seed, metrics)
@@ -90,7 +90,7 @@ def _begin(
         torch.manual_seed(seed_for(seed, "mdnrnn", run.number))
         mdnrnn = mdnrnn_for(model, world, latent_size)
     if run.earlier:
-        before = load_mdnrnn(run.earlier[-1].mdnrnn / "mdnrnn.safetensors")
+        before = load_mdnrnn(run.earlier[-1])
         mdnrnn.load_state_dict(before.state_dict())
     return mdnrnn
 

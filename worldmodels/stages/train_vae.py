@@ -77,7 +77,7 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
 
 def _begin(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> VAE:
     if run.earlier and config.start != "fresh":
-        return load_vae(run.earlier[-1].vae / "vae.safetensors").train().requires_grad_(True)
+        return load_vae(run.earlier[-1]).train().requires_grad_(True)
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "vae", run.number))
         return VAE(model)

@@ -125,7 +125,7 @@ def measured(evolution: Evolution, study: StudyConfig, seed: int) -> dict[str, A
     unweighted = config.dream.unweighted
     dream = {"controller": made, "seeds": [base, len(dreams)], "dream": asdict(unweighted)}
     saved = load_controller(evolution.run)
-    parameters = saved.parameters["best"].double().numpy()[None]
+    parameters = saved.best.double().numpy()[None]
 
     def in_dreams() -> np.ndarray:
         settings = config.controller, unweighted, config.workers, seed
