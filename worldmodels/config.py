@@ -59,6 +59,11 @@ class Config:
             raise InputError(
                 "evolve.validation_episodes is 0, but validation chooses among rounds: set it"
             )
+        if self.dream.weight not in ("none", *self.mdnrnn.weighers):
+            raise InputError(
+                f"dream.weight is {self.dream.weight}: it must be none, termination (needs "
+                "mdnrnn.termination_head) or risk (needs mdnrnn.risk_horizons)"
+            )
         self.of_round(1)  # a mistake in `later` is found before the first round
 
     def of_round(self, index: int) -> "Config":

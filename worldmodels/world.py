@@ -55,6 +55,11 @@ class EnvConfig:
     swaps the last two. M then learns from the mirror image of each episode too; none: it does
     not."""
 
+    @property
+    def reward_per_step(self) -> float:
+        """The constant part of a dreamt step's reward."""
+        return 0.0 if self.reward == "real" else self.reward_per_frame * self.action_repeat
+
     def __post_init__(self) -> None:
         if self.crop is not None and not (
             0 <= self.crop[0] < self.crop[1] and 0 <= self.crop[2] < self.crop[3]

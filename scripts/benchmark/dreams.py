@@ -18,7 +18,7 @@ from benchmark.untrained import CAR_RACING, SIZES, TAKE_COVER, untrained
 from worldmodels.acting.evaluate import DreamEvaluation
 from worldmodels.acting.policies import Candidates
 from worldmodels.artifacts import Bundle
-from worldmodels.envs.dream import DreamConfig, dream_of
+from worldmodels.envs.dream import make_dream
 from worldmodels.models.controller import controller_for
 from worldmodels.models.engine import ReferenceEngine, matrices
 from worldmodels.models.mdnrnn import MDNRNN
@@ -90,9 +90,9 @@ def evolving(
     bundle: Bundle, population: int, rollouts: int, steps: int, threads: int | None = None
 ) -> Work:
     """A generation as evolution dreams it."""
-    config = DreamConfig(horizon=steps)
+    mode = AutoresetMode.DISABLED
     evaluate = DreamEvaluation(
-        lambda lanes: dream_of(bundle, lanes, config, autoreset_mode=AutoresetMode.DISABLED),
+        lambda lanes: make_dream(lanes, bundle=bundle, horizon=steps, autoreset_mode=mode),
         bundle.controller,
         WorkersConfig(processes=threads or cores()),
     )
@@ -119,8 +119,8 @@ def stepping(folder: Path, bundle: Bundle, distinct: int, steps: int) -> Work:
 
 def one_lane(bundle: Bundle, steps: int) -> Work:
     """What the compiled engine must equal: PyTorch's operations one by one, for a single lane."""
-    config = DreamConfig(horizon=10**9)
-    env = dream_of(bundle, 1, config, autoreset_mode=AutoresetMode.DISABLED)
+    mode = AutoresetMode.DISABLED
+    env = make_dream(bundle=bundle, horizon=10**9, autoreset_mode=mode)
     env.engine = ReferenceEngine(bundle.mdnrnn)
     policy = Candidates(bundle.controller, _population(bundle, 1), bundle.actions)
     observations, _ = env.reset(seed=0)

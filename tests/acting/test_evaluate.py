@@ -18,7 +18,7 @@ from worldmodels.acting.evaluate import (
 from worldmodels.acting.policies import Baseline
 from worldmodels.artifacts import Bundle
 from worldmodels.data.starts import Starts
-from worldmodels.envs.dream import DreamConfig, DreamEnv, dream_of
+from worldmodels.envs.dream import DreamConfig, DreamEnv, make_dream
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig
 from worldmodels.models.engine import ReferenceEngine
@@ -68,10 +68,10 @@ def short(tiny_bundle):
 
 
 def dreaming(bundle, horizon, processes=1, reference=False):
-    config = DreamConfig(horizon=horizon)
+    settings = {"horizon": horizon, "autoreset_mode": AutoresetMode.DISABLED}
 
     def dream(lanes):
-        env = dream_of(bundle, lanes, config, autoreset_mode=AutoresetMode.DISABLED)
+        env = make_dream(lanes, bundle=bundle, **settings)
         if reference:
             env.engine = ReferenceEngine(bundle.mdnrnn)
         return env
@@ -112,12 +112,13 @@ def test_evolution_finds_the_optimum_of_a_toy_dream(linear_mdnrnn):
     mdnrnn = linear_mdnrnn(1.0, 0.6, (0.3,), (1.0,), 0.05, ends=(1.0, 0.0), threshold=1.0)
     starts = Starts(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), torch.ones(1))
     world = EnvConfig(reward="constant", reward_per_frame=1.0)
-    actions, config = Actions("box", (-1.0,), (1.0,)), DreamConfig(horizon=40)
+    action, config = Actions("box", (-1.0,), (1.0,)).to_dict(), DreamConfig(horizon=40)
+    world = World(world, action, 30.0, {}, RawPicture((64, 64, 3)))
     controller = Controller(ControllerConfig(inputs="z"), 1, 2, 1)
 
     def make(lanes):
         settings = {"inputs": "z", "autoreset_mode": AutoresetMode.DISABLED}
-        return DreamEnv(mdnrnn, starts, actions, world, config, lanes, **settings)
+        return DreamEnv(mdnrnn, starts, world, config, lanes, **settings)
 
     evaluate = DreamEvaluation(make, controller, HERE)
     assert evaluate(np.zeros((1, 2)), [1, 2])[0].max() < 8

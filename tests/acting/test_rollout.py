@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from worldmodels.acting.rollout import record, rollout, steps
 from worldmodels.artifacts import Bundle
-from worldmodels.envs.dream import DreamConfig, dream_of
+from worldmodels.envs.dream import make_dream
 
 COST = -1.87
 """Of a frame, about what a random M dreams to earn in it."""
@@ -119,8 +119,8 @@ def test_a_lane_ends_by_itself_whatever_its_neighbours_do(tiny_bundle):
     bundle = Bundle.load(tiny_bundle)
     config = replace(bundle.world.config, reward_per_frame=COST)
     bundle = replace(bundle, world=replace(bundle.world, config=config))
-    settings = DreamConfig(horizon=20)
-    envs = [dream_of(bundle, n, settings, autoreset_mode=AutoresetMode.DISABLED) for n in (8, 1)]
+    settings = {"horizon": 20, "autoreset_mode": AutoresetMode.DISABLED}
+    envs = [make_dream(n, bundle=bundle, **settings) for n in (8, 1)]
     drive = bundle.actions.space.high
 
     def policy(observations, live):

@@ -7,7 +7,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from worldmodels.artifacts import Bundle
-from worldmodels.envs.dream import DreamConfig, dream_of
+from worldmodels.envs.dream import make_dream
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
@@ -26,7 +26,7 @@ def make(request, tiny_bundle):
 
     def build(mode=NEXT_STEP):
         if request.param == "dream":
-            env = dream_of(bundle, LANES, DreamConfig(horizon=STEPS), autoreset_mode=mode)
+            env = make_dream(LANES, bundle=bundle, horizon=STEPS, autoreset_mode=mode)
         else:
             env = RealEnvs(world, LANES, autoreset_mode=mode)
         if request.param == "features":

@@ -1,5 +1,7 @@
 """The dream: a known world's statistics, lanes that leave each other alone, two registrations."""
 
+from dataclasses import dataclass
+
 import gymnasium
 import numpy as np
 import pytest
@@ -16,9 +18,9 @@ from worldmodels.models.engine import CompiledEngine, ReferenceEngine
 from worldmodels.models.heads.reward import RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
-from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
+from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
 from worldmodels.models.vae import VAE, VAEConfig
-from worldmodels.world import EnvConfig
+from worldmodels.world import EnvConfig, RawPicture, World
 
 CONSTANT = EnvConfig(reward="constant", reward_per_frame=1.0, action_repeat=2)
 
@@ -28,14 +30,18 @@ def dream(mdnrnn, num_envs, mode=AutoresetMode.DISABLED, starts=None, world=CONS
     z = torch.ones(1, 1, mdnrnn.latent_size)
     starts = starts or Starts(z, torch.zeros(1, 1, mdnrnn.action_size), torch.ones(1))
     size = mdnrnn.action_size
-    actions = Actions("box", (-1.0,) * size, (1.0,) * size)
+    world = world_of(world, Actions("box", (-1.0,) * size, (1.0,) * size))
     vae = options.pop("vae", None)
     inputs = options.pop("inputs", "zh")
     engine = options.pop("engine", "float32")
     settings = {"autoreset_mode": mode, "inputs": inputs, "vae": vae}
-    env = DreamEnv(mdnrnn, starts, actions, world, DreamConfig(**options), num_envs, **settings)
+    env = DreamEnv(mdnrnn, starts, world, DreamConfig(**options), num_envs, **settings)
     env.engine = engine_of(mdnrnn, engine, num_envs)
     return env
+
+
+def world_of(env, actions):
+    return World(env, actions.to_dict(), 30.0, {}, RawPicture((64, 64, 3)))
 
 
 def engine_of(mdnrnn, name, num_envs):
@@ -112,8 +118,6 @@ def test_lanes_and_windows_that_do_not_exist_are_refused():
     for mask in (np.ones(2, bool), np.array([0, 1, 2])):
         with pytest.raises(InputError, match="3 booleans"):
             env.retire(mask)
-    with pytest.raises(InputError, match="lane is 3"):
-        env.put(3, torch.zeros(3), env.mdnrnn.initial_state(1))
 
 
 def play(env, actions):
@@ -266,7 +270,8 @@ def test_the_papers_way_begins_cold_with_the_restart_flag():
 )
 def test_rewards_are_what_the_world_says(world, kind, expected):
     limit = world.count_limit * world.action_repeat
-    mdnrnn = lively(heads=[RewardHead(kind=kind, count_limit=limit)] if kind else [])
+    pays = {"count_limit": limit, "reward_per_count": world.reward_per_count}
+    mdnrnn = lively(heads=[RewardHead(kind=kind, **pays)] if kind else [])
     if kind:
         mdnrnn.head.weight[-1] = mdnrnn.head.bias[-1] = 0.0
     env = dream(mdnrnn, 2, world=world)
@@ -409,10 +414,11 @@ def test_risks_of_the_choices_weigh_the_rewards_after_them(engine):
     mdnrnn.risk_layers[0].weight.zero_()
     mdnrnn.risk_layers[0].bias.copy_(logits.flatten())
     starts = Starts(torch.randn(4, 3, 3), torch.randn(4, 3, 2), torch.zeros(4))
-    world = EnvConfig(reward="constant", reward_per_frame=2.0, terminates=False)
+    env = EnvConfig(reward="constant", reward_per_frame=2.0, terminates=False)
+    world = world_of(env, Actions("discrete", counts=(2,)))
     settings = DreamConfig(horizon=6, ends="none", weight="risk")
     options = {"autoreset_mode": AutoresetMode.DISABLED}
-    env = DreamEnv(mdnrnn, starts, Actions("discrete", counts=(2,)), world, settings, 2, **options)
+    env = DreamEnv(mdnrnn, starts, world, settings, 2, **options)
     env.engine = engine_of(mdnrnn, engine, 2)
     env.reset(seed=0)
     actions = np.array([[1, 0], [0, 1]], np.float32)
@@ -424,9 +430,42 @@ def test_risks_of_the_choices_weigh_the_rewards_after_them(engine):
     assert truncated.all()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mine(Head):
+    """A head of one's own that ends dreams, pays and weighs."""
+
+    name: str = "mine"
+    size: int = 3
+
+    def pays(self, outputs):
+        return outputs[:, 0].double()
+
+    def ends(self, outputs):
+        return outputs[:, 1]
+
+    def survives(self, mdnrnn, z, h, actions, outputs):
+        return torch.full((len(z),), 0.5).double()
+
+
+@pytest.mark.parametrize("engine", ["reference", "float32"])
+def test_a_head_of_ones_own_ends_pays_and_weighs(engine):
+    mdnrnn = lively(heads=[Mine(), RewardHead()])
+    mdnrnn.head.weight[-4:], mdnrnn.head.bias[-4:] = 0.0, torch.tensor([3.0, -0.1, 0.0, 0.0])
+    env = dream(mdnrnn, 2, weight="mine", engine=engine)
+    env.reset(seed=0)
+    rest = np.zeros((2, 2), np.float32)
+    for weight in (1.0, 0.5, 0.25):
+        assert env.step(rest)[1].tolist() == [weight * (2.0 + 3.0)] * 2
+    with torch.no_grad():
+        mdnrnn.head.bias[-3] = 0.1
+    env = dream(mdnrnn, 2, engine=engine)
+    env.reset(seed=0)
+    assert env.step(rest)[2].all()
+
+
 @pytest.mark.parametrize("weight", ["termination", "risk"])
 def test_a_weight_needs_its_head(weight):
-    with pytest.raises(InputError, match=rf"dream\.weight {weight} needs mdnrnn"):
+    with pytest.raises(InputError, match=rf"dream\.weight is {weight}, but M has no such head"):
         dream(lively(), 2, weight=weight)
 
 

@@ -10,7 +10,6 @@ from worldmodels.models.engine import (
     CompiledEngine,
     DreamState,
     ReferenceEngine,
-    Step,
 )
 from worldmodels.models.heads.reward import RewardHead
 from worldmodels.models.heads.termination import TerminationHead
@@ -51,8 +50,8 @@ class Dreaming:
         lanes = np.arange(len(self.steps)) if lanes is None else lanes
         rows = self.noise.rows(lanes, self.steps[lanes])
         self.steps[lanes] += 1
-        step = Step(lanes, self.actions, self.noise.tape, rows, temperature)
-        return self.engine.step(step, self.state)
+        noise = self.noise.tape, rows, temperature
+        return self.engine.step(self.state, lanes, self.actions, *noise)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -38,10 +38,13 @@ def batch_of(B=2, T=5, Z=3, A=1, **labels):
 
 
 def test_heads_follow_config_and_world():
-    count = EnvConfig(reward="count", count_attribute="n", count_limit=2.0, action_repeat=3)
+    count = EnvConfig(
+        reward="count", count_attribute="n", count_limit=2.0, action_repeat=3, reward_per_count=5.0
+    )
     world = World(count, {}, 30.0, {}, PICTURE)
     both = WorldMDNRNNConfig(reward_head="world", termination_head="world", positive_weight=2.0)
-    expected = RewardHead(kind="count", count_limit=6.0), TerminationHead(positive_weight=2.0)
+    pays = {"count_limit": 6.0, "reward_per_count": 5.0}
+    expected = RewardHead(kind="count", **pays), TerminationHead(positive_weight=2.0)
     assert heads_of(both, world) == expected
     assert heads_of(WorldMDNRNNConfig(), world) == ()
     endless = replace(world, config=EnvConfig(reward="constant", terminates=False))
@@ -223,7 +226,7 @@ def test_dropout_masks_keep_the_share_they_say(dropout, kept):
 def test_no_damage_is_the_shortest_horizons_chance_a_step():
     mdnrnn, head = risky(horizons=(5, 2))
     z, h = torch.randn(3, 2), torch.randn(3, 6)
-    found = head.no_damage(mdnrnn, z, h, torch.eye(3)[[2, 0, 1]])
+    found = head.survives(mdnrnn, z, h, torch.eye(3)[[2, 0, 1]], z[:, :0])
     p = torch.sigmoid(head.log_odds(mdnrnn, z, h).view(3, 2, 3)[:, 1])[torch.arange(3), [2, 0, 1]]
     torch.testing.assert_close(found, (1 - p.double()) ** 0.5, atol=1e-6, rtol=1e-5)
 

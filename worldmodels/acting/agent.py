@@ -13,7 +13,7 @@ from worldmodels.artifacts import Bundle
 from worldmodels.envs.features import Memory
 from worldmodels.envs.lanes import check_lanes, lane_mask, lane_seeds
 from worldmodels.envs.picture import check_matches, choose, frame_of
-from worldmodels.models.senses import senses_of
+from worldmodels.envs.senses import senses_of
 
 
 class Agent:

@@ -18,14 +18,14 @@ from gymnasium.vector.utils import batch_space
 from worldmodels.artifacts import Bundle, load_mdnrnn, load_starts, load_vae, load_world
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import Starts, sample_starts
-from worldmodels.envs.dream import DreamConfig, DreamEnv, SensedDream
+from worldmodels.envs.dream import DreamConfig, DreamEnv
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
+from worldmodels.envs.senses import SensedDream, senses_of
 from worldmodels.files import file_hash
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN
-from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE
 from worldmodels.run import Run
 from worldmodels.seeding import seed_for
@@ -200,8 +200,7 @@ class Dreams:
         shared = (
             self.mdnrnn,
             self.starts if starts is None else starts,
-            Actions.from_dict(self.world.action),
-            self.world.config,
+            self.world,
             self.config if config is None else config,
             num_envs,
         )

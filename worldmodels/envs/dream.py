@@ -22,19 +22,15 @@ from worldmodels.envs.noise import Noise
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import LATENT_BOUND, feature_space, features
-from worldmodels.models.engine import CompiledEngine, DreamState, Engine, Outputs, Step
-from worldmodels.models.heads.reward import RewardHead
-from worldmodels.models.heads.risk import RiskHead
-from worldmodels.models.heads.termination import TerminationHead
-from worldmodels.models.mdnrnn import MDNRNN, State
+from worldmodels.models.engine import CompiledEngine, DreamState, Engine, Outputs
+from worldmodels.models.mdnrnn import MDNRNN, Head
 from worldmodels.models.vae import VAE, frames_of
 from worldmodels.precision import product_dtype
 from worldmodels.ranges import PositiveFloat, PositiveInt, check_ranges
 from worldmodels.seeding import numpy_generator, seed_for
-from worldmodels.world import EnvConfig
+from worldmodels.world import World
 
 Ends = Literal["threshold", "sampled", "none"]
-Weight = Literal["none", "termination", "risk"]
 LEAST_WEIGHT = 0.01
 """A dream whose rewards weigh less than this ends."""
 
@@ -51,9 +47,9 @@ class DreamConfig:
     """When M's termination head ends a dream: `threshold`, where its probability is above 1/2 (the
     paper); `sampled`, with that probability, at any temperature (needs
     mdnrnn.positive_weight 1); `none`, never."""
-    weight: Weight = "none"
-    """The probability that weighs a step's reward: that no step before has ended the dream, by M's
-    termination head (`termination`) or by its risks (`risk`: no damage, at the shortest of
+    weight: str = "none"
+    """The head whose probability weighs a step's reward: that no step before has ended the dream,
+    by M's `termination` head or by its `risk` head (no damage, at the shortest of
     mdnrnn.risk_horizons). A dream ends where it falls below 1%. Set dream.ends to none with it."""
     starts: StartKind = "windows"
     """Where in the data dreams begin: `windows`, one place in each sampled episode; `moments`, any
@@ -94,29 +90,25 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self,
         mdnrnn: MDNRNN,
         starts: Starts,
-        actions: Actions,
-        world: EnvConfig,
+        world: World,
         config: DreamConfig,
         num_envs: int,
         *,
         inputs: str = "zh",
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         vae: VAE | None = None,
-        fps: float = 30.0,
     ) -> None:
         """Makes the lanes; all are finished until `reset`.
 
         Args:
             mdnrnn: M.
             starts: windows in which dreams begin.
-            actions: what the actions mean.
-            world: what a step pays.
+            world: what the actions mean, and what a step pays.
             config: temperature, horizon, ends.
             num_envs: lanes.
             inputs: parts of the observation, see `ControllerConfig`.
             autoreset_mode: NEXT_STEP or DISABLED.
             vae: V, for `render` only.
-            fps: frames a second of the world.
 
         Raises:
             InputError: the config is out of range, or M lacks the head that it needs.
@@ -125,23 +117,25 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         check_ranges(config, "dream.")
         if autoreset_mode == AutoresetMode.SAME_STEP:
             raise InputError("autoreset_mode SAME_STEP is not offered: use NEXT_STEP or DISABLED")
-        self.mdnrnn, self.actions, self.world, self.config = mdnrnn, actions, world, config
-        self.num_envs, self.inputs, self.vae = num_envs, inputs, vae
+        self.mdnrnn, self.config, self.vae = mdnrnn, config, vae
+        self.actions = Actions.from_dict(world.action)
+        self.num_envs, self.inputs = num_envs, inputs
         self.autoreset_mode, self.render_mode = autoreset_mode, "rgb_array"
         self.metadata = {
             "autoreset_mode": autoreset_mode,
             "render_modes": ["rgb_array"],
-            "render_fps": fps / world.action_repeat,
+            "render_fps": world.fps / world.config.action_repeat,
         }
         self.single_observation_space = feature_space(mdnrnn, inputs)
-        self.single_action_space = actions.space
+        self.single_action_space = self.actions.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._starts = warm(mdnrnn, starts)
-        self._reward, self._end = mdnrnn.find(RewardHead), mdnrnn.find(TerminationHead)
-        self._risk = mdnrnn.find(RiskHead)
-        _check_weight(config.weight, self._end, self._risk)
-        sampled = self._end is not None and config.ends == "sampled"
+        self._starts, self._reward = warm(mdnrnn, starts), world.config.reward_per_step
+        self._payers = [head for head in mdnrnn.heads if head.does("pays")]
+        ending = [head for head in mdnrnn.heads if head.does("ends")]
+        self._enders = [] if config.ends == "none" else ending
+        self._weigher = _weigher(mdnrnn, config.weight)
+        sampled = bool(self._enders) and config.ends == "sampled"
         self._noise = Noise(num_envs, mdnrnn.uniforms, mdnrnn.latent_size, ends=sampled)
         self.engine: Engine = CompiledEngine(mdnrnn, product_dtype(), num_envs)
         self.state = DreamState.empty(mdnrnn, num_envs)
@@ -214,26 +208,6 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self._start(np.arange(self.num_envs), list(windows))
         return self._observation()
 
-    def put(self, lane: int, z: Tensor, state: State, first: float = 0.0) -> None:
-        """Begins a dream of one lane at any point.
-
-        Args:
-            lane: which.
-            z: latent (Z,).
-            state: (h, c) of (1, H) each.
-            first: 1 if the next step opens an episode.
-
-        Raises:
-            InputError: there is no such lane.
-        """
-        if not 0 <= lane < self.num_envs:
-            raise InputError(f"lane is {lane}: it must lie between 0 and {self.num_envs - 1}")
-        mine = self.state
-        mine.z[lane], mine.h[lane], mine.c[lane] = z, state[0][0], state[1][0]
-        mine.first[lane], self.steps[lane], self.weights[lane] = first, 0, 1.0
-        self._noise.begin([lane], [self.keys[lane]])
-        self.terminated[lane] = self.truncated[lane] = False
-
     def _begin(self, lanes: np.ndarray, seeds: Sequence[int | None]) -> None:
         for lane in lanes:
             seed, before = seeds[lane], self.keys[lane]
@@ -255,43 +229,34 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         return int(numpy_generator(key[0], "dream start", key[1]).integers(len(self._starts[0])))
 
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        taken = self.actions.canonical(torch.from_numpy(actions)).numpy()
-        rows, tape = self._noise.rows(lanes, self.steps[lanes]), self._noise.tape
-        step = Step(lanes, taken, tape, rows, self.config.temperature)
-        weights = self.weights[lanes]
-        if self.config.weight == "risk":
-            self.weights[lanes] *= self._no_damage(lanes, taken)
-        outputs = self.engine.step(step, self.state)
-        self.state.first[torch.from_numpy(lanes)] = 0.0
+        index, state = torch.from_numpy(lanes), self.state
+        taken = self.actions.canonical(torch.from_numpy(actions))
+        rows, weights = self._noise.rows(lanes, self.steps[lanes]), self.weights[lanes]
+        before = (state.z[index], state.h[index], taken[index]) if self._weigher else None
+        noise = self._noise.tape, rows, self.config.temperature
+        outputs = self.engine.step(state, lanes, taken.numpy(), *noise)
+        state.first[index] = 0.0
         self.steps[lanes] += 1
         self.truncated[lanes] = self.steps[lanes] >= self.config.horizon
-        self.terminated[lanes] = self._ends(outputs, lanes, rows)
+        if self._weigher and before:
+            own = outputs[self._weigher.name]
+            self.weights[lanes] *= self._weigher.survives(self.mdnrnn, *before, own).numpy()
+        self.terminated[lanes] = (self.weights[lanes] < LEAST_WEIGHT) | self._ends(outputs, rows)
         return self._rewards(outputs, len(lanes)) * weights
 
-    def _no_damage(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """The probability that these actions (E, A) bring the lanes no damage."""
-        assert self._risk is not None
-        index = torch.from_numpy(lanes)
-        seen = self.state.z[index], self.state.h[index], torch.from_numpy(actions[lanes])
-        return self._risk.no_damage(self.mdnrnn, *seen).numpy()
-
-    def _ends(self, outputs: Outputs, lanes: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Which of the lanes end with this step; `rows` of the noise are theirs."""
-        logits = None if self._end is None else outputs[self._end.name][:, 0]
-        if logits is not None and self.config.weight == "termination":
-            self.weights[lanes] /= 1.0 + np.exp(logits.astype(np.float64))
-        faded = self.weights[lanes] < LEAST_WEIGHT
-        if logits is None or self.config.ends == "none":
-            return faded
-        return faded | (logits > (self._noise.ends[rows] if len(self._noise.ends) else 0.0))
+    def _ends(self, outputs: Outputs, rows: np.ndarray) -> np.ndarray:
+        """Which of the stepped lanes their heads end; `rows` of the noise are theirs."""
+        ended = np.zeros(len(rows), bool)
+        for head in self._enders:
+            threshold = self._noise.ends[rows] if len(self._noise.ends) else 0.0
+            ended |= head.ends(outputs[head.name]).numpy() > threshold
+        return ended
 
     def _rewards(self, outputs: Outputs, lanes: int) -> np.ndarray:
-        world, head = self.world, self._reward
-        constant = world.reward_per_frame * world.action_repeat
-        if head is None:
-            return np.full(lanes, constant)
-        expected = head.expected(torch.from_numpy(outputs[head.name][:, 0])).double().numpy()
-        return expected if world.reward == "real" else expected * world.reward_per_count + constant
+        rewards = np.full(lanes, self._reward)
+        for head in self._payers:
+            rewards += head.pays(outputs[head.name]).numpy()
+        return rewards
 
     @torch.inference_mode()
     def _observation(self) -> np.ndarray:
@@ -299,11 +264,15 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         return features(self.mdnrnn, *mine, self.inputs).numpy()
 
 
-def _check_weight(weight: Weight, end: TerminationHead | None, risk: RiskHead | None) -> None:
-    if weight == "termination" and end is None:
-        raise InputError("dream.weight termination needs mdnrnn.termination_head: train M with it")
-    if weight == "risk" and risk is None:
-        raise InputError("dream.weight risk needs mdnrnn.risk_horizons: train M with them")
+def _weigher(mdnrnn: MDNRNN, name: str) -> Head | None:
+    """The head that weighs rewards; none: nothing does."""
+    able = {head.name: head for head in mdnrnn.heads if head.does("survives")}
+    if name not in ("none", *able):
+        raise InputError(
+            f"dream.weight is {name}, but M has no such head, only {sorted(able)}: set it to none "
+            "or train M with mdnrnn.termination_head or mdnrnn.risk_horizons"
+        )
+    return able.get(name)
 
 
 @torch.inference_mode()
@@ -318,104 +287,42 @@ def warm(mdnrnn: MDNRNN, starts: Starts) -> tuple[Tensor, Tensor, Tensor, Tensor
     return z, h, c, torch.zeros_like(first)
 
 
-class SensedDream(DreamEnv):
-    """A dream for ablations, whose observation holds the state of another M, `senses`.
-
-    The dream itself is the same. `senses` is fed with its z and actions; if `blind`, z is 0 for
-    `senses` and in the observation.
-    """
-
-    def __init__(
-        self,
-        mdnrnn: MDNRNN,
-        starts: Starts,
-        *args: Any,
-        senses: MDNRNN,
-        blind: bool,
-        **options: Any,
-    ) -> None:
-        super().__init__(mdnrnn, starts, *args, **options)
-        self.senses, self.blind = senses, blind
-        seen = replace(starts, mu=torch.zeros_like(starts.mu)) if blind else starts
-        _, *self._first_states, _ = warm(senses, seen)
-        self._h, self._c = senses.initial_state(self.num_envs)
-
-    def _start(self, lanes: np.ndarray, windows: list[int]) -> None:
-        super()._start(lanes, windows)
-        index = torch.from_numpy(lanes)
-        self._h[index], self._c[index] = (part[windows] for part in self._first_states)
-
-    def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        index = torch.from_numpy(lanes)
-        taken = self.actions.canonical(torch.from_numpy(actions[lanes]))
-        self._h[index], self._c[index] = self.senses.step(
-            self._z()[index], taken, self.state.first[index], (self._h[index], self._c[index])
-        )
-        return super()._advance(lanes, actions)
-
-    def _z(self) -> Tensor:
-        return torch.zeros_like(self.state.z) if self.blind else self.state.z
-
-    @torch.inference_mode()
-    def _observation(self) -> np.ndarray:
-        return features(self.senses, self._z(), self._h, self._c, self.inputs).numpy()
-
-
-def dream_config(bundle: Bundle, **changes: Any) -> DreamConfig:
-    """The dream that a bundle's C was evolved in, with changes.
-
-    Raises:
-        InputError: names a field that is unknown, of a wrong type or out of range.
-    """
-    try:
-        return validated(DreamConfig, {**bundle.dream, **changes})
-    except InputError as error:
-        raise InputError(f"dream.{error}") from error
-
-
-def dream_of(bundle: Bundle, num_envs: int, config: DreamConfig, **options: Any) -> DreamEnv:
-    """The dream of a bundle's M, with V for its pictures."""
-    return DreamEnv(
-        bundle.mdnrnn,
-        bundle.starts,
-        bundle.actions,
-        bundle.world.config,
-        config,
-        num_envs,
-        inputs=bundle.controller.config.inputs,
-        vae=bundle.vae,
-        fps=bundle.world.fps,
-        **options,
-    )
-
-
 def make_dream(
     num_envs: int = 1,
     *,
-    bundle: str | Path,
-    temperature: float | None = None,
-    horizon: int | None = None,
+    bundle: Bundle | str | Path,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     render_mode: str | None = "rgb_array",
+    **changes: Any,
 ) -> DreamEnv:
     """`gymnasium.make_vec("worldmodels/Dream-v0", num_envs=, bundle=)`.
 
     Args:
         num_envs: lanes.
-        bundle: a shipped bundle's name, a bundle's folder, or a run folder.
-        temperature: τ; none: the bundle's own.
-        horizon: steps; none: the bundle's own.
+        bundle: a bundle, a shipped one's name, its folder, or a run folder.
         autoreset_mode: NEXT_STEP or DISABLED.
         render_mode: only rgb_array.
+        changes: fields of `DreamConfig`, such as temperature and horizon, in place of the bundle's.
 
     Raises:
-        InputError: there is no such bundle, or it is broken.
+        InputError: there is no such bundle, or it is broken, or a field is unknown or wrong.
     """
     del render_mode
-    loaded = Bundle.load(bundle)
-    given = {"temperature": temperature, "horizon": horizon}
-    config = dream_config(loaded, **{k: value for k, value in given.items() if value is not None})
-    return dream_of(loaded, num_envs, config, autoreset_mode=AutoresetMode(autoreset_mode))
+    loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    try:
+        config = validated(DreamConfig, {**loaded.dream, **changes})
+    except InputError as error:
+        raise InputError(f"dream.{error}") from error
+    return DreamEnv(
+        loaded.mdnrnn,
+        loaded.starts,
+        loaded.world,
+        config,
+        num_envs,
+        inputs=loaded.controller.config.inputs,
+        autoreset_mode=AutoresetMode(autoreset_mode),
+        vae=loaded.vae,
+    )
 
 
 class SingleDream(gymnasium.Env[np.ndarray, np.ndarray]):

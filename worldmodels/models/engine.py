@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,8 +16,8 @@ from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import MAX_LOG_STD, MIN_LOG_STD
 from worldmodels.precision import name_of
 
-Outputs = dict[str, Float32[np.ndarray, "n size"]]
-"""The outputs of each head, a row per lane that was stepped."""
+Outputs = dict[str, Float[Tensor, "n _"]]
+"""The outputs of each head in float32, a row per lane that was stepped."""
 
 
 @dataclass(frozen=True)
@@ -37,31 +36,6 @@ class DreamState:
         return cls(torch.zeros(num_envs, mdnrnn.latent_size), h, c, torch.zeros(num_envs))
 
 
-@dataclass(frozen=True)
-class Step:
-    """The input of a step of some lanes."""
-
-    lanes: Int64[np.ndarray, " n"]
-    actions: Float32[np.ndarray, "E A"]
-    """Actions a of all lanes."""
-    tape: Float32[np.ndarray, "rows size"]
-    """Noise: in each row uniform numbers, then normal ones."""
-    rows: Int64[np.ndarray, " n"]
-    """The tape's row for each of `lanes`."""
-    temperature: float
-
-
-@runtime_checkable
-class Engine(Protocol):
-    """Dreams one step of some lanes: replaces their z, h and c by the next ones."""
-
-    name: str
-    """`bfloat16`, `float32` or `reference`."""
-
-    def step(self, step: Step, state: DreamState) -> Outputs:
-        """Dreams the step; returns the outputs of M's heads for it."""
-
-
 class ReferenceEngine:
     """Plain PyTorch in float32: the oracle of tests."""
 
@@ -70,18 +44,34 @@ class ReferenceEngine:
     def __init__(self, mdnrnn: MDNRNN) -> None:
         self.mdnrnn = mdnrnn
 
-    def step(self, step: Step, state: DreamState) -> Outputs:
-        index = torch.from_numpy(step.lanes)
-        taken = torch.from_numpy(step.actions)[index]
-        before = state.h[index], state.c[index]
+    def step(
+        self,
+        state: DreamState,
+        lanes: Int64[np.ndarray, " n"],
+        actions: Float32[np.ndarray, "E A"],
+        tape: Float32[np.ndarray, "rows noise"],
+        rows: Int64[np.ndarray, " n"],
+        temperature: float,
+    ) -> Outputs:
+        """Dreams a step of some lanes: replaces their z, h and c by the next ones.
+
+        Args:
+            state: of all lanes.
+            lanes: to step.
+            actions: actions a of all lanes.
+            tape: noise: in each row uniform numbers, then normal ones.
+            rows: the tape's row for each of `lanes`.
+            temperature: τ.
+        """
+        index = torch.from_numpy(lanes)
+        taken, before = torch.from_numpy(actions)[index], (state.h[index], state.c[index])
         h, c = self.mdnrnn.step(state.z[index], taken, state.first[index], before)
         prediction = self.mdnrnn.predict(h)
-        noise = torch.from_numpy(step.tape[step.rows])
+        noise = torch.from_numpy(tape[rows])
         uniforms, normals = noise.split([self.mdnrnn.uniforms, self.mdnrnn.latent_size], dim=1)
-        z = prediction.mixture.sample_from_noise(uniforms, normals, step.temperature)
+        z = prediction.mixture.sample_from_noise(uniforms, normals, temperature)
         state.z[index], state.h[index], state.c[index] = z.clamp_(-LATENT_BOUND, LATENT_BOUND), h, c
-        heads = [head.name for head in self.mdnrnn.heads if head.size]
-        return {name: prediction.outputs(name).numpy() for name in heads}
+        return {head.name: prediction.outputs(head.name) for head in self.mdnrnn.heads}
 
 
 class CompiledEngine:
@@ -93,10 +83,11 @@ class CompiledEngine:
 
     def __init__(self, mdnrnn: MDNRNN, dtype: torch.dtype, num_envs: int) -> None:
         self.name = name_of(dtype)
-        self._parts = {h.name: mdnrnn.parts[h.name] for h in mdnrnn.heads if h.size}
         self._recurrent, self._head = (m.to(dtype).contiguous() for m in matrices(mdnrnn))
         biases = mdnrnn.lstm.get_parameter("bias_ih_l0"), mdnrnn.head.bias
         self._biases = [bias.detach().float().numpy() for bias in biases]
+        parts = {head.name: mdnrnn.parts[head.name] for head in mdnrnn.heads}
+        self._parts = {name: (part, mdnrnn.head.bias[part]) for name, part in parts.items()}
         shapes = (*self._recurrent.shape, *self._head.shape)
         self._buffers = [torch.zeros(num_envs, size, dtype=dtype) for size in shapes]
         self._views = [bits(buffer) for buffer in self._buffers]
@@ -105,20 +96,29 @@ class CompiledEngine:
         self._sample = sampler(Z, config.num_mixtures, config.mixture == "joint")
         self._limits = tuple(np.float32(x) for x in (MIN_LOG_STD, MAX_LOG_STD, LATENT_BOUND))
 
-    def step(self, step: Step, state: DreamState) -> Outputs:
+    def step(
+        self,
+        state: DreamState,
+        lanes: Int64[np.ndarray, " n"],
+        actions: Float32[np.ndarray, "E A"],
+        tape: Float32[np.ndarray, "rows noise"],
+        rows: Int64[np.ndarray, " n"],
+        temperature: float,
+    ) -> Outputs:
+        """As the reference's."""
         z, h, c, first = (t.numpy() for t in (state.z, state.h, state.c, state.first))
         inputs, gates, hidden, outputs = self._buffers
-        read, lanes, n = self._views, step.lanes, len(step.lanes)
-        gather(lanes, z, step.actions, first, h, read[0])
+        read, n = self._views, len(lanes)
+        gather(lanes, z, actions, first, h, read[0])
         torch.mm(inputs[:n], self._recurrent, out=gates[:n])
         self._recur(lanes, read[1], self._biases[0], h, c, read[2])
         torch.mm(hidden[:n], self._head, out=outputs[:n])
-        noise = step.tape, step.rows, np.float32(step.temperature)
+        noise = tape, rows, np.float32(temperature)
         self._sample(lanes, read[3], self._biases[1], *noise, self._limits, z)
-        return {
-            name: outputs[:n, part].float().numpy() + self._biases[1][part]
-            for name, part in self._parts.items()
-        }
+        return {name: outputs[:n, p].float() + bias for name, (p, bias) in self._parts.items()}
+
+
+Engine = ReferenceEngine | CompiledEngine
 
 
 def matrices(mdnrnn: MDNRNN) -> tuple[Float[Tensor, "inputs gates"], Float[Tensor, "H outputs"]]:

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -55,7 +55,9 @@ class MDNRNNConfig:
 class Head:
     """Something that M predicts beside the next z. A head is a description and holds no weights.
 
-    A head reads `size` outputs of M's last layer, or layers of its own (`network`), or both.
+    A head reads `size` outputs of M's last layer, or layers of its own (`network`), or both. It
+    learns by `loss`, gives `features` to the controller, and acts in a dream by `pays`, `ends` and
+    `survives`, as far as it defines them. There `outputs` are its own, of a step just dreamt.
     """
 
     name: str
@@ -99,6 +101,32 @@ class Head:
     ) -> Float[Tensor, "*batch features"]:
         """What the controller sees, from the present z and the h that has seen all before it."""
         raise NotImplementedError
+
+    def pays(self, outputs: Float[Tensor, "n size"]) -> Float64[Tensor, " n"]:
+        """What the step earns; the rewards of several heads, and the world's own, are added."""
+        raise NotImplementedError
+
+    def ends(self, outputs: Float[Tensor, "n size"]) -> Float[Tensor, " n"]:
+        """The log-odds that the step ends the dream; of several heads the largest count."""
+        raise NotImplementedError
+
+    def survives(
+        self,
+        mdnrnn: MDNRNN,
+        z: Float[Tensor, "n Z"],
+        h: Float[Tensor, "n H"],
+        actions: Float[Tensor, "n A"],
+        outputs: Float[Tensor, "n size"],
+    ) -> Float64[Tensor, " n"]:
+        """The probability that nothing ends at the step: it weighs the rewards after it.
+
+        Called where `dream.weight` names the head; z and h are those before the step.
+        """
+        raise NotImplementedError
+
+    def does(self, method: str) -> bool:
+        """Whether the head defines one of the methods above."""
+        return getattr(type(self), method) is not getattr(Head, method)
 
 
 Kind = TypeVar("Kind", bound=Head)

@@ -24,12 +24,12 @@ from worldmodels.artifacts import load_controller, load_world
 from worldmodels.data.episode import Episode
 from worldmodels.envs.features import Memory
 from worldmodels.envs.real import describe
+from worldmodels.envs.senses import senses_of
 from worldmodels.errors import InputError
 from worldmodels.files import save_json
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
-from worldmodels.models.senses import senses_of
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.ranges import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, say

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, UInt8
 from worldmodels.acting.policies import Candidates
 from worldmodels.acting.rollout import steps
 from worldmodels.artifacts import Bundle
-from worldmodels.envs.dream import dream_config, dream_of
+from worldmodels.envs.dream import make_dream
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.ranges import PositiveFloat, PositiveInt, Seed
@@ -133,15 +133,17 @@ class Session:
     """A dream of one lane, its return, and the text about it."""
 
     def __init__(self, bundle: Bundle, config: PlayConfig) -> None:
-        given = {} if config.temperature is None else {"temperature": config.temperature}
-        settings = dream_config(bundle, horizon=config.horizon, **given)
-        self.dream = dream_of(bundle, 1, settings, autoreset_mode=AutoresetMode.DISABLED)
+        changes: dict[str, Any] = {"horizon": config.horizon}
+        if config.temperature is not None:
+            changes["temperature"] = config.temperature
+        mode = AutoresetMode.DISABLED
+        self.dream = make_dream(1, bundle=bundle, autoreset_mode=mode, **changes)
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
         self.actions = bundle.actions
         self.agent = Candidates(
             bundle.controller, bundle.parameters.double().numpy()[None], bundle.actions
         )
-        self.controls = Controls(config.driver, settings.temperature)
+        self.controls = Controls(config.driver, self.dream.config.temperature)
         self._begin(config.seed)
 
     @property

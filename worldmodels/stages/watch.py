@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from worldmodels.acting.policies import Candidates
 from worldmodels.acting.rollout import Step, steps
 from worldmodels.artifacts import Bundle
-from worldmodels.envs.dream import dream_config, dream_of
+from worldmodels.envs.dream import make_dream
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
@@ -79,8 +79,7 @@ class SideBySide:
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
         self.envs = RealEnvs(bundle.world, 1, autoreset_mode=mode)
         self.reality = FeatureEnv(self.envs, bundle.vae, bundle.mdnrnn, bundle.actions, inputs)
-        endless = dream_config(bundle, horizon=ENDLESS)
-        self.dream = dream_of(bundle, 1, endless, autoreset_mode=mode)
+        self.dream = make_dream(1, bundle=bundle, horizon=ENDLESS, autoreset_mode=mode)
         self.dream.reset(seed=[seed])
         self.policy = Candidates(
             bundle.controller, bundle.parameters.double().numpy()[None], bundle.actions
@@ -109,9 +108,9 @@ class SideBySide:
 
     def _resync(self, observations: np.ndarray) -> Iterator[Step]:
         """Puts the dream, with new noise, where reality is; its steps from there."""
-        memory = self.reality.memory
+        here, dream = self.reality.memory, self.dream.state
         self.dream.reset()
-        self.dream.put(0, memory.z[0], (memory.h, memory.c), float(memory.first[0]))
+        dream.z[:], dream.h[:], dream.c[:], dream.first[:] = here.z, here.h, here.c, here.first
         return steps(self.dream, self.policy, observations)
 
     def _moment(self, steps: int) -> Moment:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from worldmodels.command_line import validated
-from worldmodels.envs.dream import Ends, Weight
+from worldmodels.envs.dream import Ends
 from worldmodels.errors import InputError
 from worldmodels.models.controller import Inputs
 from worldmodels.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Range, check_ranges
@@ -30,7 +30,7 @@ class StudyRow:
     """What C sees through, see `controller.senses`."""
     ends: Ends | None = None
     """When its dreams end, see `dream.ends`."""
-    weight: Weight | None = None
+    weight: str | None = None
     """What weighs its rewards, see `dream.weight`."""
     dream_max_steps: PositiveInt | None = None
     """Most steps of the dreams in which C is evolved."""

@@ -41,6 +41,12 @@ class WorldMDNRNNConfig(MDNRNNConfig):
         if self.risk_dropout == 1:
             raise InputError("mdnrnn.risk_dropout is 1.0: it must be below 1")
 
+    @property
+    def weighers(self) -> list[str]:
+        """The heads asked for that can weigh a dream's rewards."""
+        asked = {"termination": self.termination_head != "none", "risk": self.risk_horizons}
+        return [name for name, wanted in asked.items() if wanted]
+
 
 def heads_of(config: WorldMDNRNNConfig, world: World) -> tuple[Head, ...]:
     """The heads that the config asks for, as far as the world has something to predict.
@@ -51,7 +57,9 @@ def heads_of(config: WorldMDNRNNConfig, world: World) -> tuple[Head, ...]:
     env, heads = world.config, list[Head]()
     if config.reward_head == "world" and env.reward != "constant":
         limit = env.count_limit * env.action_repeat
-        heads.append(RewardHead(kind=env.reward, count_limit=limit))
+        heads.append(
+            RewardHead(kind=env.reward, count_limit=limit, reward_per_count=env.reward_per_count)
+        )
     if config.termination_head == "world" and env.terminates:
         heads.append(TerminationHead(positive_weight=config.positive_weight))
     if config.risk_horizons:

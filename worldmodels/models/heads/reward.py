@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,6 +26,8 @@ class RewardHead(Head):
     """`count`: the world's count, such as tiles; `real`: the reward."""
     count_limit: float = 1.0
     """Most counts in a step."""
+    reward_per_count: float = 1.0
+    """What a count pays."""
 
     def loss(
         self,
@@ -56,6 +58,10 @@ class RewardHead(Head):
         if self.kind == "count":
             return self.count_limit * torch.sigmoid(raw)
         return symexp(raw)
+
+    def pays(self, outputs: Float[Tensor, "n 1"]) -> Float64[Tensor, " n"]:
+        expected = self.expected(outputs[:, 0]).double()
+        return expected * self.reward_per_count if self.kind == "count" else expected
 
 
 def symlog(x: Tensor) -> Tensor:

@@ -114,15 +114,15 @@ class RiskHead(Head):
             losses.append(masked_mean(loss, known))
         return torch.stack(losses).sum()
 
-    @torch.inference_mode()
-    def no_damage(
+    def survives(
         self,
         mdnrnn: MDNRNN,
-        z: Float[Tensor, "B Z"],
-        h: Float[Tensor, "B H"],
-        actions: Float[Tensor, "B A"],
-    ) -> Float64[Tensor, " B"]:
-        """The probability that a step of these actions brings neither damage nor the end.
+        z: Float[Tensor, "n Z"],
+        h: Float[Tensor, "n H"],
+        actions: Float[Tensor, "n A"],
+        outputs: Float[Tensor, "n 0"],
+    ) -> Float64[Tensor, " n"]:
+        """The probability that these actions bring neither damage nor the end.
 
         (1 - p)^(1/n) with the risk p of the chosen action within the shortest horizon, spread over
         its n steps.

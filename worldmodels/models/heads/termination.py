@@ -1,16 +1,16 @@
-"""The head that predicts the end of an episode: when a dream ends."""
+"""The head that predicts the end of an episode: it ends a dream, or weighs its rewards."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
 from worldmodels.models.masking import masked, masked_mean
-from worldmodels.models.mdnrnn import Head, Prediction
+from worldmodels.models.mdnrnn import MDNRNN, Head, Prediction
 from worldmodels.models.sequence import SequenceBatch
 
 
@@ -45,3 +45,16 @@ class TerminationHead(Head):
         return functional.binary_cross_entropy_with_logits(
             logits, target, reduction="none", pos_weight=logits.new_tensor(self.positive_weight)
         )
+
+    def ends(self, outputs: Float[Tensor, "n 1"]) -> Float[Tensor, " n"]:
+        return outputs[:, 0]
+
+    def survives(
+        self,
+        mdnrnn: MDNRNN,
+        z: Float[Tensor, "n Z"],
+        h: Float[Tensor, "n H"],
+        actions: Float[Tensor, "n A"],
+        outputs: Float[Tensor, "n 1"],
+    ) -> Float64[Tensor, " n"]:
+        return torch.sigmoid(-outputs[:, 0].double())
