@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 install_import_hook("worldmodels", "beartype.beartype")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers of pytest on two cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `worldmodels` does, before torch loads
 os.environ["SDL_VIDEODRIVER"] = "dummy"
 os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are compared: one kind of machine
-SCRIPTS = ROOT / "scripts"  # the benchmark is a package there
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(ROOT), str(SCRIPTS), os.environ.get("PYTHONPATH", "")]
-)
-sys.path[:0] = [str(ROOT), str(SCRIPTS), str(ROOT / "tests")]  # tests/toy_world.py
+# the benchmark is a package in scripts/; tests/ has toy_world.py and processes.py
+FOLDERS = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests")]
+os.environ["PYTHONPATH"] = os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])
+sys.path[:0] = FOLDERS
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     import torch

@@ -1,18 +1,16 @@
 """Bad input: one line that names field or file and the fix, exit code 2, nothing lost."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import start
 
 from worldmodels.errors import InputError
 from worldmodels.files import load_json, load_tensors, save_arrays, save_json, save_tensors
-from worldmodels.run import Metrics, Run
+from worldmodels.run import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 EPISODE = "episodes/00_000003.npz"
@@ -278,36 +276,23 @@ def test_latents_that_are_not_numbers(fails, smoke_copy):
     assert not run.mdnrnn.exists()
 
 
-def test_the_real_command_line(smoke_copy):
-    """Exit code 2, one line on stderr, no traceback."""
-    run: Run = smoke_copy("episodes")
-    truncate(run.folder / EPISODE)
-    script = str(ROOT / "scripts/train_vae.py")
-    done = subprocess.run([sys.executable, script, "--run", run.folder], capture_output=True)
-    assert done.returncode == 2
-    line = done.stderr.decode()
-    assert line.startswith(f"error: {run.folder / EPISODE} is truncated")
-    assert line.count("\n") == 1
-    assert b"Traceback" not in done.stdout
-
-
 def test_two_commands_on_one_run(fails, script, smoke_copy):
     """The second is refused, also in a round of the run; a killed one is not in the way."""
     run = smoke_copy("episodes", train_vae={"steps": 10**7, "checkpoint_every": 10**7})
-    command = [sys.executable, ROOT / "scripts/train_vae.py", "--run", run.folder]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as first:
-        try:
-            while not run.metrics.exists():  # training has begun
-                assert first.poll() is None
-                time.sleep(0.05)
-            for stage in ("collect", "train_vae"):
-                line = fails(stage, run)
-                assert f"{run.folder} is in use by process {first.pid} on " in line
-                assert "wait until it ends, or stop it" in line
-            with pytest.raises(InputError, match="in use"), Metrics(run.round(1), "encode"):
-                pass
-        finally:
-            first.send_signal(signal.SIGKILL)
+    first = start("train-vae", "--run", run.folder)
+    try:
+        while not run.metrics.exists():  # training has begun
+            assert first.is_alive()
+            time.sleep(0.05)
+        for stage in ("collect", "train_vae"):
+            line = fails(stage, run)
+            assert f"{run.folder} is in use by process {first.pid} on " in line
+            assert "wait until it ends, or stop it" in line
+        with pytest.raises(InputError, match="in use"), Metrics(run.round(1), "encode"):
+            pass
+    finally:
+        first.kill()
+        first.join()
     leftover = run.vae / f"vae.safetensors.{first.pid}.tmp"
     leftover.parent.mkdir()
     leftover.touch()

@@ -3,52 +3,32 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import start
 
 from worldmodels.files import load_tensors
 from worldmodels.run import Run
 from worldmodels.stages.history import History, history_file
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-ERRORS = Path("errors.txt")
-EPISODES, STEPS, DREAMT, REAL = 72, 60, 16, 12
-
-
-def command(stage, run, *flags):
-    """The stage's own command line, in a process (and group) of its own."""
-    with ERRORS.open("w") as errors:
-        return subprocess.Popen(
-            [sys.executable, str(SCRIPTS / f"{stage}.py"), "--run", str(run.folder), *flags],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,
-        )
+EPISODES, STEPS, DREAMT, REAL = 48, 60, 8, 4
 
 
 def kill_at(stage, run, reached, target, *flags):
     """Starts a stage, and kills it once reached(run) has come to `target`; its group's number."""
-    process = command(stage, run, *flags)
+    process = start(stage, "--run", run.folder, *flags)
     try:
         while reached(run) < target:
-            assert process.poll() is None, ERRORS.read_text()
+            assert process.is_alive()
             time.sleep(0.005)
         # somewhere between two checkpoints, or inside of writing one
         time.sleep(np.random.default_rng(target).uniform(0, 0.05))
     finally:
         process.kill()
-        process.wait()
+        process.join()
     return process.pid
-
-
-def finish(stage, run):
-    assert command(stage, run).wait() == 0, ERRORS.read_text()
 
 
 def files(run):
@@ -119,10 +99,10 @@ def test_training(script, smoke_copy, hashes, stage, folder, needs):
     run = smoke_copy(*needs, **{stage: settings})
     twin = twin_of(run)
     target = int(np.random.default_rng(len(folder)).integers(STEPS // 10, STEPS // 2))
-    kill_at(stage, run, trained(folder), target)
+    kill_at(stage.replace("_", "-"), run, trained(folder), target)
     assert target <= trained(folder)(run) < STEPS
     assert not (run.folder / folder / f"{folder}.safetensors").exists()
-    finish(stage, run)
+    script(stage, "--run", run.folder)
     script(stage, "--run", twin.folder)
     check_equal(run, twin, hashes)
 
@@ -138,6 +118,6 @@ def test_evolve(script, smoke_copy, hashes):
         kill_at("evolve", run, generations, target)
         assert target <= generations(run) < DREAMT + REAL
         assert not result.exists()
-    finish("evolve", run)
+    script("evolve", "--run", run.folder)
     script("evolve", "--run", twin.folder)
     check_equal(run, twin, hashes)

@@ -40,6 +40,8 @@ WINDOWS, STEPS = 64, 128
 PLAIN = "plain float32 loop"
 MEMORY_LIMIT = 3.0
 """GiB for training V on a million frames."""
+MEMORY_STEPS = 200
+"""Of training V there; a tenth of them, on a tenth of the frames, where it must be quick."""
 
 
 def training_rows(folder: Path, quick: bool) -> Iterable[Row]:
@@ -153,7 +155,7 @@ def plain_mdnrnn_loss(mdnrnn: MDNRNN, batch: SequenceBatch, generator: torch.Gen
 
 def memory_number(quick: bool) -> Number:
     """GiB at most in use while V is trained on a million frames in 1000 episodes, in a process."""
-    episodes, steps = (100, 20) if quick else (1000, 200)
+    episodes, steps = (100, MEMORY_STEPS // 10) if quick else (1000, MEMORY_STEPS)
     with TemporaryDirectory() as folder:
         write_episodes(Path(folder) / "episodes", episodes, 1000, distinct=8)
         command = [sys.executable, "-m", __name__, folder, str(steps)]

@@ -34,5 +34,6 @@ def test_episodes_are_linked_to_a_few(tmp_path):
 
 def test_peak_memory_is_a_processs_own(monkeypatch):
     monkeypatch.setattr(training, "write_episodes", lambda f, *_, **__: write_episodes(f, 3, 4, 2))
+    monkeypatch.setattr(training, "MEMORY_STEPS", 20)
     number = memory_number(quick=True)
     assert 0.1 < number.value < number.limit

@@ -198,9 +198,9 @@ def test_entropy_of_one_normal() -> None:
 
 def test_entropy_is_that_of_each_dimension() -> None:
     one = Mixture(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([[0.0, 2.0]]))
-    found = one.entropy(20_000, torch.Generator().manual_seed(0))
+    found = repeated(one, 1_000).entropy(20, torch.Generator().manual_seed(0))
     exact = 0.5 * (1 + math.log(2 * math.pi))
-    assert found.tolist() == pytest.approx([exact, exact + 2], abs=0.03)
+    assert found.mean(0).tolist() == pytest.approx([exact, exact + 2], abs=0.03)
 
 
 @pytest.mark.parametrize("kind", KINDS)
