@@ -71,7 +71,7 @@ def quick_draw(tmp_path):
 @pytest.fixture
 def kanji_folder(tmp_path):
     """Forty characters of the package kanjivg."""
-    from worldmodels.gallery.kanjivg import kanjivg_files
+    from worldmodels.gallery.kanji import kanjivg_files
 
     folder = tmp_path / "kanji"
     folder.mkdir()

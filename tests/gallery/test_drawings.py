@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_packed_sequence
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.drawings import (
@@ -59,7 +60,7 @@ def test_quick_draws_ndjson(quick_draw):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"strokes": np.zeros(3)}, "no member"),
+        ({"strokes": np.zeros(3)}, "no list of drawings"),
         ({"points": np.zeros((4, 3)), "offsets": np.array([0, 5])}, "offsets end at 5"),
         ({"points": np.zeros((4, 3)), "offsets": np.array([0, 3, 2, 4])}, "do not rise"),
         ({"points": np.zeros((80, 2)), "offsets": np.arange(0, 81, 2)}, "finite"),
@@ -107,7 +108,9 @@ def test_a_batch_knows_what_is_there():
     assert batch.pens.tolist() == [[DRAW, DRAW, LIFT, END], [DRAW, DRAW, END, DRAW]]
     assert batch.known.tolist() == [[True, True, True], [True, True, False]]
     assert batch.moved.tolist() == [[True, True, True], [False, True, False]]
-    assert torch.equal(batch.pen_inputs.argmax(-1), batch.pens[:, :-1])
+    points = pad_packed_sequence(batch.packed(batch.pens[..., None].float()), True)[0]
+    assert points[0].tolist() == [[1, 2, DRAW], [3, 4, LIFT], [5, 6, END]]
+    assert points[1].tolist() == [[0, 0, DRAW], [7, 8, END], [0, 0, 0]]
 
 
 def test_jitter_stretches_and_keeps_the_pen():

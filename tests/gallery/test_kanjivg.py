@@ -4,7 +4,7 @@ import pytest
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.drawings import strokes_of
-from worldmodels.gallery.kanjivg import kanjivg_files, read_kanjivg
+from worldmodels.gallery.kanji import kanjivg_files, read_kanjivg
 
 
 def test_the_package_has_all_kanji():

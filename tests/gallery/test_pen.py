@@ -24,7 +24,8 @@ def test_losses_are_those_of_single_steps(pen, scribbles):
         for row, drawing in enumerate(drawings):
             state = pen.mdnrnn.initial_state(1)
             for t in range(len(drawing)):
-                told = torch.cat([batch.pen_inputs[row, t][None], condition[row : row + 1]], -1)
+                put = functional.one_hot(batch.pens[row : row + 1, t], 3).float()
+                told = torch.cat([put, condition[row : row + 1]], -1)
                 state = pen.mdnrnn.step(batch.offsets[row, t][None], told, None, state)
                 predicted = pen.mdnrnn.predict(state[0])
                 xy -= predicted.mixture.log_prob(batch.offsets[row, t + 1][None]).item()

@@ -9,9 +9,9 @@ import pytest
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.drawings import read_drawings
-from worldmodels.gallery.kanjivg import read_kanjivg
-from worldmodels.gallery.performances import read_performances
+from worldmodels.gallery.kanji import read_kanjivg
 from worldmodels.gallery.public_files import load_npz
+from worldmodels.gallery.touch import read_performances
 
 
 class Evil:

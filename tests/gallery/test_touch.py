@@ -5,9 +5,16 @@ import pytest
 import torch
 
 from worldmodels.errors import InputError
-from worldmodels.gallery.performances import Split, read_performances, windows
 from worldmodels.gallery.system import initialised
-from worldmodels.gallery.touch import TouchShowConfig, baselines, respond, taps
+from worldmodels.gallery.touch import (
+    Split,
+    Touch,
+    baselines,
+    read_performances,
+    respond,
+    taps,
+    windows,
+)
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 
 
@@ -69,7 +76,7 @@ def test_whole_performances_are_held_out():
 
 def test_windows_lie_within_performances():
     split = split_of()
-    values, known = windows(split.train, [0, 1, 2], 12, np.random.default_rng(0))
+    values, known = windows(split.train[:3], 12, np.random.default_rng(0))
     for row in range(3):
         count = int(known[row].sum()) + 1
         assert count == min(12, len(split.train[row]))
@@ -91,7 +98,7 @@ def test_responses_fill_their_time():
     config = MDNRNNConfig(hidden_size=8, num_mixtures=3, mixture="joint")
     model = initialised(0, "touch", make=lambda: MDNRNN(config, 3, 0))
     generator = torch.Generator().manual_seed(0)
-    played = respond(model, split, split.test[0], TouchShowConfig(seconds=3.0), generator)
+    played = respond(model, split, split.test[0], Touch(seconds=3.0), generator)
     assert played[:, 2].sum() >= 3.0 > played[:-1, 2].sum()
     assert (played >= 0).all()
     assert (played[:, :2] <= 1).all()

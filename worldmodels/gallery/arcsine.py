@@ -8,19 +8,19 @@ of them. A mixture keeps them apart. Source: Bishop 1994, section 4; Ha 2015 for
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodels.figure import new_figure
-from worldmodels.gallery.system import Numbers, System, initialised, train, two_layers
+from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mixture import HALF_LOG_2PI, Mixture, MixtureHead
-from worldmodels.ranges import PositiveInt, Seed
+from worldmodels.ranges import PositiveInt
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -36,11 +36,9 @@ PIECE = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArcsineConfig:
-    """Squared error against a mixture."""
+class Arcsine(System):
+    """Several y for one x: squared error against a mixture."""
 
-    seed: Seed = 0
-    """Of the data and the initial weights."""
     points: PositiveInt = 3000
     """Training points."""
     hidden_size: PositiveInt = 15
@@ -51,9 +49,36 @@ class ArcsineConfig:
     """Independent data sets and networks, whose medians are reported."""
     test_points: PositiveInt = 1_000_000
     """New points, on which everything is measured."""
-    train: FitConfig = FitConfig(
-        steps=6000, batch_size=3000, learning_rate=0.01, final_learning_rate=1e-5
-    )
+    train: FitConfig = falling(steps=6000, batch_size=3000, learning_rate=0.01)
+
+    def show(self, metrics: Metrics) -> Numbers:
+        """Medians over the repetitions, and a figure of the first."""
+        rows = [self.repetition(metrics, number) for number in range(self.repetitions)]
+        return {
+            "floor_nll": FLOOR_NLL,
+            "floor_mse": FLOOR_MSE,
+            **{name: float(np.median([row[name] for row in rows])) for name in rows[0]},
+            "better_by": float(np.median([r["normal_nll"] - r["mixture_nll"] for r in rows])),
+            "repetitions": rows,
+        }
+
+    def repetition(self, metrics: Metrics, number: int) -> Numbers:
+        """Trains and measures both networks on data of their own; draws the first ones."""
+        data = sample(self.points, torch_generator(self.seed, "arcsine", number))
+        make = partial(mean_network, self.hidden_size)
+        mean = trained(self, metrics, make, squares, data, "mean", number)
+        make = partial(mixture_network, self.hidden_size, self.num_mixtures)
+        mixture = trained(self, metrics, make, Mixture.nll, data, "mixture", number)
+        if number == 0:
+            _draw(metrics, *data, mean, mixture)
+        with torch.inference_mode():
+            variance = float(squares(mean(data[0]), data[1]).mean())
+            generator = torch_generator(self.seed, "arcsine test", number)
+            return {
+                "mean_parameters": sum(p.numel() for p in mean.parameters()),
+                "mixture_parameters": sum(p.numel() for p in mixture.parameters()),
+                **measured(mean, mixture, variance, self.test_points, generator),
+            }
 
 
 def curve(y: Tensor) -> Tensor:
@@ -67,128 +92,99 @@ def sample(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return curve(y) + torch.randn(count, 1, generator=generator), y
 
 
-def mean_network(hidden_size: int) -> nn.Sequential:
+def mean_network(H: int) -> nn.Sequential:
     """x to one y: 286 parameters for 15 units."""
-    return two_layers(1, hidden_size, lambda: nn.Linear(hidden_size, 1))
+    return nn.Sequential(nn.Linear(1, H), nn.Tanh(), nn.Linear(H, H), nn.Tanh(), nn.Linear(H, 1))
 
 
-def mixture_network(hidden_size: int, num_mixtures: int) -> nn.Sequential:
+def mixture_network(H: int, num_mixtures: int) -> nn.Sequential:
     """x to a mixture over y: 510 parameters for 15 units and 5 normals."""
-    last = partial(MixtureHead, hidden_size, 1, num_mixtures)
-    return two_layers(1, hidden_size, last, nn.ReLU)
+    hidden = nn.Linear(1, H), nn.ReLU(), nn.Linear(H, H), nn.ReLU()
+    return nn.Sequential(*hidden, MixtureHead(H, 1, num_mixtures))
 
 
-@dataclass(frozen=True)
-class Trained:
-    """One repetition: its data and both networks."""
+def trained(
+    config: System,
+    metrics: Metrics,
+    make: Callable[[], nn.Sequential],
+    cost: Callable[[Any, Tensor], Tensor],
+    data: tuple[Tensor, Tensor],
+    *name: int | str,
+) -> nn.Sequential:
+    """A network trained on points x and y; networks whose names end alike see the same batches.
 
-    x: Float[Tensor, "N 1"]
-    y: Float[Tensor, "N 1"]
-    mean: nn.Sequential
-    mixture: nn.Sequential
+    The loss is the mean over a batch of `cost(network(x), y)`.
+    """
+    x, y = data
+    size = config.train.batch_size
 
-    @property
-    def variance(self) -> float:
-        """Mean squared error on the training data: makes a normal of the mean network."""
-        return float((self.mean(self.x) - self.y).square().mean())
+    def loss(network: nn.Sequential, step: int) -> Tensor:
+        if size >= len(x):
+            return cost(network(x), y).mean()
+        generator = torch_generator(config.seed, "batch", name[-1], step)
+        rows = torch.randint(len(x), (size,), generator=generator)
+        return cost(network(x[rows]), y[rows]).mean()
 
-
-def trained(metrics: Metrics, config: ArcsineConfig, number: int) -> Trained:
-    """Both networks of a repetition."""
-    x, y = sample(config.points, torch_generator(config.seed, "arcsine", number))
-    mean = initialised(config.seed, "mean", number, make=partial(mean_network, config.hidden_size))
-    sizes = config.hidden_size, config.num_mixtures
-    mixture = initialised(config.seed, "mixture", number, make=partial(mixture_network, *sizes))
-
-    def batch(step: int) -> Tensor:
-        if config.train.batch_size >= config.points:
-            return torch.arange(config.points)
-        generator = torch_generator(config.seed, "batch", number, step)
-        return torch.randint(config.points, (config.train.batch_size,), generator=generator)
-
-    def squares(step: int) -> Tensor:
-        rows = batch(step)
-        return (mean(x[rows]) - y[rows]).square().mean()
-
-    def nll(step: int) -> Tensor:
-        rows = batch(step)
-        return mixture(x[rows]).nll(y[rows]).mean()
-
-    train(metrics, f"mean_{number}", mean, config.train, squares)
-    train(metrics, f"mixture_{number}", mixture, config.train, nll)
-    return Trained(x, y, mean, mixture)
+    return config.trained(metrics, make, loss, *name)
 
 
-@torch.inference_mode()
-def measured(one: Trained, config: ArcsineConfig, number: int) -> dict[str, float]:
-    """Means over new points: squared error, both NLLs in nats, share of samples on a branch."""
-    generator = torch_generator(config.seed, "arcsine test", number)
-    x, y = sample(config.test_points, generator)
-    variance, sums = one.variance, np.zeros(4)
+def squares(found: Tensor, y: Tensor) -> Tensor:
+    """Squared errors."""
+    return (found - y).square()
+
+
+def measured(
+    mean: nn.Module, mixture: nn.Module, variance: float, count: int, generator: torch.Generator
+) -> dict[str, float]:
+    """Means over new points: squared error, both NLLs in nats, share of samples on a branch.
+
+    The mean network with a variance is a normal.
+    """
+    x, y = sample(count, generator)
+    sums = np.zeros(4)
     for part_x, part_y in zip(x.split(PIECE), y.split(PIECE), strict=True):
-        squares = (one.mean(part_x) - part_y).square()
-        mixture: Mixture = one.mixture(part_x)
-        near = (part_x - curve(mixture.sample(generator=generator))).abs() <= NEAR
-        normal = squares / (2 * variance) + HALF_LOG_2PI + 0.5 * np.log(variance)
-        rows = squares, mixture.nll(part_y), normal, near.float()
+        errors, law = squares(mean(part_x), part_y), mixture(part_x)
+        near = (part_x - curve(law.sample(generator=generator))).abs() <= NEAR
+        normal = errors / (2 * variance) + HALF_LOG_2PI + 0.5 * np.log(variance)
+        rows = errors, law.nll(part_y), normal, near.float()
         sums += [row.double().sum().item() for row in rows]
     names = "mse", "mixture_nll", "normal_nll", "on_a_branch"
-    return dict(zip(names, (sums / len(x)).tolist(), strict=True))
-
-
-def show(metrics: Metrics, config: ArcsineConfig) -> Numbers:
-    """Medians over the repetitions, and a figure of the first."""
-    runs = [trained(metrics, config, number) for number in range(config.repetitions)]
-    rows = [measured(one, config, number) for number, one in enumerate(runs)]
-    _draw(metrics, runs[0])
-    medians = {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
-    return {
-        "mean_parameters": sum(p.numel() for p in runs[0].mean.parameters()),
-        "mixture_parameters": sum(p.numel() for p in runs[0].mixture.parameters()),
-        "floor_nll": FLOOR_NLL,
-        "floor_mse": FLOOR_MSE,
-        **medians,
-        "better_by": float(np.median([r["normal_nll"] - r["mixture_nll"] for r in rows])),
-        "repetitions": rows,
-    }
+    return dict(zip(names, (sums / count).tolist(), strict=True))
 
 
 @torch.inference_mode()
-def _draw(metrics: Metrics, one: Trained) -> None:
+def _draw(metrics: Metrics, x: Tensor, y: Tensor, mean: nn.Module, mixture: nn.Module) -> None:
     figure = new_figure(12, 7)
     axes = figure.subplots(2, 3).ravel()
-    x = torch.linspace(-15, 15, 1000)[:, None]
-    mixture: Mixture = one.mixture(x)
-    thin = slice(None, None, 2)
+    given = torch.linspace(-15, 15, 1000)[:, None]
+    law: Mixture = mixture(given)
+    weights = law.log_weights.exp()[..., 0]
     for place in (0, 1, 3, 4):
-        axes[place].plot(one.x[thin], one.y[thin], ".", color="0.8", markersize=2)
-    axes[0].set_title("the data: several y for one x")
-    axes[1].plot(x, one.mean(x), color="tab:red")
-    axes[1].set_title("squared error: the mean of the branches")
-    _losses(axes[2], metrics)
-    samples = mixture.sample(generator=torch_generator(0, "figure"))
-    axes[3].plot(x, samples, ".", color="tab:purple", markersize=3)
-    axes[3].set_title("samples of the mixture")
-    sizes = 30 * mixture.log_weights.exp()[..., 0]
-    for k in range(mixture.num_mixtures):
-        axes[4].scatter(x[:, 0], mixture.means[:, k, 0], s=sizes[:, k], color="tab:purple")
-    axes[4].set_title("means, sized by weight")
-    axes[5].plot(x, mixture.log_weights.exp()[..., 0])
-    axes[5].set_title("weights")
-    for place in (0, 1, 3, 4):
+        axes[place].plot(x[::2], y[::2], ".", color="0.8", markersize=2)
         axes[place].set(xlim=(-15, 15), ylim=(-12, 12), xlabel="x", ylabel="y")
+    axes[0].set_title("the data: several y for one x")
+    axes[1].plot(given, mean(given), color="tab:red")
+    axes[1].set_title("squared error: the mean of the branches")
+    _draw_losses(axes[2], metrics)
+    samples = law.sample(generator=torch_generator(0, "figure"))
+    axes[3].plot(given, samples, ".", color="tab:purple", markersize=3)
+    axes[3].set_title("samples of the mixture")
+    for k in range(law.num_mixtures):
+        axes[4].scatter(given, law.means[:, k], s=30 * weights[:, k], color="tab:purple")
+    axes[4].set_title("means, sized by weight")
+    axes[5].plot(given, weights)
+    axes[5].set_title("weights")
     figure.savefig(metrics.run.folder / "arcsine.png", dpi=80)
 
 
-def _losses(axes: Any, metrics: Metrics) -> None:
+def _draw_losses(axes: Any, metrics: Metrics) -> None:
     logged = Metrics.lines(metrics.run)
-    for name, color in (("mean_0", "tab:red"), ("mixture_0", "tab:purple")):
-        found = [(row["step"], row[f"{name}_loss"]) for row in logged if f"{name}_loss" in row]
-        if found:
-            steps, losses = zip(*found, strict=True)
-            axes.plot(steps, losses, color=color, label=name.removesuffix("_0"))
+    for name, color in (("mean", "tab:red"), ("mixture", "tab:purple")):
+        rows = [row for row in logged if f"{name}_0_loss" in row]
+        steps, losses = ([row[key] for row in rows] for key in ("step", f"{name}_0_loss"))
+        axes.plot(steps, losses, color=color, label=name)
     axes.set(title="losses: squared error, nats", xlabel="step", yscale="log")
     axes.legend()
 
 
-SYSTEM = System("Several y for one x: squared error against a mixture.", ArcsineConfig, show)
+SYSTEM = Arcsine

@@ -15,9 +15,9 @@ from scipy.signal import argrelmax
 from torch import Tensor, nn
 
 from worldmodels.figure import new_figure
-from worldmodels.gallery.system import Numbers, System, initialised, train
+from worldmodels.gallery.system import Numbers, System
 from worldmodels.models.mixture import Mixture, split_mixture
-from worldmodels.ranges import Range, Seed
+from worldmodels.ranges import Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -34,14 +34,32 @@ POINTS = 500_001
 
 
 @dataclass(frozen=True, kw_only=True)
-class DensitiesConfig:
-    """Two known densities, and networks without inputs that are fitted to their samples."""
+class Densities(System):
+    """Known densities, and networks fitted to their samples."""
 
-    seed: Seed = 0
-    """Of the samples."""
     samples: Annotated[int, Range(2.0)] = 10_000
     """To which each network is fitted."""
     train: FitConfig = FitConfig(steps=1000, learning_rate=0.05, final_learning_rate=1e-4)
+
+    def show(self, metrics: Metrics) -> Numbers:
+        """Facts of both densities, with the NLL of one normal and of the fitted network."""
+        figure = new_figure(9, 3.5)
+        numbers: dict[str, Any] = {}
+        for name, axes in zip(MIXTURES, figure.subplots(1, len(MIXTURES)), strict=True):
+            truth = mixture_of(name)
+            mean = truth.mean[:, None]
+            normal = Mixture(mean * 0, mean, truth.variance.log()[:, None] / 2)
+            fit = fitted(self, metrics, name)
+            found, best = facts(truth), cross_entropy(truth, fit)
+            numbers[name] = {
+                **found,
+                "one_normal": cross_entropy(truth, normal),
+                "bias_only": best,
+                "excess": best - found["entropy"],
+            }
+            _draw(axes, truth, normal, fit)
+        figure.savefig(metrics.run.folder / "densities.png", dpi=110)
+        return numbers
 
 
 class BiasOnly(nn.Module):
@@ -61,18 +79,8 @@ class BiasOnly(nn.Module):
 
 def mixture_of(name: str) -> Mixture:
     """One of `MIXTURES`, in float64."""
-    weights, means, stds = (
-        torch.tensor(row, dtype=torch.float64)[:, None] for row in MIXTURES[name]
-    )
+    weights, means, stds = torch.tensor(MIXTURES[name], dtype=torch.float64)[..., None]
     return Mixture(weights.log(), means, stds.log())
-
-
-def modes(mixture: Mixture) -> list[float]:
-    """The maxima of a mixture over one dimension, in ascending order, to the grid's resolution."""
-    x = grid(mixture)
-    places = argrelmax(mixture.log_prob(x)[:, 0].numpy())[0]
-    found: list[float] = x[places, 0].tolist()
-    return found
 
 
 def grid(mixture: Mixture) -> Float64[Tensor, "N 1"]:
@@ -83,76 +91,54 @@ def grid(mixture: Mixture) -> Float64[Tensor, "N 1"]:
 
 
 def facts(mixture: Mixture) -> dict[str, Any]:
-    """Integral, moments, modes, cdf(0) and entropy of a mixture over one dimension."""
+    """Integral, moments, modes on the grid, cdf(0) and entropy, over one dimension."""
     x = grid(mixture)
     log_prob = mixture.log_prob(x)
-    prob = log_prob.exp()
     return {
-        "integral": integral(prob, x),
+        "integral": _integral(log_prob.exp(), x),
         "mean": mixture.mean.item(),
         "variance": mixture.variance.item(),
-        "modes": modes(mixture),
+        "modes": x[argrelmax(log_prob[:, 0].numpy())[0], 0].tolist(),
         "cdf_at_0": mixture.cdf(torch.zeros(1, dtype=torch.float64)).item(),
-        "entropy": -integral(prob * log_prob, x),
+        "entropy": cross_entropy(mixture, mixture),
     }
-
-
-def integral(values: Tensor, x: Tensor) -> float:
-    """The trapezoidal rule."""
-    return float(torch.trapezoid(values[:, 0], x[:, 0]))
 
 
 def cross_entropy(truth: Mixture, model: Mixture) -> float:
     """-∫ p ln q in nats: the NLL of `model` on samples of `truth`, without sampling error."""
     x = grid(truth)
-    return -integral(truth.log_prob(x).exp() * model.log_prob(x), x)
+    return -_integral(truth.log_prob(x).exp() * model.log_prob(x), x)
 
 
-def fitted(name: str, config: DensitiesConfig, metrics: Metrics) -> Mixture:
+def _integral(values: Tensor, x: Tensor) -> float:
+    return float(torch.trapezoid(values[:, 0], x[:, 0]))
+
+
+def fitted(config: Densities, metrics: Metrics, name: str) -> Mixture:
     """The bias-only network fitted to samples of the named mixture."""
     truth = mixture_of(name)
     generator = torch_generator(config.seed, "densities", name)
     parts = (truth.logits, truth.means, truth.log_stds)
     repeated = Mixture(*(part.expand(config.samples, -1, 1) for part in parts))
     samples = repeated.sample(generator=generator).float()
-    limits = samples.min().item(), samples.max().item()
-    network = initialised(config.seed, name, make=lambda: BiasOnly(truth.num_mixtures, *limits))
 
-    def loss(_: int) -> Tensor:
+    def make() -> BiasOnly:
+        return BiasOnly(truth.num_mixtures, samples.min().item(), samples.max().item())
+
+    def loss(network: BiasOnly, _: int) -> Tensor:
         return network().nll(samples).mean()
 
-    train(metrics, name, network, config.train, loss)
-    found = network()
-    return Mixture(*(p.double() for p in (found.logits, found.means, found.log_stds)))
+    found = config.trained(metrics, make, loss, name)()
+    return Mixture(found.logits.double(), found.means.double(), found.log_stds.double())
 
 
-def show(metrics: Metrics, config: DensitiesConfig) -> Numbers:
-    """Facts of both densities, with the NLL of one normal and of the fitted network."""
-    figure = new_figure(9, 3.5)
-    numbers: dict[str, Any] = {}
-    for name, axes in zip(MIXTURES, figure.subplots(1, len(MIXTURES)), strict=True):
-        truth = mixture_of(name)
-        normal = Mixture(
-            truth.mean[:, None] * 0, truth.mean[:, None], truth.variance.log()[:, None] / 2
-        )
-        found = fitted(name, config, metrics)
-        needs = {"one_normal": normal, "bias_only": found}
-        numbers[name] = facts(truth) | {
-            key: cross_entropy(truth, model) for key, model in needs.items()
-        }
-        numbers[name]["excess"] = numbers[name]["bias_only"] - numbers[name]["entropy"]
-        _draw(axes, truth, normal, found, f"{truth.num_mixtures} normals")
-    figure.savefig(metrics.run.folder / "densities.png", dpi=110)
-    return numbers
-
-
-def _draw(axes: Any, truth: Mixture, normal: Mixture, found: Mixture, title: str) -> None:
+def _draw(axes: Any, truth: Mixture, normal: Mixture, found: Mixture) -> None:
     x = torch.linspace(-17, 17, 500, dtype=torch.float64)[:, None]
     lines = (truth, "the mixture", "tab:purple", "-"), (found, "fitted to samples", "black", ":")
     for law, label, color, style in (*lines, (normal, "one normal", "0.6", "--")):
         axes.plot(x[:, 0], law.log_prob(x).exp()[:, 0], style, color=color, label=label)
-    axes.set(title=title, xlabel="x", ylabel="density")
+    axes.set(title=f"{truth.num_mixtures} normals", xlabel="x", ylabel="density")
     axes.legend(fontsize="small")
 
 
-SYSTEM = System("Known densities, and networks fitted to their samples.", DensitiesConfig, show)
+SYSTEM = Densities

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
 from worldmodels.errors import InputError
 from worldmodels.gallery.public_files import load_npz, reading
@@ -93,58 +94,30 @@ def _checked(drawing: np.ndarray, name: str) -> Drawing:
 def read_drawings(path: Path, max_points: int, epsilon: float = 0.0) -> Drawings:
     """Drawings of a public file, simplified to within epsilon, in the file's units.
 
-    It may be an npz of sketch-rnn or Quick, Draw! (object arrays `train`, `valid`, `test`), an npz
-    of `points` and `offsets` (with or without these names as prefixes), or Quick, Draw!'s ndjson.
+    It may be an npz of sketch-rnn or Quick, Draw! (`train`, `valid`, `test`), an npz of one list of
+    drawings (see `load_npz`), or Quick, Draw!'s ndjson.
 
     Raises:
         InputError: the file is missing, broken, or of another kind.
     """
     with reading(path, "a file of drawings"):
-        parts = _ndjson(path) if path.suffix == ".ndjson" else _arrays(path)
-        return Drawings.of(parts, max_points, epsilon)
+        found = {"": _ndjson(path)} if path.suffix == ".ndjson" else load_npz(path)
+        lists = {name: value for name, value in found.items() if isinstance(value, list)}
+        if not lists.keys() >= set(SPLITS):
+            if not lists:
+                raise InputError(f"{path} has no list of drawings: use another file")
+            every = next(iter(lists.values()))
+            train = [drawing for index, drawing in enumerate(every) if index % HELD_OUT > 1]
+            lists = {"train": train, "valid": every[::HELD_OUT], "test": every[1::HELD_OUT]}
+        return Drawings.of(lists, max_points, epsilon)
 
 
-def _arrays(path: Path) -> Mapping[str, Sequence[np.ndarray]]:
-    found = load_npz(path)
-    if all(name in found for name in SPLITS):
-        return {name: list(found[name]) for name in SPLITS}
-    try:
-        if "points" in found:
-            return _split(cut(found["points"], found["offsets"]))
-        names = [(name, f"{name}_points", f"{name}_offsets") for name in SPLITS]
-        return {name: cut(found[points], found[offsets]) for name, points, offsets in names}
-    except KeyError as error:
-        raise InputError(
-            f"{path} has no member {error}: drawings need train, valid and test, or points and "
-            "offsets"
-        ) from error
-
-
-def cut(points: Any, offsets: Any) -> list[np.ndarray]:
-    """Cuts one long array into sequences; `offsets` are their ends, after a 0.
-
-    Raises:
-        InputError: the offsets do not fit.
-    """
-    points, offsets = np.asarray(points), np.asarray(offsets)
-    if offsets.ndim != 1 or not len(offsets) or (np.diff(offsets) < 0).any():
-        raise InputError("offsets do not rise: use another file")
-    if offsets[0] != 0 or offsets[-1] != len(points):
-        raise InputError(f"offsets end at {offsets[-1]}, but there are {len(points)} points")
-    return np.split(points, offsets[1:-1])
-
-
-def _split(drawings: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
-    train = [drawing for index, drawing in enumerate(drawings) if index % HELD_OUT > 1]
-    return {"train": train, "valid": [*drawings[::HELD_OUT]], "test": [*drawings[1::HELD_OUT]]}
-
-
-def _ndjson(path: Path) -> dict[str, list[np.ndarray]]:
+def _ndjson(path: Path) -> list[Drawing]:
     """Quick, Draw!'s lines: strokes of [x...], [y...] (raw: and times), recognised ones only."""
     with reading(path, "an ndjson of drawings"):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         kept = [line["drawing"] for line in lines if line.get("recognized", True)]
-        return _split([from_strokes([np.stack(s[:2], 1) for s in drawing]) for drawing in kept])
+        return [from_strokes([np.stack(s[:2], 1) for s in drawing]) for drawing in kept]
 
 
 def from_strokes(strokes: Sequence[np.ndarray]) -> Drawing:
@@ -188,24 +161,20 @@ class Batch:
     moved: Bool[Tensor, "B T"]
     """The same without first points that are the start itself: they have no offset to predict."""
 
-    @property
-    def pen_inputs(self) -> Float[Tensor, "B T 3"]:
-        """The pen after the last point, one-hot."""
-        return torch.nn.functional.one_hot(self.pens[:, :-1], 3).float()
+    def packed(self, pens: Float[Tensor, "B points P"]) -> PackedSequence:
+        """All points but the start, (dx, dy, pens), for an LSTM that reads whole drawings."""
+        points = torch.cat([self.offsets, pens], -1)[:, 1:]
+        return pack_padded_sequence(points, self.known.sum(1), True, enforce_sorted=False)
 
 
 def batch_of(drawings: Sequence[Drawing]) -> Batch:
     """Pads drawings to the longest."""
-    steps = max(map(len, drawings))
-    offsets = torch.zeros(len(drawings), steps + 1, 2)
-    pens = torch.zeros(len(drawings), steps + 1, dtype=torch.long)
-    known = torch.zeros(len(drawings), steps, dtype=torch.bool)
-    for row, drawing in enumerate(drawings):
-        points = torch.from_numpy(drawing)
-        offsets[row, 1 : len(points) + 1] = points[:, :2]
-        pens[row, 1 : len(points) + 1] = (points[:, 2] > 0.5).long()
-        pens[row, len(points)] = END
-        known[row, : len(points)] = True
+    lengths = torch.tensor([*map(len, drawings)])
+    points = pad_sequence([torch.from_numpy(drawing) for drawing in drawings], batch_first=True)
+    offsets = functional.pad(points[..., :2], (0, 0, 1, 0))
+    pens = functional.pad((points[..., 2] > 0.5).long(), (1, 0))
+    pens[range(len(drawings)), lengths] = END
+    known = torch.arange(points.shape[1]) < lengths[:, None]
     moved = known.clone()
     moved[:, 0] &= (offsets[:, 1] != 0).any(-1)
     return Batch(offsets, pens, known, moved)

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_packed_sequence
 
 from worldmodels.figure import new_figure
-from worldmodels.gallery.drawings import Batch, batch_of, similar_rows
-from worldmodels.gallery.pen import nats_of, paint
-from worldmodels.gallery.system import Numbers, System, initialised, train
-from worldmodels.gallery.writer import Recogniser, Writer
+from worldmodels.gallery.drawings import DRAW, Batch, batch_of, similar_rows
+from worldmodels.gallery.pen import Writer, nats_of, paint
+from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.gallery.written import (
     FONTS,
     HELD_OUT_FONTS,
@@ -29,7 +32,7 @@ from worldmodels.gallery.written import (
     read_words,
 )
 from worldmodels.models.mixture import Temperature
-from worldmodels.ranges import NonNegativeFloat, PositiveInt, Range, Seed
+from worldmodels.ranges import NonNegativeFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -43,23 +46,11 @@ WOBBLE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class HandwritingShowConfig:
-    """What is written; may change without a new training."""
+class Handwriting(System):
+    """Handwriting of any text."""
 
-    text: str = ""
-    """Words for the figure; none: held-out words."""
-    bias: NonNegativeFloat = 1.0
-    """0 samples as the data are, more is neater; Graves 2013, section 5.4."""
-    written: Annotated[int, Range(2.0)] = 200
-    """Held-out words that are written and measured."""
+    free = frozenset({"text", "bias", "written"})
 
-
-@dataclass(frozen=True, kw_only=True)
-class HandwritingConfig:
-    """Words in Hershey's fonts, of the cursive set, or of IAM-OnDB."""
-
-    seed: Seed = 0
-    """Of words, initial weights, batches and samples."""
     data: str | None = None
     """The cursive set's npz or a folder of IAM-OnDB; none: Hershey's fonts."""
     words: Annotated[int, Range(2.0)] = 3000
@@ -78,67 +69,120 @@ class HandwritingConfig:
     """Normals in the mixture."""
     bumps: PositiveInt = 6
     """Of the window; the source: 10."""
-    train: FitConfig = FitConfig(
-        steps=1700, batch_size=64, learning_rate=2e-3, final_learning_rate=1e-5, gradient_clip=1.0
-    )
-    recogniser: FitConfig = FitConfig(
-        steps=1200, batch_size=48, learning_rate=3e-3, final_learning_rate=1e-5, gradient_clip=1.0
+    train: FitConfig = falling(steps=1700, batch_size=64, learning_rate=2e-3, gradient_clip=1.0)
+    recogniser: FitConfig = falling(
+        steps=1200, batch_size=48, learning_rate=3e-3, gradient_clip=1.0
     )
     recogniser_size: PositiveInt = 96
     """Units of its LSTM, in each direction."""
-    show: HandwritingShowConfig = HandwritingShowConfig()
+    text: str = ""
+    """Words for the figure; none: held-out words."""
+    bias: NonNegativeFloat = 1.0
+    """0 samples as the data are, more is neater; Graves 2013, section 5.4."""
+    written: Annotated[int, Range(2.0)] = 200
+    """Held-out words that are written and measured."""
+
+    def show(self, metrics: Metrics) -> Numbers:
+        """Likelihood with right and wrong texts, lengths, window, readability; and the figure."""
+        words = self.data_set()
+        writer, reader = self.writer(metrics, words), self.reader(metrics, words)
+        numbers: dict[str, Any] = {
+            "words": {
+                "train": len(words.train),
+                "valid": len(words.valid),
+                "other": len(words.other),
+            }
+        }
+        for name, some in (("valid", words.valid), ("other_fonts", words.other)):
+            if some:
+                own, wrong = nats(writer, words, some), nats(writer, words, some, 7)
+                shuffled = sum(wrong.values()) - sum(own.values())
+                numbers[name] = own | {"wrong_text_costs": shuffled}
+        numbers |= _written(self, words, writer, reader)
+        _draw(metrics, self, words, writer)
+        return numbers
+
+    def data_set(self) -> Words:
+        """The words.
+
+        Raises:
+            InputError: the data are missing or broken.
+        """
+        if self.data is not None:
+            return read_words(Path(self.data), self.epsilon, self.max_points)
+        generator = numpy_generator(self.seed, "words")
+        texts = invented_words(self.words + self.held_out, generator)
+        known, unknown = texts[: self.words], texts[self.words :]
+        train, valid, other = (
+            hershey_words(some, fonts, self.epsilon, WOBBLE, generator)
+            for some, fonts in ((known, FONTS), (unknown, FONTS), (unknown, HELD_OUT_FONTS))
+        )
+        other = [replace(word, font=-1) for word in other]
+        parts = ([w for w in part if len(w) <= self.max_points] for part in (train, valid, other))
+        return Words.of(*parts)
+
+    def writer(self, metrics: Metrics, words: Words) -> Writer:
+        """The network that writes."""
+        sizes = self.reading_size, self.hidden_size, self.num_mixtures, self.bumps
+
+        def loss(writer: Writer, step: int) -> Tensor:
+            rows = similar_rows(words.train, self.train.batch_size, self.seed, step)
+            some = [words.train[row] for row in rows]
+            hidden = numpy_generator(self.seed, "untold", step).random(len(some)) < NO_FONT
+            fonts = np.where(hidden, -1, [word.font for word in some]).tolist()
+            return torch.stack(writer.losses(_batch(some), *words.codes(_texts(some), fonts))).sum()
+
+        make = partial(Writer, words.symbol_size, *sizes)
+        return self.trained(metrics, make, loss, "writer")
+
+    def reader(self, metrics: Metrics, words: Words) -> Recogniser:
+        """The recogniser, trained on the data's own strokes."""
+
+        def loss(reader: Recogniser, step: int) -> Tensor:
+            rows = similar_rows(words.train, self.recogniser.batch_size, self.seed, step)
+            some = [words.train[row] for row in rows]
+            return reader.loss(_batch(some), _texts(some))
+
+        make = partial(Recogniser, words.letters, self.recogniser_size)
+        return self.trained(metrics, make, loss, "recogniser", config=self.recogniser)
 
 
-def words_of(config: HandwritingConfig) -> Words:
-    """The data set.
+class Recogniser(nn.Module):
+    """Reads a word from its points: a bidirectional LSTM, trained with CTC (Graves et al. 2006)."""
 
-    Raises:
-        InputError: the data are missing or broken.
-    """
-    if config.data is not None:
-        return read_words(Path(config.data), config.epsilon, config.max_points)
-    generator = numpy_generator(config.seed, "words")
-    texts = invented_words(config.words + config.held_out, generator)
-    known, unknown = texts[: config.words], texts[config.words :]
-    made = [
-        hershey_words(some, fonts, config.epsilon, WOBBLE, generator)
-        for some, fonts in ((known, FONTS), (unknown, FONTS), (unknown, HELD_OUT_FONTS))
-    ]
-    kept = [[w for w in part if len(w) <= config.max_points] for part in made]
-    kept[2] = [replace(word, font=-1) for word in kept[2]]
-    return Words.of(kept[0], kept[1], kept[2])
+    def __init__(self, letters: str, hidden_size: int) -> None:
+        super().__init__()
+        self.letters = letters
+        self.lstm = nn.LSTM(3, hidden_size, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * hidden_size, len(letters) + 1)
 
+    def forward(self, batch: Batch) -> Float[Tensor, "T B symbols"]:
+        """Log probabilities; the last of each is the blank's."""
+        packed = batch.packed((batch.pens != DRAW).float()[..., None])
+        h, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        return self.head(h).log_softmax(-1).transpose(0, 1)
 
-def trained(metrics: Metrics, config: HandwritingConfig, words: Words) -> Writer:
-    """The network that writes."""
-    sizes = config.reading_size, config.hidden_size, config.num_mixtures, config.bumps
-    writer = initialised(config.seed, "writer", make=lambda: Writer(words.symbol_size, *sizes))
+    def loss(self, batch: Batch, texts: Sequence[str]) -> Tensor:
+        """Nats a letter."""
+        targets = torch.tensor([self.letters.index(letter) for letter in "".join(texts)])
+        lengths, blank = torch.tensor([*map(len, texts)]), len(self.letters)
+        return functional.ctc_loss(
+            self(batch), targets, batch.known.sum(1), lengths, blank, zero_infinity=True
+        )
 
-    def loss(step: int) -> Tensor:
-        some = _picked(words.train, config.train, config.seed, step)
-        hidden = numpy_generator(config.seed, "untold", step).random(len(some)) < NO_FONT
-        fonts = np.where(hidden, -1, [word.font for word in some]).tolist()
-        return torch.stack(writer.losses(_batch(some), *words.codes(_texts(some), fonts))).sum()
+    @torch.inference_mode()
+    def recognise(self, batch: Batch) -> list[str]:
+        """The best path, without repeated letters and blanks."""
+        best, lengths = self(batch).argmax(-1).T, batch.known.sum(1)
+        symbols, found = [*self.letters, ""], []
+        for row, length in zip(best, lengths, strict=True):
+            found.append("".join(symbols[k] for k in torch.unique_consecutive(row[:length])))
+        return found
 
-    train(metrics, "writer", writer, config.train, loss)
-    return writer
-
-
-def trained_recogniser(metrics: Metrics, config: HandwritingConfig, words: Words) -> Recogniser:
-    """The recogniser, trained on the data's own strokes."""
-    letters, size = words.letters, config.recogniser_size
-    reader = initialised(config.seed, "recogniser", make=lambda: Recogniser(len(letters), size))
-
-    def loss(step: int) -> Tensor:
-        some = _picked(words.train, config.recogniser, config.seed, step)
-        return reader.loss(_batch(some), _texts(some), letters)
-
-    train(metrics, "recogniser", reader, config.recogniser, loss)
-    return reader
-
-
-def _picked(words: Sequence[Word], config: FitConfig, seed: int, step: int) -> list[Word]:
-    return [words[row] for row in similar_rows(words, config.batch_size, seed, step)]
+    def read_share(self, drawings: Sequence[np.ndarray], texts: Sequence[str]) -> float:
+        """Share of words that it reads correctly."""
+        pairs = zip(self.recognise(batch_of(drawings)), texts, strict=True)
+        return float(np.mean([found == text for found, text in pairs]))
 
 
 def _texts(words: Sequence[Word]) -> list[str]:
@@ -161,51 +205,26 @@ def nats(writer: Writer, words: Words, some: Sequence[Word], roll: int = 0) -> d
     return dict(zip(("xy", "pen"), nats_of(parts), strict=True))
 
 
-def readable(
-    reader: Recogniser, drawings: Sequence[np.ndarray], texts: Sequence[str], letters: str
-) -> float:
-    """Share of words that the recogniser reads correctly."""
-    found = reader.recognise(batch_of(drawings), letters)
-    return float(np.mean([a == b for a, b in zip(found, texts, strict=True)]))
-
-
-def show(metrics: Metrics, config: HandwritingConfig) -> Numbers:
-    """Likelihood with right and wrong texts, lengths, window, readability; and the figure."""
-    words = words_of(config)
-    writer, reader = trained(metrics, config, words), trained_recogniser(metrics, config, words)
-    numbers: dict[str, Any] = {
-        "words": {"train": len(words.train), "valid": len(words.valid), "other": len(words.other)}
-    }
-    for name, some in (("valid", words.valid), ("other_fonts", words.other)):
-        if some:
-            own, wrong = nats(writer, words, some), nats(writer, words, some, 7)
-            shuffled = sum(wrong.values()) - sum(own.values())
-            numbers[name] = own | {"wrong_text_costs": shuffled}
-    numbers |= _written(config, words, writer, reader)
-    _draw(metrics, config, words, writer)
-    return numbers
-
-
 def _written(
-    config: HandwritingConfig, words: Words, writer: Writer, reader: Recogniser
-) -> dict[str, Any]:
+    config: Handwriting, words: Words, writer: Writer, reader: Recogniser
+) -> dict[str, float]:
     """Writes held-out words: whether they end, and whether the recogniser reads them."""
     order = numpy_generator(config.seed, "written").permutation(len(words.valid))
-    some = [words.valid[i] for i in order[: config.show.written]]
+    some = [words.valid[i] for i in order[: config.written]]
     texts, lengths = _texts(some), np.array([len(word) for word in some])
-    generator, bias = torch_generator(config.seed, "written"), Temperature.graves(config.show.bias)
-    most = 2 * int(lengths.max())
-    codes = words.codes(texts, [word.font for word in some])
-    drawings, windows, ended = writer.write(*codes, most, bias, generator)
-    within = [
-        e and len(d) <= 2 * length for e, d, length in zip(ended, drawings, lengths, strict=True)
-    ]
+    drawings, windows, ended = writer.write(
+        *words.codes(texts, [word.font for word in some]),
+        2 * int(lengths.max()),
+        Temperature.graves(config.bias),
+        torch_generator(config.seed, "written"),
+    )
+    within = np.array(ended) & ([*map(len, drawings)] <= 2 * lengths)
     back = np.concatenate([np.diff(w.argmax(1)) < 0 for w in windows])
-    found = readable(reader, drawings, texts, words.letters)
-    own = readable(reader, [word.drawing for word in some], texts, words.letters)
+    found = reader.read_share(drawings, texts)
+    own = reader.read_share([word.drawing for word in some], texts)
     return {
-        "bias": config.show.bias,
-        "ended_within_twice": sum(within) / len(within),
+        "bias": config.bias,
+        "ended_within_twice": float(within.mean()),
         "window_goes_back": float(back.mean()),
         "read": found,
         "read_of_the_data": own,
@@ -213,8 +232,8 @@ def _written(
     }
 
 
-def _draw(metrics: Metrics, config: HandwritingConfig, words: Words, writer: Writer) -> None:
-    texts = config.show.text.split() or list(dict.fromkeys(_texts(words.valid)))[:5]
+def _draw(metrics: Metrics, config: Handwriting, words: Words, writer: Writer) -> None:
+    texts = config.text.split() or list(dict.fromkeys(_texts(words.valid)))[:5]
     figure = new_figure(11, 5)
     left, right = figure.subplots(1, 2, width_ratios=[5, 2.4])
     codes = words.codes(texts, [k % words.fonts if words.fonts else -1 for k in range(len(texts))])
@@ -223,8 +242,7 @@ def _draw(metrics: Metrics, config: HandwritingConfig, words: Words, writer: Wri
         drawings, windows, _ = writer.write(
             *codes, config.max_points, Temperature.graves(bias), generator
         )
-        for column, drawing in enumerate(drawings):
-            paint(left, drawing, (column, -row * 0.5), box=(0.85, 0.45))
+        paint(left, drawings, len(drawings), (0, -row * 0.5), box=(0.85, 0.45))
         left.text(-0.8, -row * 0.5, f"bias {bias:g}", fontsize="small", va="center")
         if bias == 1.0:
             window = windows[0][:, : len(texts[0]) + 1]
@@ -235,4 +253,4 @@ def _draw(metrics: Metrics, config: HandwritingConfig, words: Words, writer: Wri
     figure.savefig(metrics.run.folder / "handwriting.png", dpi=80)
 
 
-SYSTEM = System("Handwriting of any text.", HandwritingConfig, show)
+SYSTEM = Handwriting

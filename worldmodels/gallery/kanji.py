@@ -1,14 +1,19 @@
 """Invented characters: M over the next offset of a pen and over its three states.
 
-Source: Ha 2015, "Recurrent Net Dreams Up Fake Chinese Characters in Vector Format".
+Source: Ha 2015, "Recurrent Net Dreams Up Fake Chinese Characters in Vector Format". The default
+data are KanjiVG, (c) 2009-2015 Ulrich Apel, CC BY-SA 3.0.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -17,6 +22,7 @@ from jaxtyping import Float32, Int64
 from scipy.stats import ks_2samp
 from torch import Tensor
 
+from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
 from worldmodels.gallery.drawings import (
     SPLITS,
@@ -24,15 +30,17 @@ from worldmodels.gallery.drawings import (
     Drawings,
     batch_of,
     centred,
+    from_strokes,
     read_drawings,
+    simplified,
     training_batch,
 )
-from worldmodels.gallery.kanjivg import kanjivg_files, read_kanjivg
 from worldmodels.gallery.pen import Pen, nats_of, paint
-from worldmodels.gallery.system import Numbers, System, initialised, train
+from worldmodels.gallery.public_files import reading
+from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mixture import Temperature
-from worldmodels.ranges import PositiveFloat, PositiveInt, Range, Seed
-from worldmodels.run import Metrics
+from worldmodels.ranges import PositiveFloat, PositiveInt, Range
+from worldmodels.run import Metrics, progress
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.fit import FitConfig
 
@@ -43,24 +51,19 @@ SIDE = 24
 """Pixels of the small pictures that are compared."""
 COPY = 0.99
 """A cosine above this counts as a copy."""
+CODES = range(0x4E00, 0xA000)
+"""CJK Unified Ideographs; KanjiVG has kana, letters and signs as well."""
+PIECES = 12
+"""Points on each Bézier curve, before the strokes are simplified."""
+PATH = "{http://www.w3.org/2000/svg}path"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowConfig:
-    """What is sampled and drawn; may change without a new training."""
+class Kanji(System):
+    """Invented characters."""
 
-    temperature: PositiveFloat = 0.5
-    """Of the invented characters in the figure."""
-    compared: Annotated[int, Range(2.0)] = 1000
-    """Characters, sampled at temperature 1, whose strokes are counted."""
+    free = frozenset({"temperature", "compared"})
 
-
-@dataclass(frozen=True, kw_only=True)
-class KanjiConfig:
-    """Characters of KanjiVG, or of an npz of drawings."""
-
-    seed: Seed = 0
-    """Of initial weights, batches and samples."""
     data: str | None = None
     """An npz of drawings, or a folder of KanjiVG's SVG files; none: the package kanjivg."""
     epsilon: PositiveFloat = 1.0
@@ -71,40 +74,120 @@ class KanjiConfig:
     """Units of the LSTM. Differs: the source has two layers of 800."""
     num_mixtures: PositiveInt = 24
     """Normals in the mixture."""
-    train: FitConfig = FitConfig(
-        steps=2500, batch_size=100, learning_rate=2e-3, final_learning_rate=1e-5, gradient_clip=1.0
-    )
-    show: ShowConfig = ShowConfig()
+    train: FitConfig = falling(steps=2500, batch_size=100, learning_rate=2e-3, gradient_clip=1.0)
+    temperature: PositiveFloat = 0.5
+    """Of the invented characters in the figure."""
+    compared: Annotated[int, Range(2.0)] = 1000
+    """Characters, sampled at temperature 1, whose strokes are counted."""
+
+    def show(self, metrics: Metrics) -> Numbers:
+        """Likelihoods, counts of strokes and points, nearest neighbours; and the figures."""
+        data = self.characters()
+        pen = self.network(metrics, data)
+        generator = torch_generator(self.seed, "kanji samples")
+        compared = min(self.compared, 20 * len(data.valid))
+        free, invented = (
+            pen.draw(count, 2 * data.longest, Temperature.of(tau), generator, data.still)
+            for count, tau in ((compared, 1.0), (INVENTED, self.temperature))
+        )
+        real, made = counts([*data.valid, *data.test]), counts(free)
+        train = pictures(data.train)
+        (of_invented, neighbours), (of_free, _), (of_valid, _) = (
+            nearest(pictures(drawings), train) for drawings in (invented, free, data.valid)
+        )
+        _draw(metrics, data, invented, [data.train[index] for index in neighbours[:8]])
+        _draw_temperatures(metrics, self, data, pen)
+        valid, test = nats(pen, data.valid), nats(pen, data.test)
+        return {
+            "characters": {name: len(getattr(data, name)) for name in SPLITS},
+            "scale": data.scale,
+            "epsilon": None if self.data else self.epsilon,
+            "valid_xy_nll": valid[0],
+            "valid_pen": valid[1],
+            "test_xy_nll": test[0],
+            "test_pen": test[1],
+            "ks_strokes": float(ks_2samp(made[0], real[0]).statistic),
+            "ks_points": float(ks_2samp(made[1], real[1]).statistic),
+            "nearest_of_invented": float(np.median(of_invented)),
+            "nearest_of_valid": float(np.median(of_valid)),
+            "copies": float((of_free > COPY).mean()),
+            "copies_of_valid": float((of_valid > COPY).mean()),
+        }
+
+    def characters(self) -> Drawings:
+        """The data set.
+
+        Raises:
+            InputError: the data are missing or broken.
+        """
+        path = None if self.data is None else Path(self.data)
+        if path is not None and not path.is_dir():
+            return read_drawings(path, self.max_points)
+        found = read_kanjivg(kanjivg_files(path), self.epsilon)
+        order = numpy_generator(0, "kanjivg").permutation(len(found))
+        cuts = np.split(order, [len(order) * 9 // 10, len(order) * 19 // 20])
+        parts = {name: [found[i] for i in part] for name, part in zip(SPLITS, cuts, strict=True)}
+        return Drawings.of(parts, self.max_points)
+
+    def network(self, metrics: Metrics, data: Drawings) -> Pen:
+        """The trained network."""
+
+        def loss(pen: Pen, step: int) -> Tensor:
+            batch = training_batch(data.train, self.train.batch_size, self.seed, step)
+            return torch.stack(pen.losses(batch)).sum()
+
+        make = partial(Pen, self.hidden_size, self.num_mixtures)
+        return self.trained(metrics, make, loss, "kanji")
 
 
-def characters(config: KanjiConfig) -> Drawings:
-    """The data set.
+def kanjivg_files(folder: Path | None = None) -> list[Path]:
+    """SVG files of kanji in the order of their codes, without variants of a character.
 
     Raises:
-        InputError: the data are missing or broken.
+        InputError: the package is missing, or the folder has none.
     """
-    path = None if config.data is None else Path(config.data)
-    if path is not None and not path.is_dir():
-        return read_drawings(path, config.max_points)
-    found = read_kanjivg(kanjivg_files(path), config.epsilon)
-    order = numpy_generator(0, "kanjivg").permutation(len(found))
-    cuts = np.split(order, [len(order) * 9 // 10, len(order) * 19 // 20])
-    parts = {name: [found[i] for i in part] for name, part in zip(SPLITS, cuts, strict=True)}
-    return Drawings.of(parts, config.max_points)
+    try:
+        listed = files("kanjivg") or () if folder is None else ()
+    except PackageNotFoundError as error:
+        raise InputError(
+            "kanji need KanjiVG (`pip install worldmodels-dream[gallery]`), or --data: a folder of "
+            "its SVG files, or an npz of drawings"
+        ) from error
+    paths = folder.rglob("*.svg") if folder else (Path(str(file.locate())) for file in listed)
+    named = {path.stem: path for path in paths if re.fullmatch(r"[0-9a-f]{5}\.svg", path.name)}
+    found = [named[code] for code in sorted(named) if int(code, 16) in CODES]
+    if not found:
+        raise InputError(f"{folder} has no KanjiVG file such as 0611b.svg: name another --data")
+    return found
 
 
-def trained(metrics: Metrics, config: KanjiConfig, data: Drawings) -> Pen:
-    """The trained network."""
-    pen = initialised(
-        config.seed, "kanji", make=lambda: Pen(config.hidden_size, config.num_mixtures)
-    )
+def read_kanjivg(paths: list[Path], epsilon: float) -> list[Drawing]:
+    """Characters as drawings, simplified to within epsilon; a character is 109 wide.
 
-    def loss(step: int) -> Tensor:
-        batch = training_batch(data.train, config.train.batch_size, config.seed, step)
-        return torch.stack(pen.losses(batch)).sum()
+    Raises:
+        InputError: a file is not an SVG of KanjiVG, or svg.path is missing.
+    """
+    try:
+        from svg.path import parse_path
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "KanjiVG's curves need svg.path (`pip install worldmodels-dream[gallery]`)"
+        ) from error
+    found = []
+    for path in progress(paths, "KanjiVG"):
+        with reading(path, "an SVG of KanjiVG"):
+            curves = [parse_path(node.attrib["d"]) for node in ElementTree.parse(path).iter(PATH)]
+            strokes = [simplified(_flat(curve), epsilon) for curve in curves]
+            found.append(from_strokes([stroke for stroke in strokes if len(stroke) > 1]))
+    return found
 
-    train(metrics, "kanji", pen, config.train, loss)
-    return pen
+
+def _flat(curve: Any) -> Float32[np.ndarray, "_ 2"]:
+    """Points along a path of one stroke."""
+    segments = [s for s in curve if type(s).__name__ != "Move"]
+    places = np.linspace(0, 1, PIECES)
+    points = [segments[0].start, *(s.point(t) for s in segments for t in places[1:])]
+    return np.array([(p.real, p.imag) for p in points], np.float32)
 
 
 @torch.inference_mode()
@@ -128,10 +211,10 @@ def pictures(drawings: Sequence[Drawing]) -> Float32[np.ndarray, "N P"]:
 
 def nearest(
     some: Float32[np.ndarray, "N P"], train: Float32[np.ndarray, "M P"]
-) -> tuple[Int64[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-    """Index of each picture's nearest training picture, and the cosine between them."""
+) -> tuple[Float32[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
+    """The cosine between each picture and its nearest training picture, and the latter's index."""
     cosines = some @ train.T
-    return cosines.argmax(1), cosines.max(1)
+    return cosines.max(1), cosines.argmax(1)
 
 
 def _picture(drawing: Drawing) -> Float32[np.ndarray, " P"]:
@@ -143,69 +226,30 @@ def _picture(drawing: Drawing) -> Float32[np.ndarray, " P"]:
     return blurred / max(float(np.linalg.norm(blurred)), 1e-6)
 
 
-def show(metrics: Metrics, config: KanjiConfig) -> Numbers:
-    """Likelihoods, counts of strokes and points, nearest neighbours; and the figures."""
-    data = characters(config)
-    pen = trained(metrics, config, data)
-    generator = torch_generator(config.seed, "kanji samples")
-    compared = min(config.show.compared, 20 * len(data.valid))
-    free = pen.draw(compared, 2 * data.longest, Temperature(), generator, data.still)
-    cool = Temperature.world_models(config.show.temperature)
-    invented = pen.draw(INVENTED, 2 * data.longest, cool, generator, data.still)
-    real, made = counts([*data.valid, *data.test]), counts(free)
-    train = pictures(data.train)
-    cosines = {
-        name: nearest(pictures(drawings), train)[1]
-        for name, drawings in (("invented", invented), ("free", free), ("valid", data.valid))
-    }
-    _draw(metrics, data, invented, nearest(pictures(invented[:8]), train)[0])
-    _draw_temperatures(metrics, config, data, pen)
-    valid, test = nats(pen, data.valid), nats(pen, data.test)
-    return {
-        "characters": {name: len(getattr(data, name)) for name in SPLITS},
-        "scale": data.scale,
-        "epsilon": None if config.data else config.epsilon,
-        "valid_xy_nll": valid[0],
-        "valid_pen": valid[1],
-        "test_xy_nll": test[0],
-        "test_pen": test[1],
-        "ks_strokes": float(ks_2samp(made[0], real[0]).statistic),
-        "ks_points": float(ks_2samp(made[1], real[1]).statistic),
-        "nearest_of_invented": float(np.median(cosines["invented"])),
-        "nearest_of_valid": float(np.median(cosines["valid"])),
-        "copies": float((cosines["free"] > COPY).mean()),
-        "copies_of_valid": float((cosines["valid"] > COPY).mean()),
-    }
-
-
 def _draw(
-    metrics: Metrics, data: Drawings, invented: list[Drawing], neighbours: np.ndarray
+    metrics: Metrics, data: Drawings, invented: list[Drawing], neighbours: list[Drawing]
 ) -> None:
     figure = new_figure(10, 5.4)
     left, right, third = figure.subplots(1, 3, width_ratios=[10, 10, 4])
     for axes, drawings, title in ((left, data.valid, "real"), (right, invented, "invented")):
         axes.set_title(title)
-        for place, drawing in enumerate(drawings[:INVENTED]):
-            paint(axes, drawing, (place % 8, -(place // 8)))
-    for row, (drawing, index) in enumerate(zip(invented, neighbours, strict=False)):
-        paint(third, drawing, (0, -row), "tab:purple")
-        paint(third, data.train[index], (1.2, -row), "0.5")
+        paint(axes, drawings[:INVENTED], 8)
+    paint(third, invented[:8], 1, (0, 0), "tab:purple")
+    paint(third, neighbours, 1, (1.2, 0), "0.5")
     third.set_title("invented, and the\nnearest in training", fontsize="small")
     figure.savefig(metrics.run.folder / "kanji.png", dpi=90)
 
 
-def _draw_temperatures(metrics: Metrics, config: KanjiConfig, data: Drawings, pen: Pen) -> None:
+def _draw_temperatures(metrics: Metrics, config: Kanji, data: Drawings, pen: Pen) -> None:
     figure = new_figure(8, 4)
     axes = figure.subplots()
     for row, tau in enumerate(TEMPERATURES):
         generator = torch_generator(config.seed, "temperatures")
-        temperature = Temperature.world_models(tau)
-        drawings = pen.draw(12, 2 * data.longest, temperature, generator, data.still)
-        for column, drawing in enumerate(drawings):
-            paint(axes, drawing, (column, -row))
+        drawings = pen.draw(12, 2 * data.longest, Temperature.of(tau), generator, data.still)
+        paint(axes, drawings, 12, (0, -row))
         axes.text(-1.2, -row, f"{tau:g}", va="center")
     axes.set_title("temperature")
     figure.savefig(metrics.run.folder / "temperatures.png", dpi=80)
 
 
-SYSTEM = System("Invented characters.", KanjiConfig, show)
+SYSTEM = Kanji

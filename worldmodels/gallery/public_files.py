@@ -103,12 +103,27 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 def load_npz(path: Path) -> dict[str, list[np.ndarray] | np.ndarray]:
     """All members of an npz; an object array becomes a list of arrays of numbers.
 
+    Members `points` and `offsets`, or `NAME_points` and `NAME_offsets`, become such a list too,
+    `points` or `NAME`: one long array, and the ends of its parts after a 0.
+
     Raises:
         InputError: the file is missing, broken, or holds anything else.
     """
     with reading(path, "an npz of numbers"), zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(".npy")]
-        return {name.removesuffix(".npy"): _member(archive, name) for name in names}
+        found = {name.removesuffix(".npy"): _member(archive, name) for name in names}
+        for name in [name for name in found if name.endswith("offsets")]:
+            points = f"{name.removesuffix('offsets')}points"
+            found[points.removesuffix("_points")] = _cut(found.pop(points), found.pop(name))
+    return found
+
+
+def _cut(points: Any, offsets: Any) -> list[np.ndarray]:
+    if offsets.ndim != 1 or not len(offsets) or (np.diff(offsets) < 0).any():
+        raise InputError("offsets do not rise: use another file")
+    if offsets[0] != 0 or offsets[-1] != len(points):
+        raise InputError(f"offsets end at {offsets[-1]}, but there are {len(points)} points")
+    return np.split(points, offsets[1:-1])
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> list[np.ndarray] | np.ndarray:

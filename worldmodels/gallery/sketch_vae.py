@@ -6,13 +6,13 @@ Source: Ha & Eck 2017, "A Neural Representation of Sketch Drawings".
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
@@ -26,18 +26,18 @@ from worldmodels.gallery.drawings import (
     training_batch,
 )
 from worldmodels.gallery.pen import Pen, paint
-from worldmodels.gallery.system import Numbers, System, initialised, train
+from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mdnrnn import State
 from worldmodels.models.mixture import Temperature
 from worldmodels.models.vae import kl_divergence
-from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range, Seed
+from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
 
 TEMPERATURES = (0.1, 0.3, 0.5, 0.8, 1.0)
-STEPS = 9
-"""Drawings in an interpolation."""
+DRAWN, STEPS = 7, 9
+"""Validation drawings in the figure, and drawings in an interpolation."""
 ACTIVE = 0.01
 """Nats above which a latent is active."""
 FLOOR = 0.05
@@ -54,19 +54,11 @@ WHERE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SketchShowConfig:
-    """What is drawn; may change without a new training."""
-
-    temperature: PositiveFloat = 0.3
-    """Of reconstructions and interpolations."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SketchConfig:
+class Sketches(System):
     """A variational autoencoder of drawings."""
 
-    seed: Seed = 0
-    """Of initial weights, batches and samples."""
+    free = frozenset({"temperature"})
+
     data: str | None = None
     """npz or ndjson of drawings; required."""
     max_points: Annotated[int, Range(2.0)] = 100
@@ -85,20 +77,71 @@ class SketchConfig:
     """Normals in the mixture."""
     weights: tuple[PositiveFloat, ...] = (1.0, 0.5, 0.25)
     """Weights of the KL, the paper's; a model is trained for each, and the last one is drawn."""
-    train: FitConfig = FitConfig(
-        steps=1500, batch_size=100, learning_rate=2e-3, final_learning_rate=1e-5, gradient_clip=1.0
-    )
-    show: SketchShowConfig = SketchShowConfig()
+    train: FitConfig = falling(steps=1500, batch_size=100, learning_rate=2e-3, gradient_clip=1.0)
+    temperature: PositiveFloat = 0.3
+    """Of reconstructions and interpolations."""
 
     def __post_init__(self) -> None:
         if not self.weights:
             raise InputError("weights is empty: name at least one")
 
+    def show(self, metrics: Metrics) -> Numbers:
+        """Reconstruction and KL by weight, beside the decoder alone; and the figure."""
+        if self.data is None:
+            raise InputError(WHERE)
+        data = read_drawings(Path(self.data), self.max_points, self.epsilon)
+        if len(data.valid) < DRAWN:
+            raise InputError(f"{self.data} has fewer than {DRAWN} validation drawings: use another")
+        alone = self.decoder(metrics, data)
+        cells = self.grid / data.scale, torch_generator(self.seed, "held-out grid")
+        held_out = dequantised(batch_of(data.valid[:1000]), *cells)
+        with torch.inference_mode():
+            decoder_only = torch.stack(alone.losses(held_out)).sum().item()
+        models = {f"{weight:g}": self.model(metrics, data, weight) for weight in self.weights}
+        _draw(metrics, self, data, models[f"{self.weights[-1]:g}"])
+        return {
+            "drawings": len(data.train),
+            "scale": data.scale,
+            "decoder_only": decoder_only,
+            "by_weight": {k: measured(model, held_out, self.seed) for k, model in models.items()},
+        }
+
+    def batch(self, data: Drawings, step: int) -> Batch:
+        """The training drawings of a step."""
+        batch = training_batch(data.train, self.train.batch_size, self.seed, step)
+        return dequantised(batch, self.grid / data.scale, torch_generator(self.seed, "grid", step))
+
+    def model(self, metrics: Metrics, data: Drawings, weight: float) -> SketchVAE:
+        """A VAE trained with one weight of the KL.
+
+        The loss is the paper's: nats of offsets and pen, summed over a drawing's points and divided
+        by the longest drawing's, and the latents' mean KL. Source: Ha & Eck 2017, section 3.3.
+        """
+
+        def loss(model: SketchVAE, step: int) -> Tensor:
+            batch, generator = self.batch(data, step), torch_generator(self.seed, "noise", step)
+            z, kl = model.sample(batch, generator)
+            share = 1 - (1 - FIRST_SHARE) * RATE**step
+            cost = kl.mean().clamp(min=FLOOR)
+            points = batch.known.sum() / (len(batch.known) * data.longest)
+            return points * torch.stack(model.losses(batch, z)).sum() + weight * share * cost
+
+        return self.trained(metrics, partial(SketchVAE, self), loss, f"sketch_vae_{weight:g}")
+
+    def decoder(self, metrics: Metrics, data: Drawings) -> Pen:
+        """The decoder without z: it predicts from a drawing's past alone."""
+
+        def loss(pen: Pen, step: int) -> Tensor:
+            return torch.stack(pen.losses(self.batch(data, step))).sum()
+
+        make = partial(Pen, self.hidden_size, self.num_mixtures)
+        return self.trained(metrics, make, loss, "decoder_only")
+
 
 class SketchVAE(nn.Module):
     """Encodes drawings to mu and logvar; the decoder is a pen whose condition is z."""
 
-    def __init__(self, config: SketchConfig) -> None:
+    def __init__(self, config: Sketches) -> None:
         super().__init__()
         Z, H = config.latent_size, config.hidden_size
         self.encoder = nn.LSTM(5, config.encoder_size, batch_first=True, bidirectional=True)
@@ -108,10 +151,7 @@ class SketchVAE(nn.Module):
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
         """mu and logvar of drawings."""
-        pens = torch.nn.functional.one_hot(batch.pens[:, 1:], 3).float()
-        points = torch.cat([batch.offsets[:, 1:], pens], -1)
-        lengths = batch.known.sum(1)
-        packed = pack_padded_sequence(points, lengths, batch_first=True, enforce_sorted=False)
+        packed = batch.packed(nn.functional.one_hot(batch.pens, 3).float())
         _, (h, _) = self.encoder(packed)
         mu, logvar = self.posterior(torch.cat([h[0], h[1]], -1)).chunk(2, -1)
         return mu, logvar
@@ -150,45 +190,6 @@ def slerp(
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
 
 
-def trained(metrics: Metrics, config: SketchConfig, data: Drawings, weight: float) -> SketchVAE:
-    """A VAE trained with one weight of the KL.
-
-    The loss is the paper's: nats of offsets and pen, summed over a drawing's points and divided by
-    the longest drawing's, and the latents' mean KL. Source: Ha & Eck 2017, section 3.3.
-    """
-    name = f"sketch_vae_{weight:g}"
-    model = initialised(config.seed, name, make=lambda: SketchVAE(config))
-
-    def value(step: int) -> Tensor:
-        batch, generator = _batch(data, config, step), torch_generator(config.seed, "noise", step)
-        z, kl = model.sample(batch, generator)
-        share = 1 - (1 - FIRST_SHARE) * RATE**step
-        cost = kl.mean().clamp(min=FLOOR)
-        points = batch.known.sum() / (len(batch.known) * data.longest)
-        return points * torch.stack(model.losses(batch, z)).sum() + weight * share * cost
-
-    train(metrics, name, model, config.train, value)
-    return model
-
-
-def trained_decoder(metrics: Metrics, config: SketchConfig, data: Drawings) -> Pen:
-    """The decoder without z: it predicts from a drawing's past alone."""
-    pen = initialised(
-        config.seed, "decoder_only", make=lambda: Pen(config.hidden_size, config.num_mixtures)
-    )
-
-    def value(step: int) -> Tensor:
-        return torch.stack(pen.losses(_batch(data, config, step))).sum()
-
-    train(metrics, "decoder_only", pen, config.train, value)
-    return pen
-
-
-def _batch(data: Drawings, config: SketchConfig, step: int) -> Batch:
-    batch = training_batch(data.train, config.train.batch_size, config.seed, step)
-    return dequantised(batch, config.grid / data.scale, torch_generator(config.seed, "grid", step))
-
-
 @torch.inference_mode()
 def measured(model: SketchVAE, batch: Batch, seed: int) -> dict[str, float]:
     """Nats a point given a sample of the posterior, given another drawing's, and the KL."""
@@ -202,50 +203,27 @@ def measured(model: SketchVAE, batch: Batch, seed: int) -> dict[str, float]:
     }
 
 
-def show(metrics: Metrics, config: SketchConfig) -> Numbers:
-    """Reconstruction and KL by weight, beside the decoder alone; and the figure."""
-    if config.data is None:
-        raise InputError(WHERE)
-    data = read_drawings(Path(config.data), config.max_points, config.epsilon)
-    alone = trained_decoder(metrics, config, data)
-    cells = config.grid / data.scale, torch_generator(config.seed, "held-out grid")
-    held_out = dequantised(batch_of(data.valid[:1000]), *cells)
-    with torch.inference_mode():
-        decoder_only = torch.stack(alone.losses(held_out)).sum().item()
-    rows = {}
-    for weight in config.weights:
-        model = trained(metrics, config, data, weight)
-        rows[f"{weight:g}"] = measured(model, held_out, config.seed)
-    _draw(metrics, config, data, model)
-    return {
-        "drawings": len(data.train),
-        "scale": data.scale,
-        "decoder_only": decoder_only,
-        "by_weight": rows,
-    }
-
-
 @torch.inference_mode()
-def _draw(metrics: Metrics, config: SketchConfig, data: Drawings, model: SketchVAE) -> None:
+def _draw(metrics: Metrics, config: Sketches, data: Drawings, model: SketchVAE) -> None:
     figure = new_figure(11, 6)
     left, right = figure.subplots(1, 2, width_ratios=[4, 9])
-    cool, most = Temperature.world_models(config.show.temperature), 2 * data.longest
-    real = data.valid[:7]
+    real, most = data.valid[:DRAWN], 2 * data.longest
     mu, _ = model.encode(batch_of(real))
-    again = [model.draw(mu, most, cool, config.seed + number, data.still) for number in range(3)]
-    for column, drawings in enumerate([real, *again]):
-        for row, drawing in enumerate(drawings):
-            paint(left, drawing, (column, -row), "tab:purple" if column else "black")
+
+    def draw(z: Float[Tensor, "N Z"], tau: float, number: int = 0) -> list[Drawing]:
+        return model.draw(z, most, Temperature.of(tau), config.seed + number, data.still)
+
+    paint(left, real, 1)
+    for number in range(3):
+        drawings = draw(mu, config.temperature, number)
+        paint(left, drawings, 1, (number + 1, 0), "tab:purple")
     left.set_title("real, and reconstructed", fontsize="small")
-    for row, (a, b) in enumerate(((0, 1), (2, 3), (4, 5))):
-        between = slerp(mu[a], mu[b], torch.linspace(0, 1, STEPS))
-        for column, drawing in enumerate(model.draw(between, most, cool, config.seed, data.still)):
-            paint(right, drawing, (column, -row), "tab:purple")
+    for row in range(3):
+        between = slerp(mu[2 * row], mu[2 * row + 1], torch.linspace(0, 1, STEPS))
+        paint(right, draw(between, config.temperature), STEPS, (0, -row), "tab:purple")
     for place, tau in enumerate(TEMPERATURES):
-        hot = Temperature.world_models(tau)
-        twice = model.draw(mu[6:7].expand(2, -1), most, hot, config.seed, data.still)
-        for row, drawing in enumerate(twice):
-            paint(right, drawing, (2 * place, -4 - row), "tab:purple")
+        twice = draw(mu[6:].expand(2, -1), tau)
+        paint(right, twice, 1, (2 * place, -4), "tab:purple")
     temperatures = ", ".join(f"{tau:g}" for tau in TEMPERATURES)
     right.set_title(
         f"interpolations; below: one drawing at temperatures {temperatures}", fontsize="small"
@@ -253,4 +231,4 @@ def _draw(metrics: Metrics, config: SketchConfig, data: Drawings, model: SketchV
     figure.savefig(metrics.run.folder / "sketch_vae.png", dpi=80)
 
 
-SYSTEM = System("A variational autoencoder of drawings.", SketchConfig, show)
+SYSTEM = Sketches

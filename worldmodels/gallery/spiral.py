@@ -18,9 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodels.figure import new_figure
-from worldmodels.gallery.system import Numbers, System, initialised, train, two_layers
+from worldmodels.gallery.arcsine import trained
+from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mixture import Mixture, MixtureHead, MixtureKind
-from worldmodels.ranges import PositiveInt, Seed
+from worldmodels.ranges import PositiveInt
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -32,11 +33,9 @@ CORRELATION = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpiralConfig:
-    """A spiral forwards and backwards."""
+class Spiral(System):
+    """Two correlated dimensions at once, and the inverse problem."""
 
-    seed: Seed = 0
-    """Of the data and the initial weights."""
     points: PositiveInt = 10_000
     """Training points."""
     hidden_size: PositiveInt = 64
@@ -45,9 +44,34 @@ class SpiralConfig:
     """Normals in a mixture."""
     test_points: PositiveInt = 200_000
     """New points, on which everything is measured."""
-    train: FitConfig = FitConfig(
-        steps=6000, batch_size=1000, learning_rate=3e-3, final_learning_rate=1e-5
-    )
+    train: FitConfig = falling(steps=6000, batch_size=1000, learning_rate=3e-3)
+
+    def show(self, metrics: Metrics) -> Numbers:
+        """NLLs for both kinds of noise, and of the inverse with one normal and with many."""
+        many = self.num_mixtures
+        problems = {
+            "independent_joint": Problem("z", 0.0, many),
+            "correlated_joint": Problem("z", CORRELATION, many),
+            "correlated_correlated": Problem("z", CORRELATION, many, "correlated"),
+            "inverse_1": Problem("xy", 0.0, 1),
+            f"inverse_{many}": Problem("xy", 0.0, many),
+        }
+        models, numbers = (
+            {},
+            {"independent_floor": floor(0.0), "correlated_floor": floor(CORRELATION)},
+        )
+        for name, problem in problems.items():
+            make = partial(problem.network, self.hidden_size)
+            data = problem.data(self.points, self.seed, "spiral")
+            model = models[name] = trained(self, metrics, make, costs, data, name)
+            with torch.inference_mode():
+                given, wanted = problem.data(self.test_points, self.seed, "spiral test")
+                mixture = model(given)
+            numbers[f"{name}_nll"] = float(costs(mixture, wanted).double().mean())
+            if mixture.correlation is not None:
+                numbers["correlation"] = fitted_correlation(mixture)
+        _draw(metrics, self, models)
+        return numbers
 
 
 def floor(correlation: float) -> float:
@@ -71,99 +95,51 @@ class Problem:
     """Predict one variable from another, with a mixture of some normals."""
 
     given: Literal["z", "xy"]
-    noise: Literal["independent", "correlated"]
+    correlation: float
+    """Of the noise."""
     num_mixtures: int
     kind: MixtureKind = "joint"
 
     def data(self, count: int, seed: int, name: str) -> tuple[Tensor, Tensor]:
-        """Points (given, wanted), from the generator of a name."""
-        rho = CORRELATION if self.noise == "correlated" else 0.0
-        z, xy = sample(count, rho, torch_generator(seed, name, self.noise))
-        return (z, xy) if self.given == "z" else (xy, z)
+        """Points (given / LIMIT, wanted), from the generator of a name."""
+        noise = "correlated" if self.correlation else "independent"
+        z, xy = sample(count, self.correlation, torch_generator(seed, name, noise))
+        return (z / LIMIT, xy) if self.given == "z" else (xy / LIMIT, z)
 
-    def network(self, hidden: int) -> nn.Module:
+    def network(self, H: int) -> nn.Sequential:
         """Two layers of tanh and a mixture."""
         inputs, outputs = (1, 2) if self.given == "z" else (2, 1)
-        last = partial(MixtureHead, hidden, outputs, self.num_mixtures, self.kind)
-        return two_layers(inputs, hidden, last)
+        hidden = nn.Linear(inputs, H), nn.Tanh(), nn.Linear(H, H), nn.Tanh()
+        return nn.Sequential(*hidden, MixtureHead(H, outputs, self.num_mixtures, self.kind))
 
 
-def trained(metrics: Metrics, config: SpiralConfig, name: str, problem: Problem) -> nn.Module:
-    """The network of a problem."""
-    given, wanted = problem.data(config.points, config.seed, "spiral")
-    model = initialised(config.seed, name, make=lambda: problem.network(config.hidden_size))
-
-    def loss(step: int) -> Tensor:
-        generator = torch_generator(config.seed, "batch", name, step)
-        rows = torch.randint(len(given), (config.train.batch_size,), generator=generator)
-        return -_log_prob(model(given[rows] / LIMIT), wanted[rows]).mean()
-
-    train(metrics, name, model, config.train, loss)
-    return model
+def costs(mixture: Mixture, value: Tensor) -> Tensor:
+    """Nats of all dimensions together, (N,)."""
+    return mixture.nll(value) * mixture.latent_size
 
 
-def _log_prob(mixture: Mixture, value: Tensor) -> Tensor:
-    """Of all dimensions together, (N,)."""
-    log_prob = mixture.log_prob(value)
-    return log_prob if mixture.joint else log_prob.sum(-1)
-
-
-@torch.inference_mode()
-def nll(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
-    """Nats a point."""
-    given, wanted = data
-    return -float(_log_prob(model(given / LIMIT), wanted).double().mean())
-
-
-@torch.inference_mode()
-def fitted_correlation(model: nn.Module, z: Tensor) -> float:
+def fitted_correlation(mixture: Mixture) -> float:
     """ρ, averaged over the normals by their weights, and over the points."""
-    mixture: Mixture = model(z / LIMIT)
     assert mixture.correlation is not None
     weights = mixture.log_weights.exp()[..., 0]
     return float((weights * mixture.correlation[..., 1, 0]).sum(-1).mean())
 
 
-def show(metrics: Metrics, config: SpiralConfig) -> Numbers:
-    """NLLs for independent and correlated noise, and of the inverse with one normal and many."""
-    many = config.num_mixtures
-    problems = {
-        "independent_joint": Problem("z", "independent", many),
-        "correlated_joint": Problem("z", "correlated", many),
-        "correlated_correlated": Problem("z", "correlated", many, "correlated"),
-        "inverse_1": Problem("xy", "independent", 1),
-        f"inverse_{many}": Problem("xy", "independent", many),
-    }
-    models = {name: trained(metrics, config, name, each) for name, each in problems.items()}
-    tests = {
-        name: problem.data(config.test_points, config.seed, "spiral test")
-        for name, problem in problems.items()
-    }
-    _draw(metrics, config, models)
-    z = tests["correlated_correlated"][0]
-    return {
-        **{f"{name}_nll": nll(models[name], tests[name]) for name in problems},
-        "independent_floor": floor(0.0),
-        "correlated_floor": floor(CORRELATION),
-        "correlation": fitted_correlation(models["correlated_correlated"], z),
-    }
-
-
 @torch.inference_mode()
-def _draw(metrics: Metrics, config: SpiralConfig, models: dict[str, nn.Module]) -> None:
+def _draw(metrics: Metrics, config: Spiral, models: dict[str, nn.Sequential]) -> None:
     generator = torch_generator(config.seed, "figure")
     z, xy = sample(1500, 0.0, generator)
-    figure = new_figure(12, 4.5)
-    forwards = models["independent_joint"](z / LIMIT).sample(generator=generator)
-    one, many = (
-        models[f"inverse_{k}"](xy / LIMIT).sample(generator=generator)
-        for k in (1, config.num_mixtures)
-    )
+    figure, many = new_figure(12, 4.5), config.num_mixtures
+
+    def sampled(name: str, given: Tensor) -> Tensor:
+        return models[name](given / LIMIT).sample(generator=generator)
+
+    backwards = f"z sampled given (x, y), {many} normals"
     panels = (
         (xy, z, "0.4", "data"),
-        (forwards, z, "tab:purple", "(x, y) sampled given z"),
-        (xy, one, "tab:red", "z sampled given (x, y), one normal"),
-        (xy, many, "tab:purple", f"z sampled given (x, y), {config.num_mixtures} normals"),
+        (sampled("independent_joint", z), z, "tab:purple", "(x, y) sampled given z"),
+        (xy, sampled("inverse_1", xy), "tab:red", "z sampled given (x, y), one normal"),
+        (xy, sampled(f"inverse_{many}", xy), "tab:purple", backwards),
     )
     for place, (points, height, color, title) in enumerate(panels):
         axes = figure.add_subplot(1, 4, place + 1, projection="3d")
@@ -172,4 +148,4 @@ def _draw(metrics: Metrics, config: SpiralConfig, models: dict[str, nn.Module]) 
     figure.savefig(metrics.run.folder / "spiral.png", dpi=80)
 
 
-SYSTEM = System("Two correlated dimensions at once, and the inverse problem.", SpiralConfig, show)
+SYSTEM = Spiral

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from itertools import count
 from typing import Any, TypeVar
@@ -16,7 +16,8 @@ from worldmodels.artifacts import fill, naming
 from worldmodels.command_line import keep, name_and_flags, parse
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_json, save_tensors
-from worldmodels.precision import Precision, get_precision, set_precision
+from worldmodels.precision import set_precision
+from worldmodels.ranges import Seed
 from worldmodels.run import Metrics, Run
 from worldmodels.seeding import seed_for
 from worldmodels.stages.fit import FitConfig, Loss, fit
@@ -29,22 +30,66 @@ Model = TypeVar("Model", bound=nn.Module)
 Numbers = Mapping[str, Any]
 """What a system measures, as results.json holds it."""
 
+falling = partial(FitConfig, final_learning_rate=1e-5)
+"""A training whose learning rate falls along a half cosine."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class System:
-    """One system of the gallery."""
+    """One system: its fields are the options of its command line, its docstring is their title."""
 
-    about: str
-    """First line of its `--help`."""
-    config: type[Any]
-    """Dataclass of its fields and sections; `show` may change without a new training."""
-    show: Callable[[Metrics, Any], Numbers]
-    """Trains the networks that are not trained yet, measures, and draws the figures."""
-    precision: Precision | None = None
-    """Of large products in training; none: the process's setting."""
+    seed: Seed = 0
+    """Of data, initial weights, batches and samples."""
+    train: FitConfig = FitConfig()
+
+    free = frozenset[str]()
+    """Fields that may change without a new training."""
+    float32 = False
+    """Whether it trains in float32, whatever the process's precision is."""
+
+    def show(self, metrics: Metrics) -> Numbers:
+        """Trains the networks that are not trained yet, measures, and draws the figures."""
+        raise NotImplementedError
+
+    def trained(
+        self,
+        metrics: Metrics,
+        make: Callable[[], Model],
+        loss: Callable[[Model, int], Tensor],
+        *name: int | str,
+        config: FitConfig | None = None,
+    ) -> Model:
+        """The model of NAME.safetensors; without this file it is trained, or continued.
+
+        Args:
+            metrics: of the run that holds the file.
+            make: makes the model.
+            loss: of a model and a step. Batch and noise depend on the step alone, so that a
+                training that continues has the same ones.
+            name: of the file; initial weights depend on it and on the seed.
+            config: of the training; none: `train`.
+
+        Raises:
+            InputError: the loss is not finite, or a file belongs to another model.
+        """
+        model, file = initialised(self.seed, *name, make=make), "_".join(map(str, name))
+
+        def losses(start: int) -> Iterator[Loss]:
+            return ((loss(model, step), {}) for step in count(start))
+
+        result = metrics.run.folder / f"{file}.safetensors"
+        if not result.exists():
+            checkpoint = metrics.run.folder / f"{file}_checkpoint.safetensors"
+            how = config or self.train
+            fit(model, losses, how, metrics, checkpoint, file, device=torch.device("cpu"))
+            save_tensors(result, model.state_dict())
+            checkpoint.unlink(missing_ok=True)
+        with naming(result):
+            fill(model.eval(), load_tensors(result)[0])
+        return model
 
 
-def system_of(name: str) -> System:
+def system_of(name: str) -> type[System]:
     """The system of a name.
 
     Raises:
@@ -52,7 +97,7 @@ def system_of(name: str) -> System:
     """
     if name not in NAMES:
         raise InputError(f"{name!r} is not in the gallery: name one of {', '.join(NAMES)}")
-    found: System = import_module(f"worldmodels.gallery.{name}").SYSTEM
+    found: type[System] = import_module(f"worldmodels.gallery.{name}").SYSTEM
     return found
 
 
@@ -67,13 +112,15 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     name, flags = name_and_flags(argv)
     if name is None:
         raise InputError(f"no system is named: worldmodels gallery NAME, one of {', '.join(NAMES)}")
-    system = system_of(name)
-    config, run = parse(system.config, system.about, flags, home=f"runs/gallery/{name}")
+    kind = system_of(name)
+    system, run = parse(kind, str(kind.__doc__), flags, home=f"runs/gallery/{name}")
     new = not run.config_file.exists()
-    keep(config, run, free=("show",))
+    keep(system, run, free=system.free)
+    if system.float32:
+        set_precision("float32")
     try:
-        with Metrics(run, name) as metrics, _precision(system.precision):
-            numbers = system.show(metrics, config)
+        with Metrics(run, name) as metrics:
+            numbers = system.show(metrics)
     except InputError:
         if new and not any(run.folder.glob("*.safetensors")):
             run.config_file.unlink()  # nothing was trained with it: it may be corrected
@@ -81,64 +128,12 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     report = {
         "system": name,
         "numbers": numbers,
-        "seed": config.seed,
+        "seed": system.seed,
         "seconds": sum(line["seconds"] for line in Metrics.ends(run)),
         **circumstances(),
     }
     save_json(run.folder / "results.json", report)
     return run, numbers
-
-
-@contextmanager
-def _precision(precision: Precision | None) -> Iterator[None]:
-    before = get_precision()
-    set_precision(precision or before)
-    try:
-        yield
-    finally:
-        set_precision(before)
-
-
-def train(
-    metrics: Metrics, name: str, model: nn.Module, config: FitConfig, loss: Callable[[int], Tensor]
-) -> None:
-    """Trains a model, continues its training, or reads it if it is trained: NAME.safetensors.
-
-    Args:
-        metrics: of the run that holds the file.
-        name: of the file.
-        model: is changed in place, and left in evaluation mode.
-        config: steps, learning rate, clipping.
-        loss: the loss of a step. Batch and noise depend on the step alone, so that a training
-            that continues has the same ones.
-
-    Raises:
-        InputError: the loss is not finite, or a file belongs to another model.
-    """
-
-    def losses(start: int) -> Iterator[Loss]:
-        return ((loss(step), {}) for step in count(start))
-
-    result = metrics.run.folder / f"{name}.safetensors"
-    if not result.exists():
-        checkpoint = metrics.run.folder / f"{name}_checkpoint.safetensors"
-        fit(model, losses, config, metrics, checkpoint, name, device=torch.device("cpu"))
-        save_tensors(result, model.state_dict())
-        checkpoint.unlink(missing_ok=True)
-    tensors, _ = load_tensors(result)
-    with naming(result):
-        fill(model.eval(), tensors)
-
-
-def two_layers(
-    inputs: int,
-    hidden: int,
-    last: Callable[[], nn.Module],
-    activation: Callable[[], nn.Module] = nn.Tanh,
-) -> nn.Sequential:
-    """Two hidden layers, and a last one that `last` makes."""
-    first, second = nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)
-    return nn.Sequential(first, activation(), second, activation(), last())
 
 
 def initialised(seed: int, *name: int | str, make: Callable[[], Model]) -> Model:

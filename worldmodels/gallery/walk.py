@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from worldmodels.figure import new_figure
-from worldmodels.gallery.system import Numbers, System, initialised, train
+from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.mixture import Mixture
-from worldmodels.ranges import PositiveFloat, PositiveInt, Range, Seed
+from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
@@ -34,11 +34,11 @@ WARM_UP = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class WalkConfig:
-    """A walk whose distribution is known."""
+class Walk(System):
+    """Several valid next steps: M beside the exact distribution."""
 
-    seed: Seed = 0
-    """Of the walks and the initial weights."""
+    float32 = True
+
     walks: PositiveInt = 2000
     """Training walks."""
     test_walks: PositiveInt = 1000
@@ -51,9 +51,39 @@ class WalkConfig:
     """Units of the LSTM."""
     num_mixtures: PositiveInt = 6
     """Normals in its joint mixture."""
-    train: FitConfig = FitConfig(
-        steps=4000, batch_size=64, learning_rate=3e-3, final_learning_rate=1e-5, gradient_clip=1.0
-    )
+    train: FitConfig = falling(steps=4000, batch_size=64, learning_rate=3e-3, gradient_clip=1.0)
+
+    def show(self, metrics: Metrics) -> Numbers:
+        """NLL of the true distribution and of M, with the history and with a permuted one."""
+        generator = torch_generator(self.seed, "walks")
+        walks = sample(self.walks, self.steps, self.noise, generator)
+        test = sample(self.test_walks, self.steps, self.noise, generator)
+        model = self.network(metrics, walks.moves)
+        with torch.inference_mode():
+            shuffled, last = permuted(test.moves, generator), self.steps - 2
+            exact = nll(exact_mixture(test, self.noise), test.moves, WARM_UP)
+            found = nll(predicted(model, test.moves), test.moves, WARM_UP)
+            _draw(metrics, self, model, test.moves)
+            return {
+                "exact_nll": exact,
+                "nll": found,
+                "last_nll": nll(predicted(model, test.moves), test.moves, last),
+                "permuted_last_nll": nll(predicted(model, shuffled), shuffled, last),
+                "excess": found - exact,
+            }
+
+    def network(self, metrics: Metrics, walks: Float[Tensor, "N T 2"]) -> MDNRNN:
+        """The agent's M, whose only input is the last move."""
+        sizes = MDNRNNConfig(
+            hidden_size=self.hidden_size, num_mixtures=self.num_mixtures, mixture="joint"
+        )
+
+        def loss(model: MDNRNN, step: int) -> Tensor:
+            generator = torch_generator(self.seed, "batch", step)
+            moves = walks[torch.randint(len(walks), (self.train.batch_size,), generator=generator)]
+            return -predicted(model, moves).log_prob(moves[:, 1:]).mean()
+
+        return self.trained(metrics, lambda: MDNRNN(sizes, 2, 0), loss, "walk")
 
 
 @dataclass(frozen=True)
@@ -90,27 +120,9 @@ def direction(heading: Tensor) -> Tensor:
 
 def exact_mixture(walks: Walks, noise: float) -> Mixture:
     """The true distribution of each next move, (N, T - 1)."""
-    heading = walks.headings[:, :-1, None] + TURN * (1 - torch.arange(3))
+    means = direction(walks.headings[:, :-1, None] + TURN * (1 - torch.arange(3)))
     weights = CHOICES[walks.choices[:, :-1]].clamp(min=1e-30).log()[..., None]
-    means = direction(heading)
     return Mixture(weights, means, torch.full_like(means, math.log(noise)))
-
-
-def trained(metrics: Metrics, config: WalkConfig, walks: Walks) -> MDNRNN:
-    """The agent's M, whose only input is the last move."""
-    sizes = MDNRNNConfig(
-        hidden_size=config.hidden_size, num_mixtures=config.num_mixtures, mixture="joint"
-    )
-    model = initialised(config.seed, "walk", make=lambda: MDNRNN(sizes, 2, 0))
-
-    def loss(step: int) -> Tensor:
-        generator = torch_generator(config.seed, "batch", step)
-        size = config.train.batch_size
-        moves = walks.moves[torch.randint(len(walks.moves), (size,), generator=generator)]
-        return -predicted(model, moves).log_prob(moves[:, 1:]).mean()
-
-    train(metrics, "walk", model, config.train, loss)
-    return model
 
 
 def predicted(model: MDNRNN, moves: Float[Tensor, "N T 2"]) -> Mixture:
@@ -130,31 +142,9 @@ def permuted(moves: Float[Tensor, "N T 2"], generator: torch.Generator) -> Tenso
     return moves.gather(1, order.argsort(1)[..., None].expand_as(moves))
 
 
-def show(metrics: Metrics, config: WalkConfig) -> Numbers:
-    """NLL of the true distribution and of M, with the history and with a permuted one."""
-    generator = torch_generator(config.seed, "walks")
-    walks = sample(config.walks, config.steps, config.noise, generator)
-    test = sample(config.test_walks, config.steps, config.noise, generator)
-    model = trained(metrics, config, walks)
-    with torch.inference_mode():
-        shuffled = permuted(test.moves, generator)
-        last = config.steps - 2
-        numbers: dict[str, Any] = {
-            "exact_nll": nll(exact_mixture(test, config.noise), test.moves, WARM_UP),
-            "nll": nll(predicted(model, test.moves), test.moves, WARM_UP),
-            "last_nll": nll(predicted(model, test.moves), test.moves, last),
-            "permuted_last_nll": nll(predicted(model, shuffled), shuffled, last),
-        }
-        numbers["excess"] = numbers["nll"] - numbers["exact_nll"]
-        _draw(metrics, config, model, test)
-    return numbers
-
-
-def _draw(metrics: Metrics, config: WalkConfig, model: MDNRNN, test: Walks) -> None:
-    figure = new_figure(12, 4)
-    generator = torch_generator(config.seed, "figure")
-    for row, axes in enumerate(figure.subplots(1, 3)):
-        moves = test.moves[row : row + 1]
+def _draw(metrics: Metrics, config: Walk, model: MDNRNN, test: Float[Tensor, "N T 2"]) -> None:
+    figure, generator = new_figure(12, 4), torch_generator(config.seed, "figure")
+    for axes, moves in zip(figure.subplots(1, 3), test[:3, None], strict=False):
         path = torch.cat([torch.zeros(1, 2), moves[0].cumsum(0)])
         axes.plot(path[:, 0], path[:, 1], ".-", color="0.8", markersize=4)
         mixture = predicted(model, moves)
@@ -169,6 +159,4 @@ def _draw(metrics: Metrics, config: WalkConfig, model: MDNRNN, test: Walks) -> N
     figure.savefig(metrics.run.folder / "walk.png", dpi=80)
 
 
-SYSTEM = System(
-    "Several valid next steps: M beside the exact distribution.", WalkConfig, show, "float32"
-)
+SYSTEM = Walk

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from worldmodels.errors import InputError
-from worldmodels.gallery.drawings import Drawing, cut, from_strokes, simplified
+from worldmodels.gallery.drawings import Drawing, from_strokes, simplified
 from worldmodels.gallery.public_files import load_npz, reading
 
 FONTS = ("futural", "cursive", "timesr")
@@ -26,6 +27,8 @@ NUCLEI = "a e i o u y ai ea ee io oa ou"
 CODAS = "- - - b ck d f g l ll m n nd ng nt p r rd rt s ss st t x"
 STRETCH = 6.0
 """The cursive set stores x divided by this."""
+FLIP = np.array([1, -1], np.float32)
+"""The fonts' y points up, that of drawings down."""
 
 Stroke = Float32[np.ndarray, "_ 2"]
 
@@ -54,13 +57,6 @@ class Words:
     other: Sequence[Word]
     """The same texts in fonts that are not in training; empty where fonts are unknown."""
     scale: float
-    fonts: int
-    """Number of training fonts; 0 where they are unknown."""
-
-    @cached_property
-    def letters(self) -> str:
-        """Letters of the training words, sorted."""
-        return "".join(sorted({letter for word in self.train for letter in word.text}))
 
     @classmethod
     def of(cls, train: Sequence[Word], valid: Sequence[Word], other: Sequence[Word]) -> Words:
@@ -68,12 +64,21 @@ class Words:
         letters = {letter for word in train for letter in word.text}
         scale = float(np.concatenate([w.drawing[:, :2] for w in train]).std())
         unit = np.array([scale, scale, 1], np.float32)
-        parts = [
+        train, valid, other = (
             [replace(w, drawing=w.drawing / unit) for w in part if set(w.text) <= letters]
             for part in (train, valid, other)
-        ]
-        fonts = max(word.font for word in train) + 1
-        return cls(parts[0], parts[1], parts[2], scale, fonts)
+        )
+        return cls(train, valid, other, scale)
+
+    @cached_property
+    def letters(self) -> str:
+        """Letters of the training words, sorted."""
+        return "".join(sorted({letter for word in self.train for letter in word.text}))
+
+    @cached_property
+    def fonts(self) -> int:
+        """Number of training fonts; 0 where they are unknown."""
+        return max(word.font for word in self.train) + 1
 
     @property
     def symbol_size(self) -> int:
@@ -83,10 +88,20 @@ class Words:
     def codes(
         self, texts: Sequence[str], fonts: Sequence[int]
     ) -> tuple[Float[Tensor, "B U L"], Float[Tensor, "B U"]]:
-        """Codes of texts: letters and an end, each with its font; and which symbols are known."""
-        symbols, known = one_hot(texts, self.letters)
-        told = torch.eye(self.fonts + 1)[list(fonts), : self.fonts]  # -1, the last row: zeros
-        return torch.cat([symbols, known[..., None] * told[:, None]], -1), known
+        """One-hot symbols of texts, and which are known: letters and an end, each with its font.
+
+        Raises:
+            InputError: a letter was never in training.
+        """
+        if unknown := [letter for letter in "".join(texts) if letter not in self.letters]:
+            raise InputError(f"{unknown[0]!r} was never written in training: use {self.letters!r}")
+        eye, size = torch.eye(self.symbol_size), len(self.letters)
+        rows = []
+        for text, font in zip(texts, fonts, strict=True):
+            symbols = eye[[*map(self.letters.index, text), size]]
+            rows.append(symbols if font < 0 else symbols + eye[size + 1 + font])
+        codes = pad_sequence(rows, batch_first=True)
+        return codes, codes[..., : size + 1].sum(-1)
 
 
 def invented_words(count: int, generator: np.random.Generator) -> list[str]:
@@ -103,7 +118,7 @@ def invented_words(count: int, generator: np.random.Generator) -> list[str]:
 
 
 @cache
-def _font(name: str) -> object:
+def _font(name: str) -> Any:
     try:
         from HersheyFonts import HersheyFonts
     except ModuleNotFoundError as error:
@@ -123,9 +138,8 @@ def printed(text: str, font: str, epsilon: float) -> list[Stroke]:
     Raises:
         InputError: the package of fonts is missing.
     """
-    strokes = _font(font).strokes_for_text(text)  # type: ignore[attr-defined]
-    flip = np.array([1, -1], np.float32)
-    every = [np.array(s, np.float32) * flip for s in map(list, strokes) if len(s) > 1]
+    strokes = map(list, _font(font).strokes_for_text(text))
+    every = [np.array(s, np.float32) * FLIP for s in strokes if len(s) > 1]
     return [simplified(stroke, epsilon) for stroke in every]
 
 
@@ -169,28 +183,24 @@ def read_words(path: Path, epsilon: float, max_points: int) -> Words:
     if not all(np.isfinite(word.drawing).all() for word in found):
         raise InputError(f"{path} has words that are not finite: use another file")
     kept = [word for word in found if 1 < len(word) <= max_points and word.text]
-    texts = sorted({word.text for word in kept})
-    held_out = set(texts[::10])
-    parts = [[w for w in kept if (w.text in held_out) == flag] for flag in (False, True)]
-    if not (parts[0] and parts[1]):
+    held_out = set(sorted({word.text for word in kept})[::10])
+    train, valid = ([w for w in kept if (w.text in held_out) == flag] for flag in (False, True))
+    if not (train and valid):
         raise InputError(f"{path} has {len(kept)} words of 2 to {max_points} points: use another")
-    return Words.of(parts[0], parts[1], [])
+    return Words.of(train, valid, [])
 
 
 def _cursive(path: Path, epsilon: float) -> list[Word]:
     members = load_npz(path)
-    try:
-        points = cut(members["points"], members["offsets"])
-        texts = [str(text) for text in members["text"]]
-    except KeyError as error:
+    words, texts = members.get("points", []), [str(text) for text in members.get("text", [])]
+    if len(words) != len(texts) or not len(words) or words[0].shape[-1] != 3:
         raise InputError(
-            f"{path} has no member {error}: points, offsets, text are needed"
-        ) from error
-    if len(points) != len(texts) or points[0].shape[-1] != 3:
-        raise InputError(f"{path} has {len(points)} words of x, y, pen and {len(texts)} texts")
+            f"{path} has {len(words)} words of x, y, pen and {len(texts)} texts: points, offsets "
+            "and text are needed"
+        )
     return [
         Word(text, from_strokes(_pen_strokes(word, epsilon)))
-        for text, word in zip(texts, points, strict=True)
+        for text, word in zip(texts, words, strict=True)
     ]
 
 
@@ -229,23 +239,3 @@ def _ink(path: Path) -> list[Stroke]:
         strokes = ElementTree.parse(path).iter("Stroke")
         points = [[(float(p.attrib["x"]), float(p.attrib["y"])) for p in s] for s in strokes]
     return [np.array(stroke, np.float32) for stroke in points if stroke]
-
-
-def one_hot(
-    texts: Sequence[str], letters: str
-) -> tuple[Float[Tensor, "B U L"], Float[Tensor, "B U"]]:
-    """Texts as one-hot symbols, each with an end, the last symbol; and which symbols are known.
-
-    Raises:
-        InputError: a letter was never in training.
-    """
-    if unknown := re.sub(f"[{re.escape(letters)}]", "", "".join(texts)):
-        raise InputError(f"{unknown[0]!r} was never written in training: use {letters!r}")
-    symbols = [[*map(letters.index, text), len(letters)] for text in texts]
-    longest = max(map(len, symbols))
-    known = torch.zeros(len(texts), longest)
-    codes = torch.zeros(len(texts), longest, len(letters) + 1)
-    for row, places in enumerate(symbols):
-        codes[row, range(len(places)), places] = 1.0
-        known[row, : len(places)] = 1.0
-    return codes, known
