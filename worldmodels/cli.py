@@ -156,7 +156,8 @@ def unpack(name: str, flags: list[str]) -> None:
 
 def inspect_dream(name: str, flags: list[str]) -> None:
     """Compare the dream of a RUN with its real world; writes RUN/inspection."""
-    from worldmodels.diagnostics.inspect_dream import InspectSections, inspect_dream
+    from worldmodels.diagnostics.inspect_dream import inspect_dream
+    from worldmodels.diagnostics.inspection import InspectSections
 
     folder, flags = name_and_flags(flags)
     show = ["inspect", "workers"]
@@ -171,8 +172,7 @@ def inspect_dream(name: str, flags: list[str]) -> None:
 def study(name: str, flags: list[str]) -> None:
     """Evolve C anew in the dream of a RUN, in several ways; writes RUN/study: --config FILE."""
     from worldmodels.config import Config
-    from worldmodels.diagnostics.study.rows import StudySections
-    from worldmodels.diagnostics.study.study import study
+    from worldmodels.diagnostics.study import StudySections, study
     from worldmodels.precision import set_precision
 
     folder, flags = name_and_flags(flags)

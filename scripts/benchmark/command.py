@@ -1,12 +1,27 @@
 """Measure the speed of every stage against the plain way of doing it, side by side in one run."""
 
-import argparse
-import time
-from pathlib import Path
+from __future__ import annotations
 
-from benchmark.report import missed
-from benchmark.suite import PARTS, benchmark
+import argparse
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from benchmark.dreams import dream_growth, dream_rows
+from benchmark.training import training_rows
+from benchmark.worlds import frames_growth, return_rows, world_rows
+from worldmodels.diagnostics.table import line_of, table_of
 from worldmodels.files import save_json, save_text
+from worldmodels.run import cores, say
+from worldmodels.versions import package_versions
+
+PARTS = ("worlds", "returns", "dreams", "training", "growth")
+"""`returns` needs --agent."""
 
 
 def main() -> None:
@@ -17,12 +32,72 @@ def main() -> None:
     parser.add_argument("--agent", type=Path, help="Bundle or run: its returns in both pictures.")
     parser.add_argument("--tracks", type=int, default=100, help="Of --agent's comparison.")
     options = parser.parse_args()
-    start = time.perf_counter()
-    report = benchmark(options.quick, options.parts, options.agent, options.tracks)
-    report.seconds = time.perf_counter() - start
-    save_json(options.out / "benchmark.json", report.to_dict())
-    save_text(options.out / "benchmark.md", report.to_markdown())
-    print(report.to_markdown())
-    for what in missed(report):
+    start, rows = time.perf_counter(), []
+    with TemporaryDirectory() as folder:
+        for row in _measured(Path(folder), options):
+            rows.append(row)
+            say(line_of(row))
+        growth = {}
+        if "growth" in options.parts:
+            growth = frames_growth(options.quick) | dream_growth(Path(folder), options.quick)
+    seconds = time.perf_counter() - start
+    report = {"machine": machine(), "seconds": seconds, "rows": rows, "growth": growth}
+    save_json(options.out / "benchmark.json", report)
+    save_text(options.out / "benchmark.md", markdown(report))
+    print(markdown(report))
+    for what in missed(rows):
         print(f"below the target: {what}")
     print(f"{options.out} holds benchmark.md and benchmark.json")
+
+
+def _measured(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    if "worlds" in options.parts:
+        yield from world_rows(folder, options.quick)
+    if "returns" in options.parts and options.agent is not None:
+        yield from return_rows(options.agent, options.tracks)
+    if "dreams" in options.parts:
+        yield from dream_rows(folder, options.quick)
+    if "training" in options.parts:
+        yield from training_rows(folder, options.quick)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Tables of ratios, of other numbers, and of growth."""
+    ratios = [row for row in report["rows"] if "ratio" in row]
+    numbers = [row for row in report["rows"] if "ratio" not in row]
+    about = ", ".join(f"{name} {value}" for name, value in report["machine"].items())
+    parts = [f"{about}. {report['seconds'] / 60:.1f} minutes."]
+    parts += [table_of(rows) for rows in (ratios, numbers) if rows]
+    parts += [f"{name}:\n\n{table_of([speeds])}" for name, speeds in report["growth"].items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def missed(rows: list[dict[str, Any]]) -> list[str]:
+    """What lies below its target or above its limit."""
+    return [
+        row["what"]
+        for row in rows
+        if (row.get("target") is not None and row["ratio"] < row["target"])
+        or (row.get("at_most") is not None and row["value"] > row["at_most"])
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, number types and versions."""
+    known = Path("/proc/cpuinfo"), Path("/proc/meminfo")
+    processor, memory = (_lines(path) for path in known)
+    return {
+        "processor": processor.get("model name", platform.processor() or platform.machine()),
+        "cores": cores(),
+        "memory": memory.get("MemTotal", "unknown"),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        **package_versions(),
+    }
+
+
+def _lines(path: Path) -> dict[str, str]:
+    """The `name: value` lines of a file in /proc."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): value.strip() for name, _, value in pairs}

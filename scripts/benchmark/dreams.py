@@ -12,9 +12,8 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor, nn
 
-from benchmark.report import Number
-from benchmark.timing import Row, Work, rate, side_by_side, timed
-from benchmark.untrained import CAR_RACING, SIZES, TAKE_COVER, untrained
+from benchmark.timing import Row, Work, number, rate, side_by_side, timed
+from benchmark.untrained import CAR_RACING, SIZES, TAKE_COVER, Size, untrained
 from worldmodels.acting.evaluate import DreamEvaluation
 from worldmodels.acting.policies import Candidates
 from worldmodels.artifacts import Bundle
@@ -38,11 +37,11 @@ def dream_rows(folder: Path, quick: bool) -> Iterable[Row]:
         folder: where untrained bundles may be written.
         quick: a few seconds a row.
     """
-    import worldmodels  # noqa: F401  (registers the dream)
-
     steps, rounds = (30, 3) if quick else (150, 7)
     for size, bound, plain in ((CAR_RACING, 0.5, 4.0), (TAKE_COVER, 0.6, 3.5)):
-        bundle = Bundle.load(untrained(size, folder / f"h{size.mdnrnn.hidden_size}"))
+        here = untrained(size, folder / f"h{size.config.mdnrnn.hidden_size}")
+        bundle = Bundle.load(here)
+        loop = plain_loop(bundle, max(3, steps // 6))
         yield side_by_side(
             f"dream engine, {POPULATION} x {ROLLOUTS} lanes, controller included, {size.name}",
             f"the matrix products alone in {name_of(product_dtype())}, {cores()} threads",
@@ -52,38 +51,33 @@ def dream_rows(folder: Path, quick: bool) -> Iterable[Row]:
             rounds=rounds,
             target=bound,
         )
-        for distinct, target in ((ROLLOUTS, plain), (LANES, None)):
+        plain_float32 = "a plain float32 loop over nn.LSTMCell", loop
+        against = [(ROLLOUTS, *plain_float32, plain), (LANES, *plain_float32, None)]
+        if size is CAR_RACING:
+            reference = "our reference in float32, one lane", one_lane(bundle, steps)
+            against.append((ROLLOUTS, *reference, 100.0))
+        for distinct, name, theirs, target in against:
             yield side_by_side(
                 f"the same as a Gymnasium VectorEnv, {distinct} distinct seeds, {size.name}",
-                "a plain float32 loop over nn.LSTMCell",
+                name,
                 "steps/s",
-                stepping(folder / f"h{size.mdnrnn.hidden_size}", bundle, distinct, steps),
-                plain_loop(bundle, max(3, steps // 6)),
+                stepping(here, bundle, distinct, steps),
+                theirs,
                 rounds=rounds,
                 target=target,
             )
-        if size is CAR_RACING:
-            yield side_by_side(
-                f"the same as a Gymnasium VectorEnv, {ROLLOUTS} distinct seeds, {size.name}",
-                "our reference in float32, one lane",
-                "steps/s",
-                stepping(folder / f"h{size.mdnrnn.hidden_size}", bundle, ROLLOUTS, steps),
-                one_lane(bundle, steps),
-                rounds=rounds,
-                target=100.0,
-            )
-
-
-def generation_numbers(folder: Path, quick: bool) -> Iterable[Number]:
-    """Seconds of a generation of the paper's size in the dream."""
     for size in SIZES:
-        bundle = Bundle.load(untrained(size, folder / f"generation{size.mdnrnn.hidden_size}"))
-        steps = 100 if quick else 1000
-        work = evolving(bundle, POPULATION, ROLLOUTS, steps)
-        work()  # compiles
-        lane_steps, seconds = timed(work)
-        what = f"a generation in the dream, {POPULATION} x {ROLLOUTS} x 1000 steps, {size.name}"
-        yield Number(what, seconds * LANES * 1000 / lane_steps, "s")
+        yield generation_row(folder, size, 100 if quick else 1000)
+
+
+def generation_row(folder: Path, size: Size, steps: int) -> Row:
+    """Seconds of a generation of the paper's size in the dream."""
+    bundle = Bundle.load(untrained(size, folder / f"generation{size.config.mdnrnn.hidden_size}"))
+    work = evolving(bundle, POPULATION, ROLLOUTS, steps)
+    work()  # compiles
+    lane_steps, seconds = timed(work)
+    what = f"a generation in the dream, {POPULATION} x {ROLLOUTS} x 1000 steps, {size.name}"
+    return number(what, seconds * LANES * 1000 / lane_steps, "s")
 
 
 def evolving(
@@ -187,7 +181,7 @@ def _drawn(mdnrnn: MDNRNN, outputs: Tensor) -> Tensor:
     return mean + log_std.exp() * torch.randn_like(mean)
 
 
-def growth(folder: Path, quick: bool) -> dict[str, dict[str, float]]:
+def dream_growth(folder: Path, quick: bool) -> dict[str, dict[str, float]]:
     """Dream steps a second by lanes, by rollouts, by hidden size and by threads."""
     steps = 20 if quick else 100
     bundle = Bundle.load(untrained(CAR_RACING, folder / "growth"))

@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from benchmark.report import table
+from worldmodels.command_line import CONFIGS, read
+from worldmodels.config import Config
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
 from worldmodels.data.episode import episode_files
 from worldmodels.diagnostics.reconstruction import reconstruction_error, some_frames
-from worldmodels.models.vae import VAE, VAEConfig
+from worldmodels.diagnostics.table import table_of
+from worldmodels.models.vae import VAE
 from worldmodels.run import Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import adam, annealed
 from worldmodels.stages.train_vae import CHUNK_EPISODES, TrainVAEConfig, frames_loss
 
-DOOM = VAEConfig(latent_size=64)
-RECIPES = {
-    "paper": TrainVAEConfig(),
-    "sooner": TrainVAEConfig(
-        batch_size=16, learning_rate=1e-3, final_learning_rate=1e-5, motion_weight=2.0
-    ),
-}
+CONFIG = read(Config, CONFIGS / "take_cover_paper.yaml")
+DOOM = CONFIG.vae
+RECIPES = {"paper": TrainVAEConfig(), "sooner": CONFIG.train_vae}
 """The second takes six steps for one, ten times as long at first, and weighs what moves.
 
 A weight of 8 shows small fireballs sooner still, at the cost of the walls; batches of 32, a rate of
@@ -40,23 +37,16 @@ EACH = 20
 """Frames of each held-out episode."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """How well V sees held-out episodes after some images."""
-
-    images: int
-    squares: float
-    """Sum of squares per image, unweighted."""
-    moving: float
-    """Mean square at pixels far from their episode's median image, see `models.vae.moving`."""
-
-
 def reconstruction_curve(
     files: Sequence[Path], config: TrainVAEConfig, images: int, points: int = 8, seed: int = 0
-) -> Iterator[Point]:
+) -> Iterator[dict[str, float]]:
     """Trains V on the episodes but the last tenth, and measures it on those.
 
     A learning rate that falls comes to its end with the last image.
+
+    Yields:
+        After some images the sum of squares of an image, unweighted, and the mean square at pixels
+        far from their episode's median image, see `models.vae.moving`.
     """
     split = len(files) * 9 // 10
     held_out, steps = some_frames(files[split:], EACH), images // config.batch_size
@@ -74,8 +64,11 @@ def reconstruction_curve(
         optimizer.step()
         if step * points // steps > (step - 1) * points // steps:
             sight = reconstruction_error(vae, held_out)
-            squares = sight.error * held_out.frames[0].numel()
-            yield Point(step * config.batch_size, squares, sight.moving_error)
+            yield {
+                "images": step * config.batch_size,
+                "sum_of_squares": sight["error"] * held_out.frames[0].numel(),
+                "mean_square_where_it_moves": sight["moving_error"],
+            }
 
 
 def _batches(source: EpisodeSource, config: TrainVAEConfig, seed: int) -> Iterator[FrameBatch]:
@@ -91,14 +84,12 @@ def _batches(source: EpisodeSource, config: TrainVAEConfig, seed: int) -> Iterat
 
 
 def _main(folder: str, images: str, *names: str) -> None:
-    files = episode_files(Run(Path(folder)).episodes)
-    rows = []
+    files, rows = episode_files(Run(Path(folder)).episodes), []
     for name in names or RECIPES:
         for point in reconstruction_curve(files, RECIPES[name], int(images)):
-            say(f"{name}: {point}")
-            cells = f"{point.images:,}", f"{point.squares:.2f}", f"{point.moving:.4f}"
-            rows.append((name, *cells))
-    say(table(("recipe", "images", "sum of squares", "mean square where it moves"), rows))
+            rows.append({"recipe": name, **point})
+            say(str(rows[-1]))
+    say(table_of(rows))
 
 
 if __name__ == "__main__":

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 Work = Callable[[], float]
 """Does a piece of work; returns how many units of it (frames, steps, images) were done."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the benchmark: a ratio, with both speeds behind it."""
-
-    what: str
-    against: str
-    unit: str
-    """Of both speeds, e.g. `frames/s`."""
-    ours: float
-    theirs: float
-    ratio: float
-    """Median over the rounds."""
-    spread: tuple[float, float]
-    """Lowest and highest ratio of a round."""
-    target: float | None = None
-    """At least so much is asked for; none: a row to look at."""
-    note: str = ""
+Row = dict[str, Any]
+"""One line of the benchmark: a ratio with both speeds behind it, or a number."""
 
 
 def side_by_side(
@@ -40,23 +23,31 @@ def side_by_side(
     *,
     rounds: int = 5,
     target: float | None = None,
-    note: str = "",
 ) -> Row:
-    """Does both pieces of work in turns, `rounds` times, after one round that isn't counted."""
+    """Does both pieces of work in turns, `rounds` times, after one round that isn't counted.
+
+    Returns:
+        The medians of both speeds and of their ratio, and the range of the ratio over the rounds;
+        at least `target` is asked for.
+    """
     speeds = np.array([(_speed(ours), _speed(theirs)) for _ in range(rounds + 1)])[1:]
     ratios = speeds[:, 0] / speeds[:, 1]
     ours_median, theirs_median = np.median(speeds, axis=0)
-    return Row(
-        what,
-        against,
-        unit,
-        float(ours_median),
-        float(theirs_median),
-        float(np.median(ratios)),
-        (float(ratios.min()), float(ratios.max())),
-        target,
-        note,
-    )
+    return {
+        "what": what,
+        "against": against,
+        "ours": float(ours_median),
+        "theirs": float(theirs_median),
+        "unit": unit,
+        "ratio": float(np.median(ratios)),
+        "range": (float(ratios.min()), float(ratios.max())),
+        "target": target,
+    }
+
+
+def number(what: str, value: float, unit: str = "", at_most: float | None = None) -> Row:
+    """A figure that is no ratio: seconds, bytes, grey levels."""
+    return {"what": what, "value": float(value), "unit": unit, "at_most": at_most}
 
 
 def timed(work: Work) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.report import Number
-from benchmark.timing import Row, Work, side_by_side
+from benchmark.timing import Row, Work, number, side_by_side
 from benchmark.untrained import CAR_RACING, TAKE_COVER, Size
-from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
+from worldmodels.command_line import keep
+from worldmodels.config import Config
+from worldmodels.data.dataset import FrameBatch
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.action import Actions
 from worldmodels.models.heads.build import mdnrnn_for
@@ -25,12 +26,13 @@ from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import mixture_loss
 from worldmodels.models.sequence import SequenceBatch
 from worldmodels.models.vae import VAE, VAEConfig, images_of, vae_loss
+from worldmodels.run import Run
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.encode import BATCH as ENCODING_BATCH
 from worldmodels.stages.encode import encode_episodes
 from worldmodels.stages.fit import adam
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
-from worldmodels.stages.train_vae import CHUNK_EPISODES, TrainVAEConfig, frames_loss
+from worldmodels.stages.train_vae import TrainVAEConfig, frames_loss
 from worldmodels.world import EnvConfig
 
 BATCH = 128
@@ -55,6 +57,7 @@ def training_rows(folder: Path, quick: bool) -> Iterable[Row]:
     yield encoding_row(folder, quick)
     yield mdnrnn_row(CAR_RACING, quick)
     yield mdnrnn_row(TAKE_COVER, quick)
+    yield memory_row(quick)
 
 
 def vae_row(quick: bool) -> Row:
@@ -153,43 +156,22 @@ def plain_mdnrnn_loss(mdnrnn: MDNRNN, batch: SequenceBatch, generator: torch.Gen
     return loss
 
 
-def memory_number(quick: bool) -> Number:
-    """GiB at most in use while V is trained on a million frames in 1000 episodes, in a process."""
+def memory_row(quick: bool) -> Row:
+    """GiB at most in use while `train-vae` reads a million frames in 1000 episodes."""
     episodes, steps = (100, MEMORY_STEPS // 10) if quick else (1000, MEMORY_STEPS)
+    config = TrainVAEConfig(steps=steps, batches_per_chunk=5, motion_weight=1.0)
     with TemporaryDirectory() as folder:
-        write_episodes(Path(folder) / "episodes", episodes, 1000, distinct=8)
-        command = [sys.executable, "-m", __name__, folder, str(steps)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return Number(
-        f"peak memory of training V on {episodes * 1000:,} frames",
-        float(done.stdout) / 2**20,
-        "GiB",
-        MEMORY_LIMIT,
-    )
-
-
-def train_briefly(folder: Path, steps: int) -> float:
-    """Trains V on a folder of episodes, five batches a chunk; returns the peak memory in KiB."""
-    from resource import RUSAGE_SELF, getrusage
-
-    config = TrainVAEConfig(batches_per_chunk=5)
-    vae = VAE(VAEConfig())
-    optimizer = adam(vae, 1e-4)
-    batches = frame_batches(
-        EpisodeSource(episode_files(folder)),
-        seed=0,
-        start=0,
-        batch_size=config.batch_size,
-        chunk_episodes=CHUNK_EPISODES,
-        batches_per_chunk=config.batches_per_chunk,
-        medians=True,
-    )
-    for _, batch in zip(range(steps), batches, strict=False):
-        noise = torch.randn(len(batch.frames), 32)
-        optimizer.zero_grad()
-        frames_loss(vae, batch, noise, config)[0].backward()
-        optimizer.step()
-    return float(getrusage(RUSAGE_SELF).ru_maxrss)
+        run = Run(folder)
+        keep(Config(train_vae=config), run)
+        write_episodes(run.episodes, episodes, 1000, distinct=8)
+        command = [sys.executable, "-m", "worldmodels", "train-vae", "--run", folder]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)  # the usage of this process alone
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed")
+    what = f"peak memory of training V on {episodes * 1000:,} frames"
+    return number(what, usage.ru_maxrss / 2**20, "GiB", MEMORY_LIMIT)
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -204,7 +186,7 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
 def write_episodes(folder: Path, number: int, length: int, distinct: int) -> None:
     """Episodes of so many steps; the files beyond the `distinct` first are links to those."""
     for index in range(number):
-        path, twin = folder / f"{index:06d}.npz", folder / f"{index % distinct:06d}.npz"
+        path, twin = (folder / f"00_{i:06d}.npz" for i in (index, index % distinct))
         if path != twin:
             os.link(twin, path)
             continue
@@ -216,7 +198,7 @@ def write_episodes(folder: Path, number: int, length: int, distinct: int) -> Non
 def sequences(size: Size) -> SequenceBatch:
     """A batch of M's, of noise."""
     generator = torch_generator(0, "sequences")
-    shape, latent = (WINDOWS, STEPS), size.vae.latent_size
+    shape, latent = (WINDOWS, STEPS), size.config.vae.latent_size
     mu = torch.randn(WINDOWS, STEPS + 1, latent, generator=generator)
     actions = torch.randn(*shape, Actions.from_dict(size.world.action).size, generator=generator)
     zeros, known = torch.zeros(shape), torch.ones(shape, dtype=torch.bool)
@@ -224,7 +206,7 @@ def sequences(size: Size) -> SequenceBatch:
 
 
 def _mdnrnn(size: Size) -> MDNRNN:
-    return mdnrnn_for(size.mdnrnn, size.world, size.vae.latent_size)
+    return mdnrnn_for(size.config.mdnrnn, size.world, size.config.vae.latent_size)
 
 
 def _training(
@@ -241,12 +223,3 @@ def _training(
         return batches * units
 
     return work
-
-
-def _main(arguments: Sequence[str]) -> None:
-    folder, steps = arguments
-    sys.stdout.write(str(train_briefly(Path(folder) / "episodes", int(steps))))
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])

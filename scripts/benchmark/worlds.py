@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float32
 
 import worldmodels  # noqa: F401  (registers the environment)
-from benchmark.timing import Row, Work, rate, side_by_side
+from benchmark.timing import Row, Work, number, rate, side_by_side
 from benchmark.untrained import CAR_RACING, untrained
 from worldmodels.acting.environments import ModelFiles
-from worldmodels.acting.evaluate import Interval, RealEvaluation, interval
+from worldmodels.acting.evaluate import RealEvaluation, interval
 from worldmodels.artifacts import Bundle, bundle_folder
 from worldmodels.envs.abilities import SkipsDrawing
 from worldmodels.envs.fast_car_racing.env import CarRacing
@@ -51,6 +51,8 @@ def world_rows(folder: Path, quick: bool) -> Iterable[Row]:
     yield frames_row(quick, shared=True)
     yield frames_row(quick, shared=False)
     yield seeing_row(folder, quick)
+    yield from picture_rows(quick)
+    yield motion_row(quick)
 
 
 def frames_row(quick: bool, *, shared: bool) -> Row:
@@ -170,21 +172,16 @@ def _official_job(plan: Plan, steps: int) -> int:
     return frames
 
 
-@dataclass(frozen=True)
-class PictureDifference:
-    """Mean absolute difference of the two pictures as V gets them, in grey levels of 255."""
+def picture_rows(quick: bool) -> Iterable[Row]:
+    """Mean absolute difference of the two pictures as V gets them, in grey levels of 255.
 
-    mean: float
-    worst_frame: float
-    frames: int
-    tracks: int
-
-
-def picture_difference(quick: bool) -> PictureDifference:
-    """Over 20 tracks: their whole first second, then every tenth frame."""
+    Over 20 tracks: their whole first second, then every tenth frame.
+    """
     tracks, steps = 20, 80 if quick else 600
     found = [d for track in range(tracks) for d in _differences(track, steps)]
-    return PictureDifference(float(np.mean(found)), max(found), len(found), tracks)
+    what = f"difference of the redrawn 64x64 picture, {tracks} tracks, {len(found)} frames"
+    yield number(f"mean absolute {what}", float(np.mean(found)), "of 255", 2.0)
+    yield number("the same of its worst frame", max(found), "of 255")
 
 
 def _differences(seed: int, steps: int) -> Iterator[float]:
@@ -214,11 +211,12 @@ class Compared(SkipsDrawing, official.CarRacing):
 gymnasium.register(id=COMPARED, entry_point=f"{__name__}:Compared", max_episode_steps=1000)
 
 
-def unequal_steps(quick: bool) -> tuple[int, int]:
-    """Steps of 50 episodes whose reward, end, info or motion differs by a bit; and all steps."""
+def motion_row(quick: bool) -> Row:
+    """Steps of 50 episodes whose reward, end, info or motion differs by a bit."""
     steps = 200 if quick else 1000
     equal = [same for seed in range(50) for same in _equalities(seed, steps)]
-    return equal.count(False), len(equal)
+    what = f"steps of 50 episodes ({len(equal):,} in all) whose reward, end, info or motion differs"
+    return number(what, equal.count(False), "steps", 0)
 
 
 def _equalities(seed: int, steps: int) -> Iterator[bool]:
@@ -238,32 +236,20 @@ def _motion(env: Any) -> list[tuple[float, ...]]:
     return [(*b.position, b.angle, *b.linearVelocity, b.angularVelocity) for b in bodies]
 
 
-@dataclass(frozen=True)
-class PairedReturns:
-    """The same agent on the same tracks, seeing our picture and seeing Gymnasium's."""
-
-    ours: Interval
-    theirs: Interval
-    difference: Interval
-    """Ours less theirs, track by track."""
-    tracks: int
-
-
-def paired_returns(
-    folder: Path, tracks: int = 100, first: int = 0, workers: WorkersConfig | None = None
-) -> PairedReturns:
-    """Plays a bundle on test tracks in our environment and in Gymnasium's.
+def return_rows(
+    folder: Path, tracks: int = 100, workers: WorkersConfig | None = None
+) -> Iterable[Row]:
+    """The same agent's returns on the same test tracks, seeing our picture and Gymnasium's.
 
     Pictures that the agent doesn't look at, while an action is held, are not drawn.
 
     Args:
         folder: of the bundle, or of a run that has one.
         tracks: how many.
-        first: number of the first in the test range.
         workers: where they run; none: on all cores.
     """
     bundle = Bundle.load(folder)
-    seeds = environment_seeds("test", first, tracks)
+    seeds = environment_seeds("test", 0, tracks)
     parameters = bundle.parameters[None].double().numpy()
     evaluate = RealEvaluation(
         world=bundle.world,
@@ -275,7 +261,13 @@ def paired_returns(
         replace(evaluate, world=_through(bundle.world, id_))(parameters, seeds)[0][0]
         for id_ in (OURS, f"{__name__}:{COMPARED}")
     )
-    return PairedReturns(interval(ours), interval(theirs), interval(ours - theirs), tracks)
+    for name, returns in (("our", ours), ("Gymnasium's", theirs)):
+        yield number(f"the agent's return with {name} picture, {tracks} tracks", returns.mean())
+    found = interval(ours - theirs)
+    low, high = found.ci95
+    yield number("their mean difference, track by track", found.mean)
+    farther = max(abs(low), abs(high))
+    yield number(f"the farther end of its 95% interval [{low:.1f}, {high:.1f}]", farther, "", 15.0)
 
 
 def _through(world: World, id_: str) -> World:

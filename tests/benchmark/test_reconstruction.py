@@ -18,6 +18,6 @@ def test_the_curve_goes_down_and_is_the_same_again(tmp_path, monkeypatch, float3
         list(reconstruction_curve(episode_files(tmp_path), config, 160, points=2)) for _ in range(2)
     )
     assert first == second
-    assert [point.images for point in first] == [80, 160]
-    assert first[1].squares < first[0].squares
-    assert np.isfinite(first[1].moving)
+    assert [point["images"] for point in first] == [80, 160]
+    assert first[1]["sum_of_squares"] < first[0]["sum_of_squares"]
+    assert np.isfinite(first[1]["mean_square_where_it_moves"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from benchmark import training
-from benchmark.training import memory_number, pictures, write_episodes
+from benchmark.training import memory_row, pictures, write_episodes
 from benchmark.untrained import CAR_RACING, TAKE_COVER
 
 from worldmodels.data.episode import Episode, episode_files
@@ -35,5 +35,5 @@ def test_episodes_are_linked_to_a_few(tmp_path):
 def test_peak_memory_is_a_processs_own(monkeypatch):
     monkeypatch.setattr(training, "write_episodes", lambda f, *_, **__: write_episodes(f, 3, 4, 2))
     monkeypatch.setattr(training, "MEMORY_STEPS", 20)
-    number = memory_number(quick=True)
-    assert 0.1 < number.value < number.limit
+    row = memory_row(quick=True)
+    assert 0.1 < row["value"] < row["at_most"]

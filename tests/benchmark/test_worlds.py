@@ -40,7 +40,8 @@ def test_the_same_agent_in_both_worlds(tiny_bundle, tmp_path):
     changes = {"id": worlds.THEIRS, "training_id": worlds.OURS, "max_episode_steps": 8}
     world = replace(bundle.world, config=replace(bundle.world.config, **changes))
     replace(bundle, world=world).save(tmp_path / "short")
-    paired = worlds.paired_returns(tmp_path / "short", 2, workers=WorkersConfig(processes=1))
-    assert paired.tracks == 2
-    assert paired.ours.mean > 0
-    assert abs(paired.difference.mean) < 10
+    rows = worlds.return_rows(tmp_path / "short", 2, workers=WorkersConfig(processes=1))
+    ours, theirs, difference, _ = (row["value"] for row in rows)
+    assert ours > 0
+    assert difference == ours - theirs
+    assert abs(difference) < 10

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from worldmodels.artifacts import load_controller
-from worldmodels.diagnostics import inspect_dream
-from worldmodels.diagnostics.inspect_dream import Part
+from worldmodels.diagnostics import prediction
+from worldmodels.diagnostics.inspection import Part
 from worldmodels.files import load_json, load_tensors, save_tensors
 
 M = ["episodes", "vae", "latents", "mdnrnn", "controller"]
@@ -25,13 +25,13 @@ SMALL = {
     "inspect.ranking_episodes": 3,
     "inspect.ranking_dreams": 8,
 }
-FIGURES = {f"{part}.png" for part in get_args(Part)}
+FIGURES = {f"{part}.png" for part in get_args(Part)} - {"fireballs.png"}
 
 
 @pytest.fixture(autouse=True)
 def fewer_windows(monkeypatch):
-    monkeypatch.setattr(inspect_dream, "WINDOWS", 20)
-    monkeypatch.setattr(inspect_dream, "SAMPLES", 4)
+    monkeypatch.setattr(prediction, "WINDOWS", 20)
+    monkeypatch.setattr(prediction, "SAMPLES", 4)
 
 
 @pytest.fixture
@@ -71,36 +71,36 @@ def test_a_whole_inspection(inspect, run, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[-1] == f"{run.folder / 'inspection'} holds inspection.json and the figures"
     assert {path.name for path in (run.folder / "inspection").iterdir()} >= FIGURES
-    assert report["reconstruction"]["latents"] == 8
-    assert 0 < report["reconstruction"]["moving_share"] < 0.2  # cart and pole
-    assert report["reconstruction"]["fireballs"] is None
-    assert any("of 8 latents active" in line for line in said)
+    assert report["reconstruction"][0]["latents"] == 8
+    assert 0 < report["reconstruction"][0]["moving_share"] < 0.2  # cart and pole
+    assert report["fireballs"] == []  # this world has none
+    assert any(line.startswith("| frames | latents | active |") for line in said)
     rows = report["likelihood"]
-    assert [row["horizon"] for row in rows] == [1, 5, 15, 50]
+    assert [row["steps_ahead"] for row in rows] == [1, 5, 15, 50]
     assert all(row["windows"] + row["left_out"] == 20 for row in rows)
     assert (rows[3]["windows"], rows[3]["nll"]) == (0, None)
-    assert report["termination"]["positive_weight"] == 10
-    assert (
-        report["termination"]["raw"]["predicted"] > report["termination"]["corrected"]["predicted"]
-    )
-    assert np.mean(report["pit"]["histogram"]) == pytest.approx(1)
+    raw, corrected = report["termination"]
+    assert corrected["probability"] == "corrected for weight 10"
+    assert raw["predicted"] > corrected["predicted"]
+    assert np.mean(report["pit"][0]["histogram"]) == pytest.approx(1)
     check_survival(report["survival"])
     check_held_out(run, report)
-    assert report["ranking"]["controllers"] == 3
-    assert [one["generation"] for one in report["ranking"]["candidates"]] == [2, 4, 6]
+    (ranking,) = report["ranking"]
+    assert ranking["controllers"] == 3
+    assert [one["generation"] for one in ranking["candidates"]] == [2, 4, 6]
     assert all("inspect-dream" in made["command"] for made in report["conditions"].values())
     ends = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert any(line["stage"] == "inspect_dream" and line.get("event") == "end" for line in ends)
 
 
-def check_survival(part):
+def check_survival(rows):
     """Open-loop policies go on from the collecting policy's moments, C from its own."""
-    assert part["horizon"] == HORIZON
-    drivers = {name: row["driver"] for name, row in part["policies"].items()}
+    assert all(row["horizon"] == HORIZON for row in rows)
+    drivers = {row["policy"]: row["driver"] for row in rows}
     own = {"random": "explorer", "explorer": "explorer", "controller": "controller"}
     assert drivers == own
-    assert all(row["starts"] == 12 for row in part["policies"].values())
-    assert all(1 < row["episodes"] <= 12 for row in part["policies"].values())
+    assert all(row["starts"] == 12 for row in rows)
+    assert all(1 < row["episodes"] <= 12 for row in rows)
 
 
 def check_held_out(run, report):
@@ -122,16 +122,16 @@ def test_a_dream_that_ends_otherwise_than_reality(inspect, smoke_copy, capsys, a
     run = smoke_copy("episodes", "vae", "latents", "mdnrnn")
     dies(run, after_one_step=after_one_step)
     report = inspect(run, "--inspect.parts=[survival]")
-    for row in report["survival"]["policies"].values():
+    for row in report["survival"]:
         alive = [1.0] + [0.0 if after_one_step else 1.0] * HORIZON
         assert [x for x in row["curves"]["dream"] if x is not None] == pytest.approx(alive)
-        assert row["returns"]["dream"] == pytest.approx(row["survival"]["dream"], rel=1e-3)
-        assert row["returns"]["real"] == pytest.approx(row["survival"]["real"])
-        assert (row["survival"]["ratio"] < 1) == after_one_step
+        assert row["returns"]["dream"] == pytest.approx(row["dream"], rel=1e-3)
+        assert row["returns"]["real"] == pytest.approx(row["real"])
+        assert (row["ratio"] < 1) == after_one_step
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("looks wrong")]
     assert "the collecting policy's survival in the dream" in line
     assert ("below -0.15" if after_one_step else "above 0.15") in line
-    assert "controller" not in report["survival"]["policies"]
+    assert "controller" not in [row["policy"] for row in report["survival"]]
 
 
 def test_parts_are_added_and_measured_controllers_kept(inspect, run, monkeypatch):
@@ -140,7 +140,7 @@ def test_parts_are_added_and_measured_controllers_kept(inspect, run, monkeypatch
     monkeypatch.setattr("worldmodels.acting.evaluate.run_jobs", None)  # nothing is measured again
     both = inspect(run, "--inspect.parts=[pit,ranking]")
     assert both["ranking"] == first["ranking"]
-    assert both["pit"]["steps"] > 0
+    assert both["pit"][0]["steps"] > 0
 
 
 def test_another_m_is_measured_anew(inspect, run):
@@ -153,14 +153,14 @@ def test_another_m_is_measured_anew(inspect, run):
 def test_it_needs_none_of_the_runs_own_episodes(inspect, smoke_copy):
     run = smoke_copy("vae", "latents", "mdnrnn")
     report = inspect(run, "--inspect.parts=[reconstruction,survival,ranking]")
-    assert report["reconstruction"]["frames"] > 100
-    assert set(report["survival"]["policies"]) == {"random", "explorer"}
-    assert report["ranking"] is None
+    assert report["reconstruction"][0]["frames"] > 100
+    assert {row["policy"] for row in report["survival"]} == {"random", "explorer"}
+    assert report["ranking"] == []
 
 
 def test_a_config_that_changes_later_rounds(inspect, smoke_copy):
     run = smoke_copy("vae", "latents", "mdnrnn", later={"train_vae": {"steps": 3}})
-    assert inspect(run, "--inspect.parts=[pit]")["pit"]["steps"] > 0
+    assert inspect(run, "--inspect.parts=[pit]")["pit"][0]["steps"] > 0
 
 
 def test_held_out_episodes_are_recorded_once(inspect, run, monkeypatch):
@@ -179,7 +179,7 @@ def test_held_out_episodes_are_recorded_once(inspect, run, monkeypatch):
 def test_without_matplotlib_the_numbers_are_there(inspect, smoke_copy, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     run = smoke_copy("vae", "latents", "mdnrnn")
-    assert inspect(run, "--inspect.parts=[pit]")["pit"]["steps"] > 0
+    assert inspect(run, "--inspect.parts=[pit]")["pit"][0]["steps"] > 0
     assert "pip install worldmodels-dream[figures]" in capsys.readouterr().out
 
 

@@ -11,7 +11,6 @@ from worldmodels.acting.rollout import record
 from worldmodels.data.episode import Episode
 from worldmodels.diagnostics.side_by_side import (
     Controlled,
-    Exploring,
     Replay,
     _real_job,
     begin,
@@ -28,6 +27,7 @@ from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig
 
 HERE = WorkersConfig(processes=1)
+RANDOM = ExploreConfig(policy="uniform")
 SEEDS = [3, 4, 5]
 LENGTHS = [4, 0, 7]
 DOOM = Actions("thirds", (-1.0,), (1.0,))
@@ -40,7 +40,7 @@ def generators(lanes=2):
 
 
 def names(env, explore="held"):
-    return [p.name for p in open_loop_policies(env, ExploreConfig(policy=explore))]
+    return list(open_loop_policies(env, ExploreConfig(policy=explore)))
 
 
 def test_which_policies_are_compared_in_which_world():
@@ -67,16 +67,16 @@ def test_a_constant_action_is_given_as_it_is():
 
 
 def test_random_actions_are_sampled_at_every_step_for_every_lane():
-    act = begin(Exploring(), DOOM, generators(), 1)
+    act = begin(RANDOM, DOOM, generators(), 1)
     sampled = np.stack([act(NOTHING, LIVE) for _ in range(50)])[..., 0]
     assert len(np.unique(sampled)) == 100
-    again = begin(Exploring(), DOOM, generators(1), 1)
+    again = begin(RANDOM, DOOM, generators(1), 1)
     assert again(NOTHING[:1], LIVE[:1])[0, 0] == sampled[0, 0]
 
 
 def test_a_controller_looks():
     controller = Controller(ControllerConfig(), 1, 2, 1)
-    act = begin(Controlled("c", controller, np.array([1.0, 0, 0, 0])), DOOM, generators(), 1)
+    act = begin(Controlled(controller, np.array([1.0, 0, 0, 0])), DOOM, generators(), 1)
     seen = np.array([[0.5, 0, 0], [-2.0, 0, 0]], np.float32)
     np.testing.assert_allclose(act(seen, LIVE)[:, 0], torch.tanh(torch.tensor([0.5, -2.0])))
 
@@ -119,7 +119,7 @@ def envs(world):
 @pytest.fixture(scope="module")
 def episodes(envs):
     generators = [numpy_generator(0, i) for i in range(3)]
-    explorer = Explorer(ExploreConfig(policy="uniform"), envs.actions, generators)
+    explorer = Explorer(RANDOM, envs.actions, generators)
     return record(envs, explorer, SEEDS, 8)
 
 
@@ -150,11 +150,11 @@ def test_a_policy_takes_over(world, episodes, tmp_path):
     ]
     fixed = replays, 30, 0
     models = ModelFiles(str(tmp_path), "run", ())
-    left = _real_job(world, models, Baseline("left", "constant", 0), *fixed)
+    left = _real_job(world, models, "left", Baseline("left", "constant", 0), *fixed)
     assert left.terminated.all()
     assert left.lengths.max() < 15
     np.testing.assert_array_equal(left.rewards.sum(axis=1), left.lengths)
-    random = _real_job(world, models, Exploring(), *fixed)
+    random = _real_job(world, models, "random", RANDOM, *fixed)
     assert (random.lengths > left.lengths).any()
-    again = _real_job(world, models, Exploring(), *fixed)
+    again = _real_job(world, models, "random", RANDOM, *fixed)
     np.testing.assert_array_equal(random.lengths, again.lengths)

@@ -11,36 +11,34 @@ import yaml
 
 from worldmodels.command_line import read
 from worldmodels.config import Config
-from worldmodels.diagnostics.study import study as module
+from worldmodels.diagnostics import study as module
+from worldmodels.errors import InputError
 from worldmodels.files import file_hash, load_json, load_tensors
 from worldmodels.run import Metrics, Run
 from worldmodels.stages.history import History, history_file
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PARTS = ["vae", "latents", "mdnrnn"]
-ROWS = [
-    {"name": "cold", "temperature": 0.5},
-    {"name": "seeing", "inputs": "z"},
-    {"name": "untrained", "senses": "untrained"},
-]
-BUDGET = {
-    "evolutions": 2,
+COLD = {"cold": {"dream": {"temperature": 0.5}}}
+SEEING = {"seeing": {"controller": {"inputs": "z"}}}
+ROWS = {**COLD, **SEEING, "untrained": {"controller": {"senses": "untrained"}}}
+EVOLVE = {
     "generations": 2,
     "validate_every": 2,
     "validate_at": [1],
     "validation_episodes": 2,
-    "test_episodes": 3,
-    "dream_episodes": 4,
 }
+BUDGET = {"evolutions": 2, "test_episodes": 3, "dream_episodes": 4}
 
 
 @pytest.fixture
 def study(script, tmp_path):
     """Runs the command with some rows and a budget; what study.json holds then."""
 
-    def run_it(run, rows=ROWS, *flags, **budget):
+    def run_it(run, rows=ROWS, *flags, evolve=EVOLVE, **budget):
         file = tmp_path / "study.yaml"
-        file.write_text(yaml.safe_dump({"study": {**BUDGET, **budget, "rows": rows}}))
+        stated = {**BUDGET, **budget, "changes": {"evolve": evolve}, "rows": rows}
+        file.write_text(yaml.safe_dump({"study": stated}, sort_keys=False))
         script("study", run.folder, "--config", file, *flags)
         return load_json(run.folder / "study" / "study.json")
 
@@ -53,7 +51,7 @@ def run(smoke_copy):
 
 
 def own(run, row, number):
-    return Run(run.folder / "study" / row / str(number))
+    return Run(run.folder / "study" / "rows" / row / str(number))
 
 
 def test_a_whole_study(study, run, capsys):
@@ -70,8 +68,8 @@ def test_a_whole_study(study, run, capsys):
     check_sums(report)
     check_files(run)
     table = (run.folder / "study" / "study.md").read_text()
-    assert "| cold |" in table
-    assert "| random |" in table
+    assert "| cold " in table
+    assert "| random " in table
 
 
 def check_evolutions(run, report):
@@ -86,8 +84,8 @@ def check_evolutions(run, report):
             assert len(one["real"]["returns"]) == 3
             assert len(one["dream"]["returns"]) == 4
             assert one["dream"]["about"]["dream"]["temperature"] == config.dream.temperature
-            assert one["seconds"] > 0 < one["cores"]
-            assert {"command", "versions"} <= set(one)
+            assert one["seconds"] > 0 < one["real"]["cores"]
+            assert {"command", "versions"} <= set(one["real"])
             assert (config.evolve.generations, config.cma.population_size) == (2, 4)
             seeds.add(config.seed)
     assert len(seeds) == 6
@@ -98,11 +96,13 @@ def check_evolutions(run, report):
 
 
 def check_sums(report):
-    for row in report["rows"].values():
-        returns = [one["real"]["returns"] for one in row["evolutions"]]
-        assert row["summary"]["real"]["mean"] == pytest.approx(np.mean(returns))
+    *rows, random = report["table"]
+    for row, known in zip(rows, report["rows"].values(), strict=True):
+        returns = [one["real"]["returns"] for one in known["evolutions"]]
+        assert row["real_return"] == pytest.approx(np.mean(returns))
         spread = np.std(np.mean(returns, axis=1), ddof=1)
-        assert row["summary"]["between"]["real"] == pytest.approx(spread)
+        assert row["std_between_evolutions"] == pytest.approx(spread)
+    assert (random["row"], random["dream_return"]) == ("random", None)
     assert len(report["baselines"]["random"]["returns"]) == 3
 
 
@@ -121,33 +121,33 @@ def check_files(run):
 
 
 def test_nothing_is_done_twice(study, run, hashes, monkeypatch):
-    first = study(run, ROWS[:1], evolutions=1)
+    first = study(run, COLD, evolutions=1)
     before = hashes(run.folder)
     monkeypatch.setattr("worldmodels.acting.evaluate.run_jobs", None)
     monkeypatch.setattr("worldmodels.acting.evaluate.rollout", None)
-    again = study(run, ROWS[:1], evolutions=1)
+    again = study(run, COLD, evolutions=1)
     assert again == first
     assert hashes(run.folder) == before
 
 
 def test_rows_join_and_measures_grow(study, script, run, monkeypatch):
-    first = study(run, ROWS[:1], evolutions=1)
+    first = study(run, COLD, evolutions=1)
     played = []
     real = module.run_evolution
     monkeypatch.setattr(module, "run_evolution", lambda e: (played.append(e.name), real(e))[1])
-    more = study(run, ROWS[:2], test_episodes=4)
+    more = study(run, {**COLD, **SEEING}, test_episodes=4)
     assert played == ["cold_0", "seeing_0", "cold_1", "seeing_1"]
     old, new = (report["rows"]["cold"]["evolutions"][0] for report in (first, more))
     assert new["dream"] == old["dream"]
     assert new["real"]["returns"][:3] == old["real"]["returns"]
     assert len(new["real"]["returns"]) == len(more["baselines"]["random"]["returns"]) == 4
-    assert new["seconds"] > old["seconds"]
     script("study", run.folder)  # goes on with its own config
     assert load_json(run.folder / "study" / "study.json")["rows"] == more["rows"]
 
 
 def test_without_validation_the_last_mean_is_measured(study, run):
-    report = study(run, ROWS[:1], evolutions=1, validation_episodes=0)
+    evolve = {**EVOLVE, "validation_episodes": 0}
+    report = study(run, COLD, evolve=evolve, evolutions=1)
     cold = report["rows"]["cold"]["evolutions"][0]
     assert cold["validation"] is None
     assert len(cold["real"]["returns"]) == 3
@@ -160,13 +160,14 @@ def test_without_validation_the_last_mean_is_measured(study, run):
 
 
 def test_rows_may_dream_in_other_ways(study, run):
-    ways = {"dream_max_steps": 3, "ends": "sampled", "weight": "none", "temperature": 0.5}
-    report = study(run, [{"name": "short", **ways}], evolutions=1)
+    dream = {"ends": "sampled", "weight": "none", "temperature": 0.5}
+    rows = {"short": {"dream": dream, "evolve": {"dream_max_steps": 3}}}
+    report = study(run, rows, evolutions=1)
     config = read(Config, own(run, "short", 0).config_file)
     assert config.evolve.dream_max_steps == 3
     assert (config.dream.ends, config.dream.weight) == ("sampled", "none")
     assert config.dream.horizon > 3  # of the dreams in which it is measured
-    assert report["rows"]["short"]["row"]["dream_max_steps"] == 3
+    assert report["rows"]["short"]["config"]["evolve"]["dream_max_steps"] == 3
     dreamt = [line["steps"] for line in Metrics.lines(own(run, "short", 0)) if "steps" in line]
     assert 0 < max(dreamt) <= 3 * 4 * config.evolve.rollouts_per_candidate
 
@@ -180,15 +181,15 @@ def test_it_goes_on_after_a_kill(study, run, monkeypatch):
     measured = module.measured
     monkeypatch.setattr(module, "measured", killed)
     with pytest.raises(SystemExit, match="130"):
-        study(run, ROWS[:2], evolutions=1)
+        study(run, {**COLD, **SEEING}, evolutions=1)
     assert list(load_json(run.folder / "study" / "study.json")["rows"]) == ["cold"]
     controller = own(run, "seeing", 0).controller / "controller.safetensors"
     evolved = file_hash(controller)
     monkeypatch.undo()
-    report = study(run, ROWS[:2], evolutions=1)
+    report = study(run, {**COLD, **SEEING}, evolutions=1)
     assert list(report["rows"]) == ["cold", "seeing"]
     assert file_hash(controller) == evolved
-    assert report["rows"]["cold"]["summary"]["between"]["real"] is None
+    assert report["table"][0]["std_between_evolutions"] is None
 
 
 def test_a_run_of_several_rounds(study, run, capsys):
@@ -198,20 +199,20 @@ def test_a_run_of_several_rounds(study, run, capsys):
         source, target = run.folder / name, first.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
-    report = study(run, [{"name": "best"}, {"name": "one_round", "round": 0}], evolutions=1)
+    report = study(run, {"best": {}, "one_round": {"round": 0}}, evolutions=1)
     assert own(run, "one_round", 0).mdnrnn.samefile(first.mdnrnn)
     assert own(run, "best", 0).mdnrnn.samefile(run.mdnrnn)
     assert report["rows"]["one_round"]["source"] == str(first.folder)
     assert [p.name for p in (run.folder / "controllers").iterdir()] == ["best_0.safetensors"]
     with pytest.raises(SystemExit, match="2"):
-        study(run, [{"name": "late", "round": 7}])
+        study(run, {"late": {"round": 7}})
     error = capsys.readouterr().err
     assert "late needs round 7, but there is no" in error
     assert error.count("\n") == 1
 
 
 def test_one_round_is_its_own_first(study, script, run):
-    study(run, [{"name": "one_round", "round": 0}], evolutions=1)
+    study(run, {"one_round": {"round": 0}}, evolutions=1)
     evolution = own(run, "one_round", 0)
     assert evolution.mdnrnn.samefile(run.mdnrnn)
     # each is a run, which other commands read
@@ -220,10 +221,10 @@ def test_one_round_is_its_own_first(study, script, run):
 
 
 def test_what_contradicts_is_refused(study, script, run, capsys):
-    study(run, ROWS[:1], evolutions=1)
+    study(run, COLD, evolutions=1)
     capsys.readouterr()
     with pytest.raises(SystemExit, match="2"):
-        script("study", run.folder, "--study.generations=3")
+        script("study", run.folder, "--study.changes={evolve: {generations: 3}}")
     one_line(capsys, "evolve.generations is 3, but .*config.yaml says 2: .*, or delete .*cold/0")
     script("study", run.folder)  # with what it was begun with
 
@@ -235,11 +236,11 @@ def test_what_contradicts_is_refused(study, script, run, capsys):
         (["--study.evolutions=2"], "no run is named"),
         (["nothing"], "nothing/config.yaml is missing: run `worldmodels pipeline` first"),
         (["{run}"], "study.rows is empty: name a file of rows"),
-        (["{run}", "--study.rows=[{{name: a, heat: 1}}]"], r"study.rows\[0\]: heat is unknown"),
+        (["{run}", "--study.rows={{a: {{heat: {{}}}}}}"], "study.rows.a: heat cannot change"),
         (["{run}", "--study.rows=[a]"], "study.rows: Expected a dict"),
-        (["{run}", "--study.generation=3"], "did you mean study.generations?"),
+        (["{run}", "--study.evolution=3"], "did you mean study.evolutions?"),
         (["{run}", "--study.evolutions=x"], "study.evolutions: "),
-        (["{run}", "--study.rows=[{{name: a}}]"], "mdnrnn.safetensors is missing: run"),
+        (["{run}", "--study.rows={{a: {{}}}}"], "mdnrnn.safetensors is missing: run"),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(script, smoke_copy, capsys, flags, message):
@@ -256,22 +257,74 @@ def one_line(capsys, message):
 
 
 def test_doom(study, script, tmp_run, tiny):
-    """The paper's numbers stand beside its temperatures; and V's recall of fireballs."""
+    """The published numbers stand beside a row's; and V's recall of fireballs."""
     pytest.importorskip("vizdoom")
     small = ["--collect.episodes=2", "--collect.max_steps=30"]
     flags = ["--config", CONFIGS / "smoke_take_cover.yaml", "--run", tmp_run.folder, *tiny, *small]
     for stage in ("collect", "train_vae", "encode", "train_mdnrnn"):
         script(stage, *flags)
-    rows = [{"name": "tau", "temperature": 1.15}]
-    report = study(tmp_run, rows, evolutions=1, generations=1, test_episodes=2, dream_episodes=2)
-    assert report["rows"]["tau"]["paper"] == [918, 1092]
+    rows = {"tau": {"dream": {"temperature": 1.15}}}
+    budget = {"evolutions": 1, "test_episodes": 2, "dream_episodes": 2}
+    published = {"tau": "918 / 1092", "random": "- / 210"}
+    report = study(tmp_run, rows, evolve={"generations": 1}, published=published, **budget)
     assert set(report["baselines"]) == {"random", "sweep"}
     table = (tmp_run.folder / "study" / "study.md").read_text()
-    assert "| 918 / 1092 |" in table
-    assert "| - / 210 |" in table
-    few = ["--inspect.parts=[reconstruction]", "--inspect.episodes=2"]
+    assert "| 918 / 1092 " in table
+    assert "| - / 210 " in table
+    few = ["--inspect.parts=[fireballs]", "--inspect.episodes=2"]
     script("inspect_dream", tmp_run.folder, *few)
     report = load_json(tmp_run.folder / "inspection" / "inspection.json")
-    found = report["reconstruction"]["fireballs"]
-    assert found["count"] == sum(size["count"] for size in found["sizes"]) > 0
+    *sizes, found = report["fireballs"]
+    assert found["count"] == sum(size["count"] for size in sizes) > 0
+    assert (tmp_run.folder / "inspection" / "fireballs.png").exists()
     assert found["recall"] < 0.5  # of a V that was trained on two batches
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"a": {"env": {}}}, "a: env cannot change: change one of controller, dream, cma, evolve"),
+        ({"a": {"dream": {"temperatur": 1.0}}}, "a: dream.temperatur is unknown: did you mean"),
+        ({"a": {"dream": {"temperature": "hot"}}}, "a: dream.temperature: Expected"),
+        ({"a": {"dream": {"temperature": 0}}}, "a: dream.temperature is 0.0: it must be above 0"),
+        ({"a": {"controller": {"inputs": "hz"}}}, "a: controller.inputs: Expected .*zch.*hz"),
+        ({"a": {"round": "x"}}, "a needs round x, but round is no number from 0 on"),
+        ({"a": {"round": -1}}, "a needs round -1, but round is no number from 0 on"),
+        ({"a/b": {}}, "a/b is no name of a folder"),
+        ({"..": {}}, ".* no name of a folder"),
+        ({"a": {"class_path": "this.That"}}, "a: class_path cannot change"),
+    ],
+)
+def test_mistakes_name_the_row_and_the_field(run, rows, message):
+    settings = module.StudyConfig(rows={"good": {}, **rows})
+    with pytest.raises(InputError, match=rf"^study.rows.{message}") as caught:
+        module.evolutions_of(run, read(Config, run.config_file), settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*_study.yaml")), ids=lambda file: file.stem)
+def test_the_shipped_rows_fit_their_run(run, file):
+    config = read(Config, CONFIGS / "take_cover.yaml")
+    settings = read(module.StudySections, file).study
+    found = {one.row: one.config for one in module.evolutions_of(run, config, settings)}
+    assert set(settings.published) <= {*found, "random"}
+    for name, temperature in (("0.1", 0.1), ("1.15", 1.15)):
+        (one,) = (config for row, config in found.items() if row.endswith(f"_{name}"))
+        assert one.dream.temperature == temperature
+
+
+def entry(dream, real, seconds=30.0):
+    rows = {"dream": dream, "real": real}
+    measured = {name: {"mean": sum(r) / len(r), "returns": r} for name, r in rows.items()}
+    return {"seconds": seconds, **measured}
+
+
+def test_episodes_are_pooled_and_evolutions_apart():
+    first, second = entry([10.0, 20.0], [1.0, 2.0, 3.0]), entry([30.0, 40.0], [4.0, 5.0, 9.0], 60.0)
+    assert module._pooled([first])["std_between_evolutions"] is None
+    found = module._pooled([first, second])
+    assert (found["minutes"], found["dream_return"], found["real_return"]) == (1.5, 25.0, 4.0)
+    assert found["std"] == pytest.approx((40 / 5) ** 0.5)
+    low, high = found["ci95"]
+    assert 1 < low < 4 < high < 9
+    assert found["std_between_evolutions"] == pytest.approx(8**0.5)  # means 2 and 6

@@ -14,9 +14,7 @@ from worldmodels.run import Run
 
 BUDGET = {
     "evolutions": 1,
-    "generations": 2,
-    "validate_every": 1,
-    "validation_episodes": 0,
+    "changes": {"evolve": {"generations": 2, "validate_every": 1, "validation_episodes": 0}},
     "test_episodes": 2,
     "dream_episodes": 4,
 }
@@ -38,11 +36,13 @@ def test_controllers_are_evolved_studied_and_ranked_without_the_data(script, unp
     bundle, saved = Bundle.load(folder), load_controller(run)
     assert saved.best.shape == bundle.parameters.shape
     rows = tmp_path / "study.yaml"
-    rows.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": [{"name": "own"}]}}))
+    rows.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": {"own": {}}}}))
     script("study", run.folder, "--config", rows)
     few = "--inspect.episodes=2", "--inspect.ranking_episodes=2", "--inspect.ranking_dreams=4"
     script("inspect_dream", run.folder, "--inspect.parts=[ranking]", *few)
-    assert load_json(run.folder / "inspection" / "inspection.json")["ranking"]["controllers"] == 2
+    assert (
+        load_json(run.folder / "inspection" / "inspection.json")["ranking"][0]["controllers"] == 2
+    )
 
 
 def test_its_dream_is_inspected_without_the_data(script, unpacked):
@@ -53,8 +53,8 @@ def test_its_dream_is_inspected_without_the_data(script, unpacked):
     few = "--inspect.episodes=3", "--inspect.starts=3"
     script("inspect_dream", run.folder, "--inspect.parts=[pit,survival]", *few)
     report = load_json(run.folder / "inspection" / "inspection.json")
-    assert report["pit"]["steps"] > 0
-    assert "controller" in report["survival"]["policies"]
+    assert report["pit"][0]["steps"] > 0
+    assert "controller" in [row["policy"] for row in report["survival"]]
 
 
 def test_the_dream_is_the_bundles(unpacked):
@@ -71,7 +71,7 @@ def test_the_dream_is_the_bundles(unpacked):
 
 def test_what_is_lacking_is_named_and_no_run_is_overwritten(script, unpacked, tmp_path, capsys):
     (run, folder), fresh, rounds = unpacked, tmp_path / "fresh", tmp_path / "rounds.yaml"
-    rows = [{"name": "one_round", "round": 0}]
+    rows = {"one_round": {"round": 0}}
     rounds.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": rows}}))
     for command, missing in (
         (("study", run.folder, "--config", rounds), "needs round 0"),

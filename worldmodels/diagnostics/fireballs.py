@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,17 @@ from worldmodels.acting.environments import FrameEnv, frame_env
 from worldmodels.acting.policies import Recorded
 from worldmodels.acting.rollout import steps
 from worldmodels.data.episode import Episode
+from worldmodels.diagnostics.inspection import Inspection, Rows
+from worldmodels.diagnostics.reconstruction import reconstructed, save_reconstructions
 from worldmodels.envs.picture import frame_of
+from worldmodels.run import say
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import World
 
 FIREBALL = "DoomImpBall"
 """ViZDoom's name for what an imp throws."""
-EPISODES = 4
-"""Episodes of a job."""
+LABELLED, EPISODES = 40, 4
+"""Episodes that are played again with ViZDoom's labels, and those of a job."""
 INSIDE, OUTSIDE = 100, 20
 """Of 255: a pixel whose mask is above INSIDE belongs to a fireball; one below OUTSIDE to none."""
 RING, FEWEST = np.ones((5, 5), np.uint8), 4
@@ -31,27 +34,30 @@ RING, FEWEST = np.ones((5, 5), np.uint8), 4
 fewer than FEWEST of them it is left out."""
 FAINTEST = 20.0
 """Of 255: a fireball that differs by less from its surroundings is left out."""
-SIZES = ((1, 4), (5, 9), (10, 30), (31, 4096))
+SIZES = (
+    *((1, 4, "1 to 4"), (5, 9, "5 to 9"), (10, 30, "10 to 30"), (31, 4096, "31 and more")),
+    (1, 4096, "all"),
+)
 """Pixels, from and to."""
 
 Labelled = tuple[UInt8[np.ndarray, "N 64 64 3"], UInt8[np.ndarray, "N 64 64"]]
 """Frames, and their masks: 255 where all of a pixel shows a fireball."""
 
 
-@dataclass(frozen=True)
-class Fireball:
-    """One fireball in one frame."""
-
-    pixels: int
-    contrast: float
-    """Its brightness minus that of its surroundings, of 255."""
-    reconstructed: float
-    """The same in V's reconstruction, at the same pixels."""
-
-    @property
-    def recalled(self) -> bool:
-        """The reconstruction keeps at least half of the contrast."""
-        return self.reconstructed >= 0.5 * self.contrast
+def fireballs(inspection: Inspection) -> Rows:
+    """V's recall of fireballs by size, in ViZDoom's worlds; writes fireballs.png too."""
+    world, recorded = inspection.world, inspection.recorded
+    if not has_labels(world):
+        return []
+    some = np.linspace(0, len(recorded) - 1, min(LABELLED, len(recorded))).astype(int)
+    workers = inspection.config.workers
+    frames, masks = label_frames(world, [recorded[i] for i in some], workers)
+    if not len(frames):
+        say("the episodes show no fireballs: V's recall of them is not measured")
+        return []
+    save_reconstructions(inspection.folder / "fireballs.png", inspection.vae, frames)
+    found = fireballs_in(frames, masks, reconstructed(inspection.vae, frames))
+    return recall_by_size(found)
 
 
 def has_labels(world: World) -> bool:
@@ -60,16 +66,15 @@ def has_labels(world: World) -> bool:
 
 
 def label_frames(
-    world: World, files: Sequence[Path], seeds: Sequence[int], workers: WorkersConfig
+    world: World, episodes: Sequence[tuple[Path, int]], workers: WorkersConfig
 ) -> Labelled:
     """The frames with fireballs of recorded episodes, which are played once more on their seeds."""
-    pairs = list(zip(files, seeds, strict=True))
-    jobs = [(world, pairs[i : i + EPISODES]) for i in range(0, len(pairs), EPISODES)]
+    jobs = [(world, episodes[i : i + EPISODES]) for i in range(0, len(episodes), EPISODES)]
     frames, masks = zip(*run_jobs(_label_job, jobs, workers, "fireballs"), strict=True)
     return np.concatenate(frames), np.concatenate(masks)
 
 
-def _label_job(world: World, episodes: list[tuple[Path, int]]) -> Labelled:
+def _label_job(world: World, episodes: Sequence[tuple[Path, int]]) -> Labelled:
     config = replace(world.config, kwargs={**world.config.kwargs, "labels_buffer_enabled": True})
     with frame_env(replace(world, config=config), 1) as env:
         seen = [pair for path, seed in episodes for pair in _labelled(env, path, seed)]
@@ -96,10 +101,16 @@ def _mask(state: Any) -> UInt8[np.ndarray, "height width"]:
 
 
 def fireballs_in(
-    labelled: Labelled, reconstructions: UInt8[np.ndarray, "N 64 64 3"]
-) -> list[Fireball]:
-    """The fireballs of some frames that stand out from their surroundings."""
-    rows = zip(*labelled, reconstructions, strict=True)
+    frames: UInt8[np.ndarray, "N 64 64 3"],
+    masks: UInt8[np.ndarray, "N 64 64"],
+    reconstructions: UInt8[np.ndarray, "N 64 64 3"],
+) -> list[tuple[int, float]]:
+    """The fireballs of some frames that stand out from their surroundings.
+
+    Returns:
+        Of each its pixels, and the share of its contrast that the reconstruction keeps.
+    """
+    rows = zip(frames, masks, reconstructions, strict=True)
     return [fireball for row in rows for fireball in _fireballs(*row)]
 
 
@@ -107,7 +118,7 @@ def _fireballs(
     frame: UInt8[np.ndarray, "64 64 3"],
     mask: UInt8[np.ndarray, "64 64"],
     reconstruction: UInt8[np.ndarray, "64 64 3"],
-) -> Iterator[Fireball]:
+) -> Iterator[tuple[int, float]]:
     count, labels = cv2.connectedComponents((mask > INSIDE).astype(np.uint8))
     for label in range(1, count):
         inside = labels == label
@@ -115,8 +126,7 @@ def _fireballs(
         if ring.sum() >= FEWEST:
             contrast = _contrast(frame, inside, ring)
             if contrast >= FAINTEST:
-                there = _contrast(reconstruction, inside, ring)
-                yield Fireball(int(inside.sum()), contrast, there)
+                yield int(inside.sum()), _contrast(reconstruction, inside, ring) / contrast
 
 
 def _contrast(
@@ -129,16 +139,11 @@ def _contrast(
     return float(brightness[inside].mean() - brightness[ring].mean())
 
 
-def recall_by_size(fireballs: Sequence[Fireball]) -> dict[str, Any]:
-    """Recalled share of all fireballs and by size; None for a size without any."""
-    sizes = []
-    for low, high in SIZES:
-        mine = [one.recalled for one in fireballs if low <= one.pixels <= high]
-        name = f"{low} to {high}" if high < SIZES[-1][1] else f"{low} and more"
-        sizes.append({"pixels": name, "count": len(mine), "recall": _share(mine)})
-    everyone = [one.recalled for one in fireballs]
-    return {"count": len(everyone), "recall": _share(everyone), "sizes": sizes}
-
-
-def _share(recalled: Sequence[bool]) -> float | None:
-    return sum(recalled) / len(recalled) if recalled else None
+def recall_by_size(fireballs: Sequence[tuple[int, float]]) -> Rows:
+    """The share of fireballs that keep at least half of their contrast; NaN without any."""
+    rows = []
+    for low, high, name in SIZES:
+        mine = [kept >= 0.5 for pixels, kept in fireballs if low <= pixels <= high]
+        recall = float(np.mean(mine)) if mine else np.nan
+        rows.append({"pixels": name, "count": len(mine), "recall": recall})
+    return rows

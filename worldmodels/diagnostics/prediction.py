@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +14,19 @@ from torch import Tensor
 
 from worldmodels.data.dataset import collate
 from worldmodels.data.episode import LatentEpisode
+from worldmodels.diagnostics.inspection import Inspection, Rows
 from worldmodels.errors import InputError
 from worldmodels.models.controller import LATENT_BOUND
 from worldmodels.models.heads.termination import TerminationHead
-from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.mdnrnn import MDNRNN, Prediction
 from worldmodels.models.mixture import HALF_LOG_2PI, Mixture
 from worldmodels.models.sequence import SequenceBatch
-from worldmodels.seeding import numpy_generator
+from worldmodels.seeding import numpy_generator, torch_generator
 
 HALF_LOG_2PIE = HALF_LOG_2PI + 0.5
 """Entropy of the standard normal, in nats."""
+WINDOWS, HORIZONS, SAMPLES = 500, (1, 5, 15, 50), 16
+"""Windows from which z is predicted, steps ahead, and M's sampled histories of each window."""
 BATCH = 16
 """Episodes that M reads at once."""
 PIT_BINS = 20
@@ -32,23 +34,39 @@ PROBABILITY_EDGES = (0.0, 0.001, 0.01, *(i / 10 for i in range(1, 11)))
 """Edges of the calibration's bins: tenths, and finer near 0, because ends are rare."""
 
 
-@dataclass(frozen=True)
-class HorizonNLL:
-    """Nats per dimension of the real z at one horizon; NaN if no window is long enough."""
+def likelihood(inspection: Inspection) -> Rows:
+    """M's nats at some horizons, beside those of simpler predictions."""
+    warmup, seed = inspection.config.dream.warmup, inspection.seed
+    windows = sample_windows(inspection.episodes, WINDOWS, warmup, HORIZONS[-1], seed)
+    generator = torch_generator(seed, "likelihood")
+    return nll_by_horizon(
+        inspection.mdnrnn,
+        windows,
+        warmup=warmup,
+        horizons=HORIZONS,
+        samples=SAMPLES,
+        generator=generator,
+    )
 
-    horizon: int
-    """Steps after the last frame that M saw."""
-    windows: int
-    left_out: int
-    """Windows whose episode ends before the horizon."""
-    nll: float
-    """M's."""
-    entropy: float
-    """Entropy of V's posterior, which no prediction can beat; -inf where z is mu alone."""
-    copy_z: float
-    """Of a normal about the last z seen, with the variance of these differences."""
-    standard_normal: float
-    """Of N(0, 1)."""
+
+def pit(inspection: Inspection) -> Rows:
+    """How uniform P(z <= the next z) is."""
+    generator = torch_generator(inspection.seed, "predicted")
+    return [uniformity(transforms(inspection.mdnrnn, inspection.episodes, generator))]
+
+
+def termination(inspection: Inspection) -> Rows:
+    """Calibration of the end, as M gives it and corrected for its loss; M may have no such head."""
+    head = inspection.mdnrnn.find(TerminationHead)
+    if head is None:
+        return []
+    generator = torch_generator(inspection.seed, "predicted")
+    p, ended = predicted_ends(inspection.mdnrnn, inspection.episodes, generator)
+    corrected = f"corrected for weight {head.positive_weight:g}"
+    return [
+        {"probability": "raw", **calibration(p, ended)},
+        {"probability": corrected, **calibration(unweighted(p, head.positive_weight), ended)},
+    ]
 
 
 def sample_windows(
@@ -81,9 +99,8 @@ def nll_by_horizon(
     warmup: int,
     horizons: Sequence[int],
     samples: int,
-    latent_noise: float = 1.0,
     generator: torch.Generator,
-) -> list[HorizonNLL]:
+) -> Rows:
     """-ln (1/S) Σ_s p(z_k | history_s) of each dimension, averaged over dimensions and windows.
 
     History s consists of the window's first frames and then k - 1 samples of M at temperature 1,
@@ -95,10 +112,15 @@ def nll_by_horizon(
         warmup: number of these frames.
         horizons: the k, in steps after the last of them.
         samples: S.
-        latent_noise: as in training.
         generator: of z's noise and of M's samples.
+
+    Returns:
+        Of each horizon: M's nats per dimension (`nll`), and those of the entropy of V's posterior,
+        which no prediction can beat (`entropy`), of a normal about the last z seen, with the
+        variance of these differences (`copy_z`), and of N(0, 1) (`standard_normal`). NaN if no
+        window is long enough; the shorter ones are `left_out`.
     """
-    z = batch.sample_z(generator, latent_noise)
+    z = batch.sample_z(generator, 1.0)
     mixtures = _open_loop(mdnrnn, z, batch, warmup, samples, max(horizons), generator)
     found = []
     for horizon, mixture in enumerate(mixtures, start=1):
@@ -107,9 +129,18 @@ def nll_by_horizon(
             target = z[:, frame].repeat_interleave(samples, 0)
             log_prob = marginals(mixture).log_prob(target).unflatten(0, (-1, samples))
             known = batch.next_known[:, frame - 1]
-            log_stds = 0.5 * batch.logvar[known, frame] + _log(latent_noise)
-            parts = log_prob[known], z[known, frame], z[known, warmup - 1], log_stds
-            found.append(_beside_baselines(horizon, len(known), *parts))
+            differences = (z[known, frame] - z[known, warmup - 1]).square().mean(0)
+            nll = math.log(samples) - log_prob[known].logsumexp(1)
+            row = {
+                "nll": nll.mean(),
+                "entropy": HALF_LOG_2PIE + 0.5 * batch.logvar[known, frame].mean(),
+                "copy_z": HALF_LOG_2PIE + 0.5 * differences.log().mean(),
+                "standard_normal": HALF_LOG_2PI + 0.5 * z[known, frame].square().mean(),
+            }
+            count = int(known.sum())
+            counts = {"windows": count, "left_out": len(known) - count}
+            numbers = {name: float(value) for name, value in row.items()}
+            found.append({"steps_ahead": horizon, **numbers, **counts})
     return found
 
 
@@ -142,146 +173,91 @@ def marginals(mixture: Mixture) -> Mixture:
     return Mixture(logits, mixture.means, mixture.log_stds)
 
 
-def _beside_baselines(
-    horizon: int, windows: int, log_prob: Tensor, z: Tensor, present: Tensor, log_stds: Tensor
-) -> HorizonNLL:
-    """M's nats, of S histories (N, S, Z), beside the baselines'."""
-    samples, differences = log_prob.shape[1], (z - present).square().mean(0)
-    return HorizonNLL(
-        horizon=horizon,
-        windows=len(z),
-        left_out=windows - len(z),
-        nll=float((math.log(samples) - log_prob.logsumexp(1)).mean()),
-        entropy=float(HALF_LOG_2PIE + log_stds.mean()),
-        copy_z=float(HALF_LOG_2PIE + 0.5 * differences.log().mean()),
-        standard_normal=float(HALF_LOG_2PI + 0.5 * z.square().mean()),
-    )
-
-
-def _log(latent_noise: float) -> float:
-    return math.log(latent_noise) if latent_noise > 0 else -math.inf
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """M's predictions of recorded steps, and what was recorded."""
-
-    pit: Float[np.ndarray, "N Z"]
-    """P(z <= the next z) of each dimension, where the next frame is known."""
-    end: Float[np.ndarray, " M"] | None
-    """Probability of the end at each step, as the head gives it; None: M has no such head."""
-    ended: Bool[np.ndarray, " M"]
-
-
 @torch.inference_mode()
-def predict(
-    mdnrnn: MDNRNN,
-    episodes: Sequence[LatentEpisode],
-    generator: torch.Generator,
-    latent_noise: float = 1.0,
-) -> Predicted:
-    """M's one-step predictions on whole recorded episodes."""
-    pits, ends, ended = [], [], []
+def _predictions(
+    mdnrnn: MDNRNN, episodes: Sequence[LatentEpisode], generator: torch.Generator
+) -> Iterator[tuple[Prediction, Tensor, SequenceBatch]]:
+    """M's one-step predictions on whole recorded episodes, and z (B, T + 1, Z)."""
     for first in range(0, len(episodes), BATCH):
         some = episodes[first : first + BATCH]
         batch = collate([(e, 0, len(e)) for e in some], max(map(len, some)))
-        z = batch.sample_z(generator, latent_noise)
-        prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first)
-        pits.append(prediction.mixture.cdf(z[:, 1:])[batch.next_known].numpy())
+        z = batch.sample_z(generator, 1.0)
+        yield mdnrnn(z[:, :-1], batch.actions, batch.first)[0], z, batch
+
+
+def transforms(
+    mdnrnn: MDNRNN, episodes: Sequence[LatentEpisode], generator: torch.Generator
+) -> Float[np.ndarray, "N Z"]:
+    """P(z <= the next z) of each dimension, where the next frame is known."""
+    found = _predictions(mdnrnn, episodes, generator)
+    parts = [p.mixture.cdf(z[:, 1:])[batch.next_known].numpy() for p, z, batch in found]
+    return np.concatenate(parts)
+
+
+def predicted_ends(
+    mdnrnn: MDNRNN, episodes: Sequence[LatentEpisode], generator: torch.Generator
+) -> tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+    """Probability of the end at each step, as the head gives it, and whether it ended."""
+    p, ended = [], []
+    for prediction, _, batch in _predictions(mdnrnn, episodes, generator):
+        logits = prediction.outputs(TerminationHead.name)[..., 0]
+        p.append(torch.sigmoid(logits[batch.valid]).numpy())
         ended.append(batch.terminated[batch.valid].bool().numpy())
-        if (head := mdnrnn.find(TerminationHead)) is not None:
-            logits = prediction.outputs(head.name)[..., 0]
-            ends.append(torch.sigmoid(logits[batch.valid]).numpy())
-    end = np.concatenate(ends) if ends else None
-    return Predicted(np.concatenate(pits), end, np.concatenate(ended))
+    return np.concatenate(p), np.concatenate(ended)
 
 
-@dataclass(frozen=True)
-class Uniformity:
-    """Probability integral transform: P(z <= the next z) is uniform if M's mixture is right.
+def uniformity(transforms: Float[np.ndarray, "N Z"]) -> dict[str, Any]:
+    """Kolmogorov-Smirnov distances and histogram of the probability integral transforms of N steps.
 
-    A U-shaped histogram means that the mixture is too narrow, an arch that it is too wide.
+    They are uniform if M's mixture is right. A U-shaped histogram means that it is too narrow, an
+    arch that it is too wide.
     """
-
-    histogram: list[float]
-    """Density in equal bins from 0 to 1, over all dimensions."""
-    ks: float
-    """Kolmogorov-Smirnov distance from uniform, all dimensions together."""
-    worst_ks: float
-    """The largest distance of a single dimension."""
-    worst_dimension: int
-    steps: int
-
-
-def uniformity(pit: Float[np.ndarray, "N Z"]) -> Uniformity:
-    """Histogram and distances of the transforms of N steps."""
-    each = [_ks(column) for column in pit.T]
+    each = [_ks(column) for column in transforms.T]
     worst = int(np.argmax(each))
     # float32 may round to slightly above 1
-    density, _ = np.histogram(pit.clip(0, 1), PIT_BINS, range=(0, 1), density=True)
-    return Uniformity(density.tolist(), _ks(pit.ravel()), each[worst], worst, len(pit))
+    density, _ = np.histogram(transforms.clip(0, 1), PIT_BINS, range=(0, 1), density=True)
+    return {
+        "steps": len(transforms),
+        "ks": _ks(transforms.ravel()),
+        "worst_ks": each[worst],
+        "worst_dimension": worst,
+        "histogram": density.tolist(),
+    }
 
 
 def _ks(values: Float[np.ndarray, " N"]) -> float:
     return float(stats.kstest(values, "uniform", method="asymp").statistic)
 
 
-@dataclass(frozen=True)
-class Bin:
-    """The steps with about the same predicted probability."""
+def calibration(p: Float[np.ndarray, " N"], ended: Bool[np.ndarray, " N"]) -> dict[str, Any]:
+    """Predicted probabilities of the end against observed frequencies.
 
-    low: float
-    high: float
-    count: int
-    predicted: float
-    """Mean probability; NaN in an empty bin, as below."""
-    observed: float
-    """Share of the steps that ended the episode."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Predicted probabilities of the end against observed frequencies."""
-
-    brier: float
-    """Mean of (p - y)². Source: Brier 1950 (half of his)."""
-    no_skill: float
-    """The same for the constant prediction ȳ: ȳ (1 - ȳ)."""
-    ece: float
-    """Expected calibration error: Σ_bins share of steps x |predicted - observed|.
-    Source: Guo et al. 2017, eq. 3."""
-    predicted: float
-    """Mean probability."""
-    observed: float
-    """Share of steps that ended the episode."""
-    steps: int
-    bins: list[Bin]
-
-
-def calibration(p: Float[np.ndarray, " N"], ended: Bool[np.ndarray, " N"]) -> Calibration:
-    """Compares predicted probabilities with what happened."""
+    Returns:
+        The means of both; `brier`, the mean of (p - y)² (Brier 1950, half of his), and the same
+        without skill, for the constant ȳ; `ece`, the expected calibration error, Σ_bins share of
+        steps x |predicted - observed| (Guo et al. 2017, eq. 3); and the `bins`, NaN where empty.
+    """
     p, share = p.astype(np.float64), float(ended.mean())
     owners = np.digitize(p, PROBABILITY_EDGES[1:-1])
     bins = [
-        _bin(low, high, p[owners == i], ended[owners == i])
-        for i, (low, high) in enumerate(pairwise(PROBABILITY_EDGES))
+        {
+            "high": high,
+            "count": int((mine := owners == i).sum()),
+            "predicted": float(p[mine].mean()) if mine.any() else np.nan,
+            "observed": float(ended[mine].mean()) if mine.any() else np.nan,
+        }
+        for i, high in enumerate(PROBABILITY_EDGES[1:])
     ]
-    gaps = [b.count * abs(b.predicted - b.observed) for b in bins if b.count]
-    return Calibration(
-        brier=float(np.square(p - ended).mean()),
-        no_skill=share * (1 - share),
-        ece=sum(gaps) / len(p),
-        predicted=float(p.mean()),
-        observed=share,
-        steps=len(p),
-        bins=bins,
-    )
-
-
-def _bin(low: float, high: float, p: np.ndarray, ended: np.ndarray) -> Bin:
-    if not len(p):
-        return Bin(low, high, 0, np.nan, np.nan)
-    return Bin(low, high, len(p), float(p.mean()), float(ended.mean()))
+    gaps = [b["count"] * abs(b["predicted"] - b["observed"]) for b in bins if b["count"]]
+    return {
+        "steps": len(p),
+        "predicted": float(p.mean()),
+        "observed": share,
+        "brier": float(np.square(p - ended).mean()),
+        "no_skill": share * (1 - share),
+        "ece": sum(gaps) / len(p),
+        "bins": bins,
+    }
 
 
 def unweighted(p: Float[np.ndarray, " N"], positive_weight: float) -> Float[np.ndarray, " N"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,53 +13,80 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy import stats
 
-from worldmodels.acting.evaluate import Evaluate
+from worldmodels.acting.evaluate import DreamEvaluation, Evaluate
+from worldmodels.diagnostics.inspection import FIRST_EPISODE, Inspection, Rows
 from worldmodels.diagnostics.survival import bootstrapped
 from worldmodels.errors import InputError
-from worldmodels.files import load_json, load_tensors, save_json
+from worldmodels.files import load_json, load_tensors, plain, save_json
 from worldmodels.run import progress
-from worldmodels.seeding import numpy_generator
+from worldmodels.seeding import environment_seeds, numpy_generator, seed_for
 
 HALVINGS = 1000
 TOGETHER = 4
 """Controllers that are measured side by side, and lost if the command is killed."""
 
 
-@dataclass(frozen=True)
-class RankCorrelation:
-    """Spearman's ρ of mean returns in the dream and in reality, and its highest possible value."""
+def ranking(inspection: Inspection) -> Rows:
+    """Ranks of the controllers of RUN/controllers, unless there are fewer than two.
 
-    spearman: float
-    """NaN if all returns of one world are equal."""
-    ci95: tuple[float, float]
-    """Bootstrapped over the controllers."""
-    ceiling: float
-    """Expected ρ of a perfect dream: below 1 because the means are noisy."""
-    real_reliability: float
-    """Expected correlation of the real means with those of as many other episodes."""
-    dream_reliability: float
-    controllers: int
+    Their dreams are those they were evolved in, but from held-out moments.
+    """
+    config, settings, folder = inspection.config, inspection.settings, inspection.folder
+    count = inspection.evaluations.num_parameters
+    candidates = load_candidates(inspection.run.folder / "controllers", count)
+    if len(candidates) < 2:
+        return []
+    base = seed_for(inspection.seed, "dreams") % 2**40
+    made = {"hashes": list(inspection.models.hashes), "controller": asdict(config.controller)}
+    dream = measured(
+        folder / "ranking_dream.json",
+        made | {"dream": asdict(config.dream), "held_out": inspection.held_out_counts},
+        candidates,
+        DreamEvaluation(inspection.dreams.make, inspection.dreams.controller, config.workers),
+        [base + r for r in range(settings.ranking_dreams)],
+    )
+    real = measured(
+        folder / "ranking_real.json",
+        made | {"max_steps": config.evolve.validation_max_steps},
+        candidates,
+        inspection.evaluations.validation,
+        environment_seeds("validation", FIRST_EPISODE, settings.ranking_episodes),
+    )
+    points = [
+        {
+            "file": one.file,
+            "generation": one.generation,
+            "dream": float(dreamt.mean()),
+            "real": float(there.mean()),
+            "dream_error": stats.sem(dreamt),
+            "real_error": stats.sem(there),
+        }
+        for one, dreamt, there in zip(candidates, dream, real, strict=True)
+    ]
+    return [{**rank_correlation(dream, real, inspection.seed), "candidates": points}]
 
 
 def rank_correlation(
     dream: Float64[np.ndarray, "C D"], real: Float64[np.ndarray, "C E"], seed: int = 0
-) -> RankCorrelation:
+) -> dict[str, Any]:
     """Compares the returns of C controllers in D dreams and E real episodes each.
 
-    Ceiling: sqrt(reliability of dream) x sqrt(reliability of reality), because a measured
-    correlation is at most the product of the correlations with the true values.
-    Source: Spearman 1904.
+    Returns:
+        `spearman`, the ρ of their means (NaN if all returns of one world are equal), with the
+        interval of a bootstrap over the controllers; `ceiling`, the expected ρ of a perfect dream,
+        sqrt(reliability of dream) x sqrt(reliability of reality), because a measured correlation is
+        at most the product of the correlations with the true values (Spearman 1904).
     """
     means = dream.mean(axis=1), real.mean(axis=1)
     of_real, of_dream = reliability(real, seed), reliability(dream, seed)
-    return RankCorrelation(
-        spearman=spearman(*means),
-        ci95=bootstrapped(spearman, means, numpy_generator(seed, "ranks")),
-        ceiling=float(np.sqrt(of_real * of_dream)),
-        real_reliability=of_real,
-        dream_reliability=of_dream,
-        controllers=len(dream),
-    )
+    return {
+        "controllers": len(dream),
+        "spearman": spearman(*means),
+        "ci95": bootstrapped(spearman, means, numpy_generator(seed, "ranks")),
+        "ceiling": float(np.sqrt(of_real * of_dream)),
+        "real_reliability": of_real,
+        "dream_reliability": of_dream,
+    }
 
 
 def spearman(x: Float64[np.ndarray, " C"], y: Float64[np.ndarray, " C"]) -> float:
@@ -136,11 +163,12 @@ def measured(
 ) -> Float64[np.ndarray, "C R"]:
     """Returns of all candidates on all seeds; measures only those that the file does not have.
 
-    The file grows as they are measured. Returns measured under other conditions (`about`: V, M,
-    seeds, temperature) are dropped.
+    The file grows as they are measured. Returns measured on other seeds or under other conditions
+    (`about`: V, M, temperature) are dropped.
     """
+    about = about | {"seeds": [seeds[0], len(seeds)]}
     content = load_json(path) if path.exists() else {}
-    if content.get("about") != about:
+    if content.get("about") != plain(about):
         content = {"about": about, "returns": {}}
     kept = content["returns"]
     missing = list({one.key: one for one in candidates if one.key not in kept}.values())

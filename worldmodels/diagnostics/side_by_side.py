@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from worldmodels.acting.policies import (
     Recorded,
 )
 from worldmodels.acting.rollout import steps
+from worldmodels.artifacts import load_controller
+from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.episode import Episode
-from worldmodels.data.starts import Moment, starts_of
-from worldmodels.diagnostics.held_out import HeldOut
+from worldmodels.data.starts import Moment, sample_moments, starts_of
+from worldmodels.diagnostics.inspection import HeldOut, Inspection, Rows
 from worldmodels.diagnostics.survival import (
     Outcomes,
     Rewards,
@@ -37,9 +39,10 @@ from worldmodels.diagnostics.survival import (
     steps_survived,
     survival_curve,
 )
-from worldmodels.envs.dream import DreamConfig, DreamEnv
 from worldmodels.models.action import Actions
-from worldmodels.models.controller import Controller
+from worldmodels.models.controller import Controller, controller_for
+from worldmodels.models.heads.termination import TerminationHead
+from worldmodels.run import say
 from worldmodels.seeding import numpy_generator
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
@@ -51,36 +54,43 @@ COMPARED = 60
 
 
 @dataclass(frozen=True)
-class Exploring:
-    """The policy that collects, or one that samples every action uniformly."""
-
-    name: str = "random"
-    config: ExploreConfig = field(default_factory=lambda: ExploreConfig(policy="uniform"))
-
-
-@dataclass(frozen=True)
 class Controlled:
     """A controller, the only policy that looks at its observations."""
 
-    name: str
     controller: Controller
     parameters: Float64[np.ndarray, " N"]
 
 
-FixedPolicy = Exploring | Baseline | Controlled
+FixedPolicy = ExploreConfig | Baseline | Controlled
 """A policy before its first step; it can be sent to a worker."""
 
 
-def open_loop_policies(env: EnvConfig, explore: ExploreConfig) -> list[FixedPolicy]:
+def survival(inspection: Inspection) -> Rows:
+    """Open-loop policies go on from the collecting policy's moments, C from its own."""
+    explorer, *controllers = inspection.held_out
+    config, world = inspection.config, inspection.world
+    if not is_repeatable(world, explorer.files[0], explorer.seeds[0], config.workers):
+        say("recorded actions do not give the recorded frames again: survival is not compared")
+        return []
+    rows = _compare(inspection, explorer, open_loop_policies(world.config, config.collect.explore))
+    for one in controllers:
+        saved = load_controller(inspection.run)
+        controller = controller_for(saved.config, inspection.mdnrnn)
+        parameters = saved.best.double().numpy()
+        rows += _compare(inspection, one, {"controller": Controlled(controller, parameters)})
+    return rows
+
+
+def open_loop_policies(env: EnvConfig, explore: ExploreConfig) -> dict[str, FixedPolicy]:
     """Random actions, the policy that collects, and the world's entries of baselines.json.
 
     Random networks, which look at frames, are left out.
     """
-    found: list[FixedPolicy] = [Exploring()]
+    found: dict[str, FixedPolicy] = {"random": ExploreConfig(policy="uniform")}
     if explore.policy != "random_network":
-        found.append(Exploring("explorer", explore))
+        found["explorer"] = explore
     _, *best = Baseline.of_world(env)
-    return found + best
+    return found | {one.name: one for one in best}
 
 
 def begin(
@@ -91,85 +101,96 @@ def begin(
 ) -> Policy:
     """The policy at its first step, on one lane per generator; it returns actions a."""
     match policy:
-        case Exploring():
-            return Explorer(policy.config, actions, generators)
+        case ExploreConfig():
+            return Explorer(policy, actions, generators)
         case Controlled():
             return Candidates(policy.controller, policy.parameters[None], actions)
         case Baseline():
             return OpenLoop(policy, actions, generators, action_repeat)
 
 
-@dataclass(frozen=True)
-class SideBySide:
-    """A run's dream and its real environment, and how policies are compared in them."""
+def _compare(inspection: Inspection, held_out: HeldOut, policies: dict[str, FixedPolicy]) -> Rows:
+    """A row for each policy: what happens to it after some held-out moments."""
+    config, seed = inspection.config, inspection.seed
+    moments = sample_moments(
+        EpisodeSource(held_out.latents),
+        count=inspection.settings.starts,
+        window=config.dream.warmup,
+        seed=seed,
+    )
+    if not moments:
+        say(f"{held_out.driver}: all held-out episodes are shorter than dream.warmup")
+        return []
+    seeds = dict(zip(held_out.latents, held_out.seeds, strict=True))
+    replays = [
+        Replay(seeds[moment.file], moment.episode.actions[: moment.start], index)
+        for index, moment in enumerate(moments)
+    ]
+    real = [_in_reality(inspection, *policy, replays) for policy in policies.items()]
+    starts = np.array([moment.start for moment in moments], np.int64)
+    limits = step_limits(starts, config.dream.horizon, real)
+    _, episodes = np.unique([str(moment.file) for moment in moments], return_inverse=True)
+    about = {
+        "driver": held_out.driver,
+        "starts": len(moments),
+        "episodes": int(max(episodes)) + 1,
+        "horizon": config.dream.horizon,
+    }
+    return [
+        {"policy": name, **about, **_beside(inspection, dreamt, there, limits, episodes)}
+        for (name, policy), there in zip(policies.items(), real, strict=True)
+        for dreamt in [_in_dreams(inspection, name, policy, moments)]
+    ]
 
-    world: World
-    models: ModelFiles
-    make_dream: Callable[..., DreamEnv]
-    """(num_envs, starts, config) -> a dream."""
-    dream: DreamConfig
-    """Its horizon holds for both worlds."""
-    ends: bool
-    """M predicts ends: survival is compared, not returns alone."""
-    dreams: int
-    """Dreams from each moment."""
-    workers: WorkersConfig
-    seed: int
-    """Of the policies' samples."""
 
-    def compare(
-        self, policies: Sequence[FixedPolicy], held_out: HeldOut, moments: Sequence[Moment]
-    ) -> dict[str, Any]:
-        """What happens to each policy after some held-out moments, by the policy's name."""
-        replays = [
-            Replay(held_out.seed_of(moment.file), moment.episode.actions[: moment.start], index)
-            for index, moment in enumerate(moments)
-        ]
-        real = [self._in_reality(policy, replays) for policy in policies]
-        starts = np.array([moment.start for moment in moments], np.int64)
-        limits = step_limits(starts, self.dream.horizon, real)
-        _, episodes = np.unique([str(moment.file) for moment in moments], return_inverse=True)
-        about = {"driver": held_out.driver, "starts": len(moments)}
-        about["episodes"] = int(episodes.max()) + 1
-        return {
-            policy.name: about
-            | self._beside(self._in_dreams(policy, moments), there, limits, episodes)
-            for policy, there in zip(policies, real, strict=True)
-        }
+def _in_reality(
+    inspection: Inspection, name: str, policy: FixedPolicy, replays: Sequence[Replay]
+) -> Outcomes:
+    horizon, seed = inspection.config.dream.horizon, inspection.seed
+    fixed = inspection.world, inspection.models, name, policy
+    parts = [replays[i : i + LANES] for i in range(0, len(replays), LANES)]
+    jobs = [(*fixed, part, horizon, seed) for part in parts]
+    return Outcomes.joined(run_jobs(_real_job, jobs, inspection.config.workers, name))
 
-    def _in_reality(self, policy: FixedPolicy, replays: Sequence[Replay]) -> Outcomes:
-        parts = [replays[i : i + LANES] for i in range(0, len(replays), LANES)]
-        fixed = self.world, self.models, policy
-        jobs = [(*fixed, part, self.dream.horizon, self.seed) for part in parts]
-        return Outcomes.joined(run_jobs(_real_job, jobs, self.workers, policy.name))
 
-    def _in_dreams(self, policy: FixedPolicy, moments: Sequence[Moment]) -> Outcomes:
-        """`dreams` lanes from each moment, one moment after the other."""
-        lanes = len(moments) * self.dreams
-        env = self.make_dream(lanes, starts_of(moments, self.dream.warmup), self.dream)
-        names = [divmod(lane, self.dreams) for lane in range(lanes)]
-        generators = [numpy_generator(self.seed, policy.name, i, "dream", d) for i, d in names]
-        act = begin(policy, env.actions, generators, self.world.config.action_repeat)
-        return follow(env, env.begin_at([i for i, _ in names]), act, self.dream.horizon)
+def _in_dreams(
+    inspection: Inspection, name: str, policy: FixedPolicy, moments: Sequence[Moment]
+) -> Outcomes:
+    """`dreams` lanes from each moment, one moment after the other."""
+    settings, dream = inspection.settings, inspection.config.dream
+    config = replace(dream.unweighted, temperature=settings.temperature)
+    lanes = [divmod(lane, settings.dreams) for lane in range(len(moments) * settings.dreams)]
+    env = inspection.dreams.make(len(lanes), starts_of(moments, dream.warmup), config)
+    generators = [numpy_generator(inspection.seed, name, i, "dream", d) for i, d in lanes]
+    act = begin(policy, env.actions, generators, inspection.world.config.action_repeat)
+    return follow(env, env.begin_at([i for i, _ in lanes]), act, config.horizon)
 
-    def _beside(
-        self,
-        dream: Outcomes,
-        real: Outcomes,
-        limits: Int64[np.ndarray, " N"],
-        episodes: Int64[np.ndarray, " N"],
-    ) -> dict[str, Any]:
-        """Means and curves of both; the dreams of one moment count as one value, their mean."""
-        every = np.repeat(limits, self.dreams)
-        curve = survival_curve if self.ends else return_curve
-        found: dict[str, Any] = {
-            "curves": {"dream": curve(dream, every), "real": curve(real, limits)}
-        }
-        measures = {"returns": returns_within} | ({"survival": steps_survived} if self.ends else {})
-        for name, measure in measures.items():
-            dreamt = measure(dream, every).reshape(-1, self.dreams).mean(axis=1)
-            found[name] = asdict(compare(dreamt, measure(real, limits), episodes, self.seed))
-        return found
+
+def _beside(
+    inspection: Inspection,
+    dream: Outcomes,
+    real: Outcomes,
+    limits: Int64[np.ndarray, " N"],
+    episodes: Int64[np.ndarray, " N"],
+) -> dict[str, Any]:
+    """Both worlds' means and curves: of survival, and of returns, which may be all.
+
+    The dreams of one moment count as one value, their mean.
+    """
+    ends = inspection.mdnrnn.find(TerminationHead) is not None
+    every = np.repeat(limits, inspection.settings.dreams)
+    curve = survival_curve if ends else return_curve
+
+    def compared(measure: Callable[..., np.ndarray]) -> dict[str, Any]:
+        dreamt = measure(dream, every).reshape(len(limits), -1).mean(axis=1)
+        return compare(dreamt, measure(real, limits), episodes, inspection.seed)
+
+    return {
+        "measure": "steps survived" if ends else "return",
+        **compared(steps_survived if ends else returns_within),
+        "returns": compared(returns_within),
+        "curves": {"dream": curve(dream, every), "real": curve(real, limits)},
+    }
 
 
 def follow(
@@ -212,13 +233,14 @@ class Replay:
 def _real_job(
     world: World,
     models: ModelFiles,
+    name: str,
     policy: FixedPolicy,
     replays: Sequence[Replay],
     horizon: int,
     seed: int,
 ) -> Outcomes:
     """What happens to a policy after each replay."""
-    generators = [numpy_generator(seed, policy.name, r.index, "reality") for r in replays]
+    generators = [numpy_generator(seed, name, r.index, "reality") for r in replays]
     lanes = len(replays)
     with (
         feature_env(world, models, policy.controller.config, lanes)

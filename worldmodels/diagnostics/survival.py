@@ -102,29 +102,13 @@ def return_curve(outcomes: Outcomes, limits: Int64[np.ndarray, " E"]) -> Float64
     return np.concatenate([[0.0], np.cumsum(totals / np.where(lanes > 0, lanes, np.nan))])
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two means over the same starts, with bootstrapped 95% intervals."""
-
-    dream: float
-    real: float
-    difference: float
-    """Dream minus reality."""
-    difference_ci95: tuple[float, float]
-    deviations: float
-    """The difference in standard deviations of reality's values."""
-    ratio: float
-    """Dream over reality; NaN unless all of reality's values are positive."""
-    ratio_ci95: tuple[float, float]
-
-
 def compare(
     dream: Float64[np.ndarray, " N"],
     real: Float64[np.ndarray, " N"],
     episodes: Int64[np.ndarray, " N"],
     seed: int = 0,
-) -> Comparison:
-    """Compares values of the same N starts.
+) -> dict[str, Any]:
+    """Compares the means of two values of the same N starts, with bootstrapped 95% intervals.
 
     Args:
         dream: values in the dream.
@@ -132,6 +116,10 @@ def compare(
         episodes: the episode of each start. The bootstrap resamples whole episodes, because
             starts of one episode are not independent.
         seed: of the bootstrap.
+
+    Returns:
+        Both means, their ratio (NaN unless all of reality's values are positive), and their
+        difference, also in standard deviations of reality's values.
     """
     _, owners = np.unique(episodes, return_inverse=True)
     sums = [np.bincount(owners, weights=values) for values in (dream, real, np.ones(len(real)))]
@@ -139,17 +127,16 @@ def compare(
     def interval(statistic: Callable[..., np.ndarray]) -> tuple[float, float]:
         return bootstrapped(statistic, sums, numpy_generator(seed, "compare"))
 
-    difference = float(dream.mean() - real.mean())
-    positive = bool(real.min() > 0)
-    return Comparison(
-        dream=float(dream.mean()),
-        real=float(real.mean()),
-        difference=difference,
-        difference_ci95=interval(_mean_difference),
-        deviations=difference / max(float(real.std()), 1e-9),
-        ratio=float(dream.mean() / real.mean()) if positive else np.nan,
-        ratio_ci95=interval(_ratio) if positive else (np.nan, np.nan),
-    )
+    difference, positive = float(dream.mean() - real.mean()), bool(real.min() > 0)
+    return {
+        "dream": float(dream.mean()),
+        "real": float(real.mean()),
+        "ratio": float(dream.mean() / real.mean()) if positive else np.nan,
+        "ratio_ci95": interval(_ratio) if positive else (np.nan, np.nan),
+        "difference": difference,
+        "difference_ci95": interval(_mean_difference),
+        "deviations": difference / max(float(real.std()), 1e-9),
+    }
 
 
 def _mean_difference(

@@ -1,0 +1,349 @@
+"""A study: C evolved anew in a run's dream, in several ways: other temperatures, less to see."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+
+from worldmodels.acting.evaluate import Evaluations, evaluate_open_loop, interval
+from worldmodels.acting.policies import Baseline
+from worldmodels.artifacts import check_dreams, load_controller, load_world
+from worldmodels.command_line import keep, validated
+from worldmodels.config import FREE, Config
+from worldmodels.diagnostics.table import table_of
+from worldmodels.errors import InputError
+from worldmodels.files import file_hash, load_json, plain, save_json, save_tensors, save_text
+from worldmodels.ranges import PositiveInt, Range
+from worldmodels.run import Metrics, Run, say
+from worldmodels.seeding import environment_seeds, seed_for
+from worldmodels.stages.evolve import evolve
+from worldmodels.stages.history import History, history_file
+from worldmodels.versions import circumstances
+from worldmodels.world import World
+
+LINKED = ("world.json", "vae", "mdnrnn", "latents", "starts.safetensors")
+"""What an evolution takes from its source, as links: latents are thousands of files."""
+SECTIONS = ("controller", "dream", "cma", "evolve")
+"""Sections that rows may change."""
+ABOUT = (
+    "{environment}. In each row C is evolved from zeros in the dream, {evolutions} times: "
+    "{generations} generations of {population_size} candidates with {rollouts_per_candidate} "
+    "dreams each, unless the row says otherwise. Dream return: mean over {dream_episodes} dreams "
+    "of each at the row's temperature. Real return: mean and standard deviation over "
+    "{test_episodes} official test episodes of each, the same ones; ci95 is the bootstrapped 95% "
+    "interval of that mean for these controllers, beside it the standard deviation of the "
+    "evolutions' means."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """A study: its rows, and the budget that is the same for all."""
+
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each row changes in the run's config, by the row's name: {cold: {dream: {temperature:
+    0.5}}, blind: {controller: {senses: blind}}}. `round: 0` takes V and M of that round."""
+    changes: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"evolve": {"generations": 60, "validate_every": 10}}
+    )
+    """What all rows change: the budget of an evolution, from zeros, in the dream."""
+    published: dict[str, str] = field(default_factory=dict)
+    """A last column of the table, by row: dream / real as published by others."""
+    evolutions: PositiveInt = 3
+    """Evolutions of each row, from seeds of their own."""
+    test_episodes: Annotated[int, Range(2)] = 300
+    """Official test episodes on which each evolution's controller is measured."""
+    dream_episodes: Annotated[int, Range(2)] = 256
+    """Dreams at the row's temperature in which it is measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySections:
+    """What a study's YAML file may state; the rest is the run's own."""
+
+    study: StudyConfig = field(default_factory=StudyConfig)
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """One evolution of a row: a run of its own with another run's V, M and latents."""
+
+    row: str
+    number: int
+    run: Run
+    source: Run
+    """Whose V, M and latents it has."""
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """The name of its file in RUN/controllers."""
+        return f"{self.row}_{self.number}"
+
+
+def study(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:
+    """Evolves and measures what is missing; writes study/study.json and study/study.md.
+
+    In the run's folder only study/ and controllers/ are changed.
+
+    Returns:
+        What study.json holds: the rows of this command, as far as they are measured.
+
+    Raises:
+        InputError: a row is wrong, V, M or latents are missing, or an evolution was made under
+            other conditions.
+    """
+    evolutions, own = evolutions_of(run, config, settings), Run(run.folder / "study")
+    for evolution in evolutions:
+        _prepare(evolution)
+    keep(StudySections(study=settings), own, free=("study",))
+    with Metrics(own, "study") as metrics:
+        report = _header(run, evolutions[0].config, settings)
+        report["baselines"] = _baselines(own.folder, load_world(run), config, settings)
+        for step, evolution in enumerate(evolutions):
+            say(f"study, {step + 1} of {len(evolutions)}: {evolution.name}")
+            run_evolution(evolution)
+            # only these can be ranked with the run's own, in the run's dream
+            if evolution.source is run and evolution.config.controller == config.controller:
+                _save_means(evolution, run.folder / "controllers")
+            entry = measured(evolution, settings, config.seed)
+            _enter(report["rows"], evolution, entry)
+            report["table"] = table_rows(report)
+            save_json(own.folder / "study.json", report)
+            save_text(own.folder / "study.md", markdown(report))
+            means = {name: entry[name]["mean"] for name in ("dream", "real")}
+            metrics.log(step, evolution=evolution.name, **means)
+            say("{}: dream {dream:.1f}, reality {real:.1f}".format(evolution.name, **means))
+    return report
+
+
+def evolutions_of(run: Run, config: Config, settings: StudyConfig) -> list[Evolution]:
+    """All evolutions of a study, the first of every row before the second of any.
+
+    Raises:
+        InputError: there are no rows, one is wrong, or its V, M or latents are missing.
+    """
+    if not settings.rows:
+        raise InputError("study.rows is empty: name a file of rows: --config take_cover_study")
+    budget = {"real_generations": 0, **settings.changes.get("evolve", {})}
+    base = replace(config, rounds=1, later={})
+    base = _changed(base, {**settings.changes, "evolve": budget}, "study.changes")
+    rows = {}
+    for name, row in settings.rows.items():
+        where, changes = f"study.rows.{name}", dict(row or {})
+        if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name, re.ASCII)):
+            raise InputError(f"{where} is no name of a folder: use letters and digits")
+        index = changes.pop("round", None)
+        changed = _changed(base, changes, where)
+        rows[name] = _source(run, index, where), changed
+    return [
+        Evolution(
+            name,
+            number,
+            Run(run.folder / "study" / "rows" / name / str(number)),
+            source,
+            replace(changed, seed=seed_for(config.seed, "study", name, number)),
+        )
+        for number in range(settings.evolutions)
+        for name, (source, changed) in rows.items()
+    ]
+
+
+def _changed(config: Config, changes: Mapping[str, Any], where: str) -> Config:
+    if fixed := sorted(set(changes) - set(SECTIONS)):
+        raise InputError(f"{where}: {fixed[0]} cannot change: change one of {', '.join(SECTIONS)}")
+    try:
+        return validated(Config, changes, config)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _source(run: Run, index: Any, where: str) -> Run:
+    """The run, or one of its rounds, whose V and M a row uses."""
+    if index is not None and not (isinstance(index, int) and index >= 0):
+        raise InputError(f"{where} needs round {index}, but round is no number from 0 on")
+    source = run
+    # a run of one round is its own round 0; an unpacked bundle is no round
+    several = (run.folder / "rounds").exists() or run.starts.exists()
+    if index is not None and (index or several):
+        source = run.round(index)
+    if not source.folder.exists():
+        raise InputError(
+            f"{where} needs round {index}, but there is no {source.folder}: "
+            "name another round or leave the row out"
+        )
+    check_dreams(source)
+    source.need(source.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn")
+    return source
+
+
+def _prepare(evolution: Evolution) -> None:
+    """Makes the evolution's folder, or checks that it was made under the same conditions."""
+    run, source = evolution.run, evolution.source
+    keep(evolution.config, run, FREE, fix=f"delete {run.folder}")
+    for name in LINKED:
+        if (source.folder / name).exists():
+            _link(source.folder / name, run.folder / name)
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists() and not target.is_symlink():
+        return
+    target.unlink(missing_ok=True)
+    try:
+        target.symlink_to(os.path.relpath(source.resolve(), target.parent.resolve()))
+    except OSError:  # a file system or a user without links
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
+
+
+def run_evolution(evolution: Evolution) -> None:
+    """Evolves C from zeros, or continues."""
+    config = evolution.config
+    settings = config.controller, config.dream, config.cma, config.evolve, config.workers
+    evolve(evolution.run, *settings, config.seed)
+
+
+def _save_means(evolution: Evolution, folder: Path) -> None:
+    """Writes the distribution's means at the validated generations, for `inspect_dream` to rank."""
+    known = History.load(history_file(evolution.run)).validated
+    tensors = {
+        "means": torch.from_numpy(np.stack([one.mean for one in known])).float(),
+        "generations": torch.tensor([one.generation for one in known]),
+    }
+    save_tensors(folder / f"{evolution.name}.safetensors", tensors)
+
+
+def measured(evolution: Evolution, settings: StudyConfig, seed: int) -> dict[str, Any]:
+    """What study.json says of an evolution; what was measured before is kept in its folder.
+
+    `seed` is the studied run's: all rows have the same starts and noise where M is the same.
+    """
+    run, config, saved = evolution.run, evolution.config, load_controller(evolution.run)
+    parameters = saved.best.double().numpy()[None]
+    tests = environment_seeds("test", 0, settings.test_episodes)
+    base = seed_for(seed, "study dreams") % 2**40
+    dreams = [base + i for i in range(settings.dream_episodes)]
+    # survival is counted as in reality, whatever weighed the rewards of C's dreams
+    unweighted = config.dream.unweighted
+
+    def evaluations() -> Evaluations:
+        # Differs: V and M as they were trained; a published agent's come from its bundle
+        settings = config.controller, unweighted, config.workers, seed
+        return Evaluations.of_run(evolution.source, *settings)
+
+    def in_dreams() -> np.ndarray:
+        return evaluations().dream(parameters, dreams)[0][0]
+
+    def in_reality() -> np.ndarray:
+        real = replace(evaluations().validation, official=True, label=evolution.name)
+        return real(parameters, tests)[0][0]
+
+    about = {"controller": file_hash(run.controller / "controller.safetensors")}
+    dream = about | {"seeds": [base, len(dreams)], "dream": asdict(unweighted)}
+    real = about | {"seeds": [tests[0], len(tests)]}
+    return {
+        "number": evolution.number,
+        "seed": config.seed,
+        "validation": saved.validation_return,
+        "dream": _kept(run.folder / "dream.json", dream, in_dreams),
+        "real": _kept(run.folder / "real.json", real, in_reality),
+        "seconds": sum(line["seconds"] for line in Metrics.ends(run)),
+    }
+
+
+def _baselines(
+    folder: Path, world: World, config: Config, settings: StudyConfig
+) -> dict[str, dict[str, Any]]:
+    """The open-loop policies on the same test episodes, by name."""
+    seeds, found = environment_seeds("test", 0, settings.test_episodes), {}
+    for one in Baseline.of_world(world.config):
+        about = {"policy": one.policy, "argument": one.argument, "seeds": [seeds[0], len(seeds)]}
+
+        def play(one: Baseline = one) -> np.ndarray:
+            return evaluate_open_loop(world, one, seeds, config.workers)[0]
+
+        found[one.name] = _kept(folder / "baselines" / f"{one.name}.json", about, play)
+    return found
+
+
+def _kept(file: Path, about: dict[str, Any], measure: Callable[[], np.ndarray]) -> dict[str, Any]:
+    """Returns and their mean, as the file holds them if its `about` is the same, else measured."""
+    if not file.exists() or load_json(file)["about"] != plain(about):
+        returns = measure()
+        found = {"about": about, **asdict(interval(returns)), "returns": returns.tolist()}
+        save_json(file, found | circumstances())
+    return load_json(file)
+
+
+def _header(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:
+    """study.json without its results; `config` is that of an evolution."""
+    return {
+        "run": run.name,
+        "environment": config.env.id,
+        "config": asdict(settings),
+        "budget": {
+            "generations": config.evolve.generations,
+            "population_size": config.cma.population_size,
+            "rollouts_per_candidate": config.evolve.rollouts_per_candidate,
+            "validation_episodes": config.evolve.validation_episodes,
+        },
+        **circumstances(),
+        "rows": {},
+    }
+
+
+def _enter(rows: dict[str, Any], evolution: Evolution, entry: dict[str, Any]) -> None:
+    """Adds an evolution to its row of the report."""
+    config = evolution.config
+    known = rows.setdefault(evolution.row, {"evolutions": []})
+    known["source"] = str(evolution.source.folder)
+    known["config"] = {name: asdict(getattr(config, name)) for name in SECTIONS}
+    known["evolutions"].append(entry)
+
+
+def table_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each row over its evolutions, and the baselines."""
+    published = report["config"]["published"]
+    every = {name: row["evolutions"] for name, row in report["rows"].items()}
+    every |= {name: [{"real": one}] for name, one in report["baselines"].items()}
+    rows = []
+    for name, entries in every.items():
+        rows.append({"row": name, **_pooled(entries)})
+        if published:
+            rows[-1]["published: dream / real"] = published.get(name)
+    return rows
+
+
+def _pooled(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the episodes of all evolutions, and the deviation of the evolutions' means."""
+    dreams = [one["dream"]["mean"] for one in entries if "dream" in one]
+    means = np.array([one["real"]["mean"] for one in entries])
+    real = interval(np.concatenate([one["real"]["returns"] for one in entries]))
+    return {
+        "evolutions": len(dreams) or None,
+        "dream_return": float(np.mean(dreams)) if dreams else None,
+        "real_return": real.mean,
+        "std": real.std,
+        "ci95": real.ci95,
+        "std_between_evolutions": float(means.std(ddof=1)) if len(means) > 1 else None,
+        "minutes": sum(one["seconds"] for one in entries) / 60 if dreams else None,
+    }
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """study.md of what study.json holds."""
+    about = ABOUT.format(**report["budget"], **report["config"], environment=report["environment"])
+    chosen = "real validation chooses the controller"
+    if not report["budget"]["validation_episodes"]:
+        chosen = "the last mean is the controller, without validation"
+    made = f"`{report['command']}`, {report['cores']} cores; {chosen}."
+    parts = f"# Study of {report['run']}", about, made, table_of(report["table"])
+    return "\n\n".join(parts) + "\n"
