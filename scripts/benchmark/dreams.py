@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -31,12 +32,7 @@ LANES = POPULATION * ROLLOUTS
 
 
 def dream_rows(folder: Path, quick: bool) -> Iterable[Row]:
-    """All rows about the dream.
-
-    Args:
-        folder: where untrained bundles may be written.
-        quick: a few seconds a row.
-    """
+    """All rows about the dream; untrained bundles are written in `folder`."""
     steps, rounds = (30, 3) if quick else (150, 7)
     for size, bound, plain in ((CAR_RACING, 0.5, 4.0), (TAKE_COVER, 0.6, 3.5)):
         here = untrained(size, folder / f"h{size.config.mdnrnn.hidden_size}")
@@ -97,35 +93,32 @@ def evolving(
 def stepping(folder: Path, bundle: Bundle, distinct: int, steps: int) -> Work:
     """The registered environment, NumPy at its border, with a population of controllers."""
     env = gymnasium.make_vec("worldmodels/Dream-v0", num_envs=LANES, bundle=folder, horizon=10**9)
-    policy = Candidates(bundle.controller, _population(bundle, POPULATION), bundle.actions)
-    seeds = [lane % distinct for lane in range(LANES)]
-    observations, _ = env.reset(seed=seeds)  # type: ignore[arg-type]
-    live = np.ones(LANES, bool)
+    return _stepped(env, bundle, POPULATION, [lane % distinct for lane in range(LANES)], steps)
+
+
+def one_lane(bundle: Bundle, steps: int) -> Work:
+    """What the compiled engine must equal: PyTorch's operations one by one, for a single lane."""
+    env = make_dream(bundle=bundle, horizon=10**9, autoreset_mode=AutoresetMode.DISABLED)
+    env.engine = ReferenceEngine(bundle.mdnrnn)
+    stepped = _stepped(env, bundle, 1, [0], steps)
+
+    def work() -> float:
+        with one_thread():  # a second one only slows so small a product down
+            return stepped()
+
+    return work
+
+
+def _stepped(env: Any, bundle: Bundle, population: int, seeds: list[int], steps: int) -> Work:
+    policy = Candidates(bundle.controller, _population(bundle, population), bundle.actions)
+    observations, _ = env.reset(seed=seeds)
+    live = np.ones(len(seeds), bool)
 
     def work() -> float:
         nonlocal observations
         for _ in range(steps):
             observations = env.step(policy(observations, live))[0]
-        return float(steps * LANES)
-
-    return work
-
-
-def one_lane(bundle: Bundle, steps: int) -> Work:
-    """What the compiled engine must equal: PyTorch's operations one by one, for a single lane."""
-    mode = AutoresetMode.DISABLED
-    env = make_dream(bundle=bundle, horizon=10**9, autoreset_mode=mode)
-    env.engine = ReferenceEngine(bundle.mdnrnn)
-    policy = Candidates(bundle.controller, _population(bundle, 1), bundle.actions)
-    observations, _ = env.reset(seed=0)
-    live = np.ones(1, bool)
-
-    def work() -> float:
-        nonlocal observations
-        with one_thread():  # a second one only slows so small a product down
-            for _ in range(steps):
-                observations = env.step(policy(observations, live))[0]
-        return float(steps)
+        return float(steps * len(seeds))
 
     return work
 

@@ -47,12 +47,7 @@ MEMORY_STEPS = 200
 
 
 def training_rows(folder: Path, quick: bool) -> Iterable[Row]:
-    """All ratios of this file.
-
-    Args:
-        folder: where episodes may be written.
-        quick: fewer rounds of less work each.
-    """
+    """All rows about training; episodes are written in `folder`."""
     yield vae_row(quick)
     yield encoding_row(folder, quick)
     yield mdnrnn_row(CAR_RACING, quick)
@@ -65,13 +60,12 @@ def vae_row(quick: bool) -> Row:
     config, frames = TrainVAEConfig(batch_size=BATCH), torch.from_numpy(pictures(BATCH))
     ours, plain = VAE(VAEConfig()), VAE(VAEConfig())
 
-    def our_loss(step: int) -> Tensor:
-        noise = torch.randn(BATCH, 32, generator=torch_generator(0, "noise", step))
+    def our_loss(generator: torch.Generator) -> Tensor:
+        noise = torch.randn(BATCH, 32, generator=generator)
         return frames_loss(ours, FrameBatch(frames), noise, config)[0]
 
-    def plain_loss(step: int) -> Tensor:
-        noise = torch.randn(BATCH, 32, generator=torch_generator(0, "noise", step))
-        images = images_of(frames)
+    def plain_loss(generator: torch.Generator) -> Tensor:
+        images, noise = images_of(frames), torch.randn(BATCH, 32, generator=generator)
         mu, logvar = plain_encode(plain, images)
         reconstruction = plain.decode(mu + torch.exp(0.5 * logvar) * noise)
         return vae_loss(images, reconstruction, mu, logvar, config.free_nats)[0]
@@ -123,21 +117,22 @@ def mdnrnn_row(size: Size, quick: bool) -> Row:
     ours, plain = _mdnrnn(size), _mdnrnn(size)
     batch = sequences(size)
 
-    def our_loss(step: int) -> Tensor:
-        generator = torch_generator(0, "noise", step)
-        return mdnrnn_loss(ours, batch, config, generator)[0]
-
-    def plain_loss(step: int) -> Tensor:
-        return plain_mdnrnn_loss(plain, batch, torch_generator(0, "noise", step))
-
     trainable = [p for p in plain.parameters() if p.requires_grad]
     return side_by_side(
         f"training M, {size.name}, batches of {WINDOWS} x {STEPS}",
         PLAIN,
         "steps/s",
-        _training(our_loss, adam(ours, 1e-3), 3 if quick else 6, WINDOWS * STEPS),
         _training(
-            plain_loss, torch.optim.Adam(trainable, 1e-3), 1 if quick else 2, WINDOWS * STEPS
+            lambda generator: mdnrnn_loss(ours, batch, config, generator)[0],
+            adam(ours, 1e-3),
+            3 if quick else 6,
+            WINDOWS * STEPS,
+        ),
+        _training(
+            lambda generator: plain_mdnrnn_loss(plain, batch, generator),
+            torch.optim.Adam(trainable, 1e-3),
+            1 if quick else 2,
+            WINDOWS * STEPS,
         ),
         rounds=3 if quick else 7,
         target=2.0,
@@ -210,7 +205,10 @@ def _mdnrnn(size: Size) -> MDNRNN:
 
 
 def _training(
-    loss: Callable[[int], Tensor], optimizer: torch.optim.Optimizer, batches: int, units: int
+    loss: Callable[[torch.Generator], Tensor],
+    optimizer: torch.optim.Optimizer,
+    batches: int,
+    units: int,
 ) -> Work:
     """So many training steps, each with other noise."""
     steps = count()
@@ -218,7 +216,7 @@ def _training(
     def work() -> float:
         for _ in range(batches):
             optimizer.zero_grad()
-            loss(next(steps)).backward()
+            loss(torch_generator(0, "noise", next(steps))).backward()
             optimizer.step()
         return batches * units
 

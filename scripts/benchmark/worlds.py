@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -42,11 +42,9 @@ Plan = Sequence[tuple[int, int]]
 
 
 def world_rows(folder: Path, quick: bool) -> Iterable[Row]:
-    """All rows about the real world.
+    """All rows about the real world; an untrained bundle is written in `folder`.
 
-    Args:
-        folder: where an untrained bundle may be written.
-        quick: shorter episodes, which is to our disadvantage: resets weigh more.
+    `quick` has shorter episodes, which is to our disadvantage: resets weigh more.
     """
     yield frames_row(quick, shared=True)
     yield frames_row(quick, shared=False)
@@ -185,16 +183,23 @@ def picture_rows(quick: bool) -> Iterable[Row]:
 
 
 def _differences(seed: int, steps: int) -> Iterator[float]:
-    ours, theirs = CarRacing(), Compared()
-    ours.reset(seed=seed)
-    theirs.reset(seed=seed)
-    for t, action in enumerate(smooth_actions(seed, steps)):
-        theirs.drawing = ours.drawing = t < official.FPS or t % 10 == 0
-        mine, other = ours.step(action), theirs.step(action)
+    for ours, _, mine, other in _pairs(seed, steps, lambda t: t < official.FPS or t % 10 == 0):
         if ours.drawing:
             seen = [preprocess(CAR_RACING.world, step[0]) for step in (mine, other)]
             yield float(np.abs(seen[0].astype(int) - seen[1]).mean())
-        if mine[2]:
+
+
+def _pairs(seed: int, steps: int, draws: Callable[[int], bool]) -> Iterator[tuple[Any, ...]]:
+    """Both environments and what each returned, step by step; `draws(t)`: they draw step t."""
+    ours, theirs = CarRacing(), Compared()
+    for env in (ours, theirs):
+        env.drawing = draws(0)
+        env.reset(seed=seed)
+    for t, action in enumerate(smooth_actions(seed, steps)):
+        theirs.drawing = ours.drawing = draws(t)
+        mine, other = ours.step(action), theirs.step(action)
+        yield ours, theirs, mine, other
+        if other[2]:
             break
 
 
@@ -220,15 +225,8 @@ def motion_row(quick: bool) -> Row:
 
 
 def _equalities(seed: int, steps: int) -> Iterator[bool]:
-    ours, theirs = CarRacing(), Compared()
-    ours.drawing = theirs.drawing = False
-    ours.reset(seed=seed)
-    theirs.reset(seed=seed)
-    for action in smooth_actions(seed, steps):
-        mine, other = ours.step(action), theirs.step(action)
+    for ours, theirs, mine, other in _pairs(seed, steps, lambda _: False):
         yield mine[1:] == other[1:] and _motion(ours) == _motion(theirs)
-        if other[2]:
-            break
 
 
 def _motion(env: Any) -> list[tuple[float, ...]]:
@@ -239,14 +237,9 @@ def _motion(env: Any) -> list[tuple[float, ...]]:
 def return_rows(
     folder: Path, tracks: int = 100, workers: WorkersConfig | None = None
 ) -> Iterable[Row]:
-    """The same agent's returns on the same test tracks, seeing our picture and Gymnasium's.
+    """Returns of the agent of a bundle or run, seeing our picture and seeing Gymnasium's.
 
-    Pictures that the agent doesn't look at, while an action is held, are not drawn.
-
-    Args:
-        folder: of the bundle, or of a run that has one.
-        tracks: how many.
-        workers: where they run; none: on all cores.
+    Pictures that the agent does not look at, while an action is held, are not drawn.
     """
     bundle = Bundle.load(folder)
     seeds = environment_seeds("test", 0, tracks)
