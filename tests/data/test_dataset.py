@@ -8,11 +8,11 @@ import torch
 
 from worldmodels.data.dataset import (
     EpisodeSource,
+    FrameBatches,
+    SequenceBatches,
     collate,
-    frame_batches,
     latent_source,
     median_image,
-    sequence_batches,
 )
 from worldmodels.data.episode import Episode, LatentEpisode
 from worldmodels.errors import InputError
@@ -60,7 +60,7 @@ def pictures(tmp_path):
 def sequences(source, start=0, **options):
     sizes = {"batch_size": 8, "sequence_length": LENGTH, "chunk_episodes": 3}
     settings = {**sizes, "batches_per_chunk": 3, **options}
-    return sequence_batches(source, seed=5, start=start, **settings)
+    return SequenceBatches(source=source, seed=5, **settings).starting(start)
 
 
 @pytest.mark.parametrize("start", [1, 3, 7])
@@ -76,7 +76,7 @@ def test_a_stream_from_any_step_is_the_stream_from_zero(latents, pictures, start
 
 def frames_of(source, start=0, medians=True):
     sizes = {"batch_size": 5, "chunk_episodes": 2, "batches_per_chunk": 2}
-    return frame_batches(source, seed=5, start=start, medians=medians, **sizes)
+    return FrameBatches(source=source, seed=5, medians=medians, **sizes).starting(start)
 
 
 def test_windows_are_in_step_with_their_episode(latents):

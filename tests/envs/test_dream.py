@@ -408,7 +408,8 @@ def test_termination_weighs_the_rewards_after_it(engine):
 
 @pytest.mark.parametrize("engine", ["reference", "float32"])
 def test_risks_of_the_choices_weigh_the_rewards_after_them(engine):
-    config, head = MDNRNNConfig(hidden_size=6, num_mixtures=2), RiskHead(choices=2, horizons=(4, 2))
+    config = MDNRNNConfig(hidden_size=6, num_mixtures=2)
+    head = RiskHead(choices=2, horizons=(4, 2), hidden=())
     mdnrnn = MDNRNN(config, 3, 2, [head]).requires_grad_(False)
     logits = torch.tensor([[9.0, 9.0], [-1.0, -3.0]])  # by horizon and choice
     mdnrnn.risk_layers[0].weight.zero_()

@@ -68,7 +68,8 @@ def test_zeros_start_at_zero() -> None:
 
 def risky() -> MDNRNN:
     """An M of Z = 2, H = 4 that predicts two risks of each of three choices."""
-    return MDNRNN(MDNRNNConfig(hidden_size=4), 2, 3, [RiskHead(choices=3, horizons=(1, 3))])
+    head = RiskHead(choices=3, horizons=(1, 3), hidden=())
+    return MDNRNN(MDNRNNConfig(hidden_size=4), 2, 3, [head])
 
 
 @pytest.mark.parametrize("inputs", ["z", "zh", "zch", "r", "zchr"])

@@ -15,9 +15,8 @@ from worldmodels.models.heads.build import WorldMDNRNNConfig, heads_of, mdnrnn_f
 from worldmodels.models.heads.reward import RewardHead, symexp, symlog
 from worldmodels.models.heads.risk import RiskHead, dropout_mask
 from worldmodels.models.heads.termination import TerminationHead
-from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
-from worldmodels.models.sequence import SequenceBatch
+from worldmodels.models.sequence import SequenceBatch, masked_mean
 from worldmodels.run import Run
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss, train_mdnrnn
 from worldmodels.world import EnvConfig, RawPicture, World
@@ -49,10 +48,10 @@ def test_heads_follow_config_and_world():
     assert heads_of(WorldMDNRNNConfig(), world) == ()
     endless = replace(world, config=EnvConfig(reward="constant", terminates=False))
     assert heads_of(both, endless) == ()
-    risky = replace(both, risk_horizons=(2, 5), risk_hidden=(4,), risk_dropout=0.1)
+    risky = replace(both, risk_horizons=(2, 5))
     doom = World(EnvConfig(reward="constant"), CHOICES, 35.0, {}, PICTURE)
     *_, risk = heads_of(risky, doom)
-    assert risk == RiskHead(choices=3, horizons=(2, 5), hidden=(4,), dropout=0.1)
+    assert risk == RiskHead(choices=3, horizons=(2, 5))
 
 
 def test_risks_need_choices_and_an_end():
@@ -65,8 +64,6 @@ def test_risks_need_choices_and_an_end():
             InputError, match=r"mdnrnn\.risk_horizons needs a world that terminates"
         ):
             heads_of(config, World(env, action, 30.0, {}, PICTURE))
-    with pytest.raises(InputError, match=r"mdnrnn\.risk_dropout"):
-        replace(config, risk_dropout=1.0)
 
 
 def test_a_correlated_dream_is_refused():
@@ -134,7 +131,7 @@ def test_losses_are_means_over_valid_steps(head, label):
 def risky(action_size=3, horizons=(1, 3), **options):
     """M with risks of three choices, Z = 2, H = 6."""
     torch.manual_seed(0)
-    head = RiskHead(choices=3, horizons=horizons, **options)
+    head = RiskHead(choices=3, horizons=horizons, **{"hidden": (), "dropout": 0.0, **options})
     return MDNRNN(TINY, 2, action_size, [head]), head
 
 

@@ -53,7 +53,7 @@ def losses(mdnrnn, batch, precision):
             [RewardHead(kind="count", count_limit=2.0)],
         ),
         (replace(SMALL, mixture="joint"), [TerminationHead()]),
-        (SMALL, [TerminationHead(), RiskHead(choices=2, horizons=(1, 4))]),
+        (SMALL, [TerminationHead(), RiskHead(choices=2, horizons=(1, 4), hidden=())]),
         (SMALL, [RiskHead(choices=2, horizons=(2,), hidden=(6,), dropout=0.3)]),
     ],
 )
@@ -154,7 +154,11 @@ def test_a_batch_of_no_windows_has_no_loss():
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_targets_that_a_mask_hides_may_be_nan(precision):
     torch.manual_seed(0)
-    heads = [RewardHead(kind="real"), TerminationHead(), RiskHead(choices=2, horizons=(2,))]
+    heads = [
+        RewardHead(kind="real"),
+        TerminationHead(),
+        RiskHead(choices=2, horizons=(2,), hidden=()),
+    ]
     mdnrnn, batch = MDNRNN(SMALL, 4, 2, heads), batch_of(0)
     hidden = ~batch.valid
     rewards, ends = (

@@ -15,7 +15,6 @@ from torch.distributions import (
     Normal,
 )
 
-from worldmodels.models.masking import masked, masked_mean
 from worldmodels.models.mixture import (
     MAX_LOG_STD,
     MIN_LOG_STD,
@@ -29,6 +28,7 @@ from worldmodels.models.mixture import (
     mixture_size,
     split_mixture,
 )
+from worldmodels.models.sequence import masked, masked_mean
 
 KINDS: tuple[MixtureKind, ...] = ("per_dimension", "joint", "correlated")
 
@@ -93,19 +93,11 @@ def test_density_by_hand() -> None:
 
 
 @pytest.mark.parametrize("joint", [False, True])
-def test_moments_and_mode_by_hand(joint: bool) -> None:
+def test_moments_by_hand(joint: bool) -> None:
     mixture = two_by_hand(joint)
     torch.testing.assert_close(mixture.mean, torch.tensor([1.5, 1.5]))
     variance = 0.25 * (1 + 1.5**2) + 0.75 * (0.25 + 0.5**2)
     torch.testing.assert_close(mixture.variance, torch.tensor([variance] * 2))
-    torch.testing.assert_close(mixture.mode, torch.tensor([2.0, 2.0]))
-
-
-def test_mode_prefers_density_to_weight() -> None:
-    logits = torch.tensor([0.6, 0.4]).log().reshape(2, 1)
-    log_stds = torch.tensor([1.0, 0.1]).log().reshape(2, 1)
-    mixture = Mixture(logits, torch.tensor([[0.0], [5.0]]), log_stds)
-    assert mixture.mode.item() == 5.0
 
 
 def test_one_standard_normal_has_the_baseline_nll() -> None:
@@ -185,22 +177,6 @@ def test_quantiles_invert_scipys_cdf(kind: MixtureKind) -> None:
     normals = scipy.stats.norm(mixture.means.numpy(), mixture.log_stds.exp().numpy())
     again = (weights * normals.cdf(mixture.quantile(p).numpy())).sum(0)
     np.testing.assert_allclose(again, p, rtol=1e-9)
-
-
-def test_entropy_of_one_normal() -> None:
-    parameters = torch.tensor([0.0, 3.0, -2.0, 0.5, -1.0, math.atanh(0.6)], dtype=torch.float64)
-    mixture = repeated(split_mixture(parameters, 2, 1, "correlated"), 1_000)
-    exact = 1 + math.log(2 * math.pi) + 0.5 - 1.0 + 0.5 * math.log(1 - 0.36)
-    found = mixture.entropy(100, torch.Generator().manual_seed(0))
-    assert found.shape == (1_000,)
-    assert found.mean().item() == pytest.approx(exact, abs=0.01)
-
-
-def test_entropy_is_that_of_each_dimension() -> None:
-    one = Mixture(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([[0.0, 2.0]]))
-    found = repeated(one, 1_000).entropy(20, torch.Generator().manual_seed(0))
-    exact = 0.5 * (1 + math.log(2 * math.pi))
-    assert found.mean(0).tolist() == pytest.approx([exact, exact + 2], abs=0.03)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -375,12 +351,12 @@ def test_a_cdf_lies_between_0_and_1(kind: MixtureKind) -> None:
 def test_an_empty_batch_has_empty_results(kind: MixtureKind, batch: tuple[int, ...]) -> None:
     mixture, value = random_mixture(kind, *batch), torch.zeros(*batch, 4, dtype=torch.float64)
     results = (
-        *(mixture.sample(), mixture.mode, mixture.mean, mixture.variance),
+        *(mixture.sample(), mixture.mean, mixture.variance),
         *(mixture.cdf(value), mixture.quantile(value + 0.5)),
     )
     assert {result.shape for result in results} == {(*batch, 4)}
     each = (*batch, 4) if kind == "per_dimension" else batch
-    assert mixture.log_prob(value).shape == mixture.entropy(2).shape == each
+    assert mixture.log_prob(value).shape == each
     assert mixture.nll(value).shape == batch
     assert mixture_loss(mixture, value).item() == 0
 
@@ -461,8 +437,6 @@ def test_noise_that_does_not_fit_is_refused(no_type_checks) -> None:
     for uniforms, normals in (((7, 4), (7, 4)), ((7, 1), (7, 1)), ((5, 1), (7, 4))):
         with pytest.raises(ValueError, match=r"(uniforms|normals) has shape"):
             mixture.sample_from_noise(torch.zeros(uniforms), torch.zeros(normals))
-    with pytest.raises(ValueError, match="num_samples is 0"):
-        mixture.entropy(0)
 
 
 def test_conventions() -> None:

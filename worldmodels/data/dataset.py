@@ -1,17 +1,18 @@
 """Batches of frames and of latent sequences, from files that do not all fit in memory.
 
 A chunk is some episodes, which a thread reads ahead; each chunk serves a fixed number of batches.
-So step s belongs to chunk s // batches_per_chunk, whatever came before, and a training that
-continues has the same batches.
+So the batches of a step depend on nothing before it, and a training that continues has the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ NEW_SHARE = 0.5
 """Share of the newest round's episodes in a chunk, or among the starts of dreams: it shows where
 the last dream was wrong, and is small beside all rounds before."""
 
-T = TypeVar("T")
+Chunk = TypeVar("Chunk")
 Batch = TypeVar("Batch")
 
 
@@ -79,6 +80,37 @@ def _stream(files: Sequence[Path], key: tuple[int, str, str], index: int, size: 
     return chosen
 
 
+@dataclass(frozen=True, kw_only=True)
+class Batches(ABC, Generic[Chunk, Batch]):
+    """Endless batches of a source."""
+
+    source: EpisodeSource
+    seed: int
+    batch_size: int
+    chunk_episodes: int
+    """Episodes in memory at once."""
+    batches_per_chunk: int
+
+    def starting(self, step: int) -> Iterator[Batch]:
+        """All batches from a step on; a thread loads chunk i + 1 while chunk i is used."""
+        index, skip = divmod(step, self.batches_per_chunk)
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self.load, index)
+            while True:
+                chunk = ahead.result()
+                ahead = pool.submit(self.load, index + 1)
+                yield from islice(self.batches(chunk, index), skip, None)
+                index, skip = index + 1, 0
+
+    @abstractmethod
+    def load(self, index: int) -> Chunk:
+        """Reads a chunk."""
+
+    @abstractmethod
+    def batches(self, chunk: Chunk, index: int) -> Iterator[Batch]:
+        """The `batches_per_chunk` batches of a chunk."""
+
+
 @dataclass(frozen=True)
 class FrameBatch:
     """Frames of several episodes."""
@@ -90,34 +122,6 @@ class FrameBatch:
     def to(self, device: torch.device) -> FrameBatch:
         medians = None if self.medians is None else self.medians.to(device)
         return FrameBatch(self.frames.to(device), medians)
-
-
-def frame_batches(
-    source: EpisodeSource,
-    *,
-    seed: int,
-    start: int,
-    batch_size: int,
-    chunk_episodes: int,
-    batches_per_chunk: int,
-    medians: bool = False,
-) -> Iterator[FrameBatch]:
-    """Endless batches of frames from step `start` on; `medians` also finds the median images."""
-
-    def load(index: int) -> FrameChunk:
-        files = source.chunk(seed, "frames", index, chunk_episodes)
-        episodes = [Episode.load(path).frames for path in files]
-        return FrameChunk(episodes, [median_image(e) for e in episodes] if medians else None)
-
-    def batches(chunk: FrameChunk, index: int, skip: int) -> Iterator[FrameBatch]:
-        generator = numpy_generator(seed, "frame batches", index)
-        ends = np.cumsum([len(e) for e in chunk.episodes])
-        for batch in range(batches_per_chunk):
-            rows = generator.integers(ends[-1], size=batch_size)
-            if batch >= skip:
-                yield chunk.batch(rows, ends)
-
-    yield from _chunks(load, batches, start, batches_per_chunk)
 
 
 @dataclass(frozen=True)
@@ -138,60 +142,54 @@ class FrameChunk:
         return FrameBatch(batch, torch.from_numpy(np.stack([self.medians[e] for e in owners])))
 
 
+@dataclass(frozen=True, kw_only=True)
+class FrameBatches(Batches[FrameChunk, FrameBatch]):
+    """Batches of frames."""
+
+    medians: bool = False
+    """Find the median images too."""
+
+    def load(self, index: int) -> FrameChunk:
+        files = self.source.chunk(self.seed, "frames", index, self.chunk_episodes)
+        episodes = [Episode.load(path).frames for path in files]
+        return FrameChunk(episodes, [median_image(e) for e in episodes] if self.medians else None)
+
+    def batches(self, chunk: FrameChunk, index: int) -> Iterator[FrameBatch]:
+        generator = numpy_generator(self.seed, "frame batches", index)
+        ends = np.cumsum([len(e) for e in chunk.episodes])
+        for _ in range(self.batches_per_chunk):
+            yield chunk.batch(generator.integers(ends[-1], size=self.batch_size), ends)
+
+
 def median_image(frames: UInt8[np.ndarray, "T 64 64 3"]) -> UInt8[np.ndarray, "64 64 3"]:
     """The median of each number over up to 63 evenly spaced frames."""
     some = frames[:: max(1, len(frames) // 32)]
     return np.partition(some, len(some) // 2, axis=0)[len(some) // 2]
 
 
-def sequence_batches(
-    source: EpisodeSource,
-    *,
-    seed: int,
-    start: int,
-    batch_size: int,
-    sequence_length: int,
-    chunk_episodes: int,
-    batches_per_chunk: int,
-) -> Iterator[SequenceBatch]:
-    """Endless batches of latent windows from step `start` on; all windows are equally likely."""
+@dataclass(frozen=True, kw_only=True)
+class SequenceBatches(Batches[list[LatentEpisode], SequenceBatch]):
+    """Batches of latent windows; all windows are equally likely."""
 
-    def load(index: int) -> list[LatentEpisode]:
-        files = source.chunk(seed, "sequences", index, chunk_episodes)
+    sequence_length: int
+
+    def load(self, index: int) -> list[LatentEpisode]:
+        files = self.source.chunk(self.seed, "sequences", index, self.chunk_episodes)
         return [LatentEpisode.load(path) for path in files]
 
-    def batches(episodes: list[LatentEpisode], index: int, skip: int) -> Iterator[SequenceBatch]:
-        generator = numpy_generator(seed, "sequence batches", index)
-        places_of = np.array([len(e) + sequence_length // 2 for e in episodes])
-        for batch in range(batches_per_chunk):
-            chosen = generator.choice(len(episodes), size=batch_size, p=places_of / places_of.sum())
-            places = generator.random(batch_size)
-            if batch >= skip:
-                windows = [
-                    _window(episodes[e], place, sequence_length)
-                    for e, place in zip(chosen, places, strict=True)
-                ]
-                windows.sort(key=lambda window: window[1] - window[2])  # M skips padding
-                yield collate(windows, sequence_length)
-
-    yield from _chunks(load, batches, start, batches_per_chunk)
-
-
-def _chunks(
-    load: Callable[[int], T],
-    batches: Callable[[T, int, int], Iterator[Batch]],
-    start: int,
-    batches_per_chunk: int,
-) -> Iterator[Batch]:
-    """All batches from step `start` on; a thread loads chunk i + 1 while chunk i is used."""
-    index, skip = divmod(start, batches_per_chunk)
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(load, index)
-        while True:
-            chunk = ahead.result()
-            ahead = pool.submit(load, index + 1)
-            yield from batches(chunk, index, skip)
-            index, skip = index + 1, 0
+    def batches(self, chunk: list[LatentEpisode], index: int) -> Iterator[SequenceBatch]:
+        generator, length = (
+            numpy_generator(self.seed, "sequence batches", index),
+            self.sequence_length,
+        )
+        places_of = np.array([len(e) + length // 2 for e in chunk])
+        shares = places_of / places_of.sum()
+        for _ in range(self.batches_per_chunk):
+            chosen = generator.choice(len(chunk), size=self.batch_size, p=shares)
+            places = generator.random(self.batch_size)
+            windows = [_window(chunk[e], p, length) for e, p in zip(chosen, places, strict=True)]
+            windows.sort(key=lambda window: window[1] - window[2])  # M skips padding
+            yield collate(windows, length)
 
 
 Window = tuple[LatentEpisode, int, int]

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodels.gallery.drawings import DRAW, END, LIFT, Batch, Drawing, centred
-from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig, Prediction, State
 from worldmodels.models.mixture import Temperature
+from worldmodels.models.sequence import masked_mean
 
 DROPOUT = 0.1
 """Of h, in training. Differs: Ha & Eck 2017 has recurrent dropout inside the cell."""

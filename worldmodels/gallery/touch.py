@@ -24,9 +24,9 @@ from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
 from worldmodels.gallery.public_files import load_npz, reading
 from worldmodels.gallery.system import Numbers, System, falling
-from worldmodels.models.masking import masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.mixture import MIN_LOG_STD
+from worldmodels.models.sequence import masked_mean
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Metrics
 from worldmodels.seeding import numpy_generator, torch_generator

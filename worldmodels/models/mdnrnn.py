@@ -20,7 +20,6 @@ from torch.nn import functional
 from worldmodels.kernels.lstm import LSTM
 from worldmodels.kernels.mixture import MixtureNLL
 from worldmodels.kernels.rows import active_rows, present
-from worldmodels.models.masking import check_mask
 from worldmodels.models.mixture import (
     Mixture,
     MixtureKind,
@@ -28,7 +27,7 @@ from worldmodels.models.mixture import (
     mixture_size,
     split_mixture,
 )
-from worldmodels.models.sequence import SequenceBatch
+from worldmodels.models.sequence import SequenceBatch, check_mask
 from worldmodels.precision import product_dtype
 from worldmodels.ranges import PositiveInt
 

@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from worldmodels.kernels.mixture import HALF_LOG_2PI as HALF_LOG_2PI
 from worldmodels.kernels.mixture import MAX_LOG_STD as MAX_LOG_STD
 from worldmodels.kernels.mixture import MIN_LOG_STD as MIN_LOG_STD
-from worldmodels.models.masking import masked, masked_mean
+from worldmodels.models.sequence import masked, masked_mean
 
 MixtureKind = Literal["per_dimension", "joint", "correlated"]
 
@@ -225,17 +225,6 @@ class Mixture:
         deviations = (self.means - self.mean.unsqueeze(-2)).square()
         return (self.weights * (torch.exp(2 * self.log_stds) + deviations)).sum(-2)
 
-    @property
-    def mode(self) -> Float[Tensor, "*batch Z"]:
-        """The component mean with the highest density; it is not refined further.
-
-        Each dimension has its own; in a joint mixture it is the whole mean of one component.
-        """
-        density = self.log_prob(self.means.movedim(-2, 0))
-        best = density.argmax(0)
-        best = best[..., None, None] if self.joint else best.unsqueeze(-2)
-        return self._of(self.means, best)
-
     def cdf(self, value: Float[Tensor, "*batch Z"]) -> Float[Tensor, "*batch Z"]:
         """P(z_i <= value_i) of each dimension; of the marginals in a joint mixture.
 
@@ -274,19 +263,6 @@ class Mixture:
             below = torch.where(upper, found > tail, found < tail)
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
-
-    def entropy(
-        self, num_samples: int, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "..."]:
-        """A sampled estimate of -E ln p in nats, in the shape of `log_prob`.
-
-        Raises:
-            ValueError: `num_samples` is below 1.
-        """
-        if num_samples < 1:
-            raise ValueError(f"num_samples is {num_samples}: it must be at least 1")
-        total = sum(self.log_prob(self.sample(1.0, generator)) for _ in range(num_samples))
-        return -torch.as_tensor(total) / num_samples
 
     def _standardised(self, value: Tensor) -> Tensor:
         """(x - m_k) / s_k, of shape (..., K, Z)."""

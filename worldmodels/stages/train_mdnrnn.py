@@ -10,11 +10,7 @@ import torch
 from torch import Tensor
 
 from worldmodels.artifacts import check_latents, load_mdnrnn, load_vae, load_world, save_mdnrnn
-from worldmodels.data.dataset import (
-    EpisodeSource,
-    latent_source,
-    sequence_batches,
-)
+from worldmodels.data.dataset import EpisodeSource, SequenceBatches, latent_source
 from worldmodels.errors import InputError
 from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
 from worldmodels.models.mdnrnn import MDNRNN
@@ -42,10 +38,8 @@ class TrainMDNRNNConfig(FitConfig):
     """Largest absolute gradient of a weight; the paper: 1."""
     sequence_length: PositiveInt = 999
     """Steps of a window; the paper: 999 for CarRacing, 500 for Doom."""
-    termination_weight: NonNegativeFloat = 1.0
-    """Weight of the termination head's loss; z's loss, in nats per dimension, has 1."""
-    risk_weight: NonNegativeFloat = 1.0
-    """Weight of the risk head's loss, the sum over mdnrnn.risk_horizons."""
+    heads_weight: NonNegativeFloat = 1.0
+    """Weight of the heads' losses; z's loss, in nats per dimension, has 1."""
     chunk_episodes: PositiveInt = 256
     """Episodes of latents in memory at once."""
 
@@ -95,18 +89,32 @@ def _begin(
     return mdnrnn
 
 
-def _batches(
-    source: EpisodeSource, config: TrainMDNRNNConfig, seed: int, start: int
-) -> Iterator[SequenceBatch]:
-    return sequence_batches(
-        source,
+def _batches(source: EpisodeSource, config: TrainMDNRNNConfig, seed: int) -> SequenceBatches:
+    return SequenceBatches(
+        source=source,
         seed=seed,
-        start=start,
         batch_size=config.batch_size,
         sequence_length=config.sequence_length,
         chunk_episodes=config.chunk_episodes,
         batches_per_chunk=BATCHES_PER_CHUNK,
     )
+
+
+@dataclass(frozen=True)
+class _Training:
+    """M's losses, step by step."""
+
+    mdnrnn: MDNRNN
+    batches: SequenceBatches
+    config: TrainMDNRNNConfig
+    seed: int
+    round: int
+    device: torch.device
+
+    def losses(self, start: int) -> Iterator[Loss]:
+        for step, batch in enumerate(self.batches.starting(start), start):
+            generator = torch_generator(self.seed, "mdnrnn noise", self.round, step)
+            yield mdnrnn_loss(self.mdnrnn, batch.to(self.device), self.config, generator)
 
 
 def _train(
@@ -118,17 +126,11 @@ def _train(
     metrics: Metrics,
 ) -> None:
     device = best_device()
-    dtype = product_dtype(device)
-    metrics.log(0, precision=name_of(dtype))
-
-    def losses(start: int) -> Iterator[Loss]:
-        batches = _batches(source, config, seed_for(seed, "mdnrnn batches", run.number), start)
-        for step, batch in enumerate(batches, start):
-            generator = torch_generator(seed, "mdnrnn noise", run.number, step)
-            yield mdnrnn_loss(mdnrnn, batch.to(device), config, generator)
-
+    metrics.log(0, precision=name_of(product_dtype(device)))
+    batches = _batches(source, config, seed_for(seed, "mdnrnn batches", run.number))
+    training = _Training(mdnrnn, batches, config, seed, run.number, device)
     checkpoint = run.mdnrnn / "checkpoint.safetensors"
-    fit(mdnrnn, losses, config, metrics, checkpoint, "train_mdnrnn", clip="value")
+    fit(mdnrnn, training.losses, config, metrics, checkpoint, "train_mdnrnn", clip="value")
 
 
 def mdnrnn_loss(
@@ -144,20 +146,16 @@ def mdnrnn_loss(
     Args:
         mdnrnn: predicts z' of each step.
         batch: the steps.
-        config: the parts' weights.
+        config: the weight of the heads' losses.
         generator: of that noise, and of the heads'.
     """
     z = batch.sample_z(generator)
     prediction, _ = mdnrnn(z[:, :-1], batch.actions, batch.first, valid=batch.valid)
     loss = prediction.nll(z[:, 1:], batch.next_known)
-    weights = {
-        "termination": config.termination_weight,
-        "risk": config.risk_weight,
-    }
     parts = {"nll": loss}
     for head in mdnrnn.heads:
         parts[head.name] = head.loss(prediction, z, batch, generator)
-        loss = loss + weights.get(head.name, 1.0) * parts[head.name]
+        loss = loss + config.heads_weight * parts[head.name]
     return loss, parts
 
 
@@ -170,7 +168,7 @@ def _check(
     No model predicts a sampled z better than the posterior's entropy. "Copy z" is a normal about
     the present z with the deviations of the data.
     """
-    batch = next(_batches(source, config, seed_for(seed, "mdnrnn check"), 0))
+    batch = next(_batches(source, config, seed_for(seed, "mdnrnn check")).starting(0))
     loss, parts = mdnrnn_loss(mdnrnn, batch, config, torch_generator(seed, "mdnrnn check"))
     checkpoint = metrics.run.mdnrnn / "checkpoint.safetensors"
     require_finite(loss, "train_mdnrnn", config.steps, checkpoint)

@@ -11,15 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodels.artifacts import load_vae, save_vae
-from worldmodels.data.dataset import EpisodeSource, FrameBatch, frame_batches
+from worldmodels.data.dataset import EpisodeSource, FrameBatch, FrameBatches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
 from worldmodels.precision import name_of, product_dtype
-from worldmodels.ranges import (
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-)
+from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
@@ -83,28 +79,41 @@ def _begin(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> VAE
         return VAE(model)
 
 
+@dataclass(frozen=True)
+class _Training:
+    """V's losses, step by step."""
+
+    vae: VAE
+    batches: FrameBatches
+    config: TrainVAEConfig
+    seed: int
+    round: int
+    device: torch.device
+
+    def losses(self, start: int) -> Iterator[Loss]:
+        for step, batch in enumerate(self.batches.starting(start), start):
+            generator = torch_generator(self.seed, "vae noise", self.round, step)
+            shape = len(batch.frames), self.vae.config.latent_size
+            noise = torch.randn(shape, generator=generator)
+            batch, noise = batch.to(self.device), noise.to(self.device)
+            yield frames_loss(self.vae, batch, noise, self.config)
+
+
 def _train(
     run: Run, vae: VAE, source: EpisodeSource, config: TrainVAEConfig, seed: int, metrics: Metrics
 ) -> None:
     device = best_device()
     metrics.log(0, precision=name_of(product_dtype(device)))
-
-    def losses(start: int) -> Iterator[Loss]:
-        batches = frame_batches(
-            source,
-            seed=seed_for(seed, "vae batches", run.number),
-            start=start,
-            batch_size=config.batch_size,
-            chunk_episodes=CHUNK_EPISODES,
-            batches_per_chunk=config.batches_per_chunk,
-            medians=config.motion_weight > 0,
-        )
-        for step, batch in enumerate(batches, start):
-            generator = torch_generator(seed, "vae noise", run.number, step)
-            noise = torch.randn(len(batch.frames), vae.config.latent_size, generator=generator)
-            yield frames_loss(vae, batch.to(device), noise.to(device), config)
-
-    fit(vae, losses, config, metrics, run.vae / "checkpoint.safetensors", "train_vae")
+    batches = FrameBatches(
+        source=source,
+        seed=seed_for(seed, "vae batches", run.number),
+        batch_size=config.batch_size,
+        chunk_episodes=CHUNK_EPISODES,
+        batches_per_chunk=config.batches_per_chunk,
+        medians=config.motion_weight > 0,
+    )
+    training = _Training(vae, batches, config, seed, run.number, device)
+    fit(vae, training.losses, config, metrics, run.vae / "checkpoint.safetensors", "train_vae")
 
 
 def frames_loss(

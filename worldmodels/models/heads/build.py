@@ -14,7 +14,7 @@ from worldmodels.models.heads.reward import RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
-from worldmodels.ranges import ClosedUnitInterval, NonNegativeFloat, PositiveInt
+from worldmodels.ranges import NonNegativeFloat, PositiveInt
 from worldmodels.world import World
 
 
@@ -32,14 +32,6 @@ class WorldMDNRNNConfig(MDNRNNConfig):
     risk_horizons: tuple[PositiveInt, ...] = ()
     """Predict, for each choice of the next action, the risk of damage or of the end within so many
     steps; the controller inputs `r` are these risks; the paper: none."""
-    risk_hidden: tuple[PositiveInt, ...] = ()
-    """Units of the layers between [z h] and the risks; none: risks are linear."""
-    risk_dropout: ClosedUnitInterval = 0.0
-    """Share of what the risks' layers see that is left out in training."""
-
-    def __post_init__(self) -> None:
-        if self.risk_dropout == 1:
-            raise InputError("mdnrnn.risk_dropout is 1.0: it must be below 1")
 
     @property
     def weighers(self) -> list[str]:
@@ -69,14 +61,7 @@ def heads_of(config: WorldMDNRNNConfig, world: World) -> tuple[Head, ...]:
                 "mdnrnn.risk_horizons needs a world that terminates and whose actions are choices "
                 "(Discrete): set it to []"
             )
-        heads.append(
-            RiskHead(
-                choices=choices,
-                horizons=config.risk_horizons,
-                hidden=config.risk_hidden,
-                dropout=config.risk_dropout,
-            )
-        )
+        heads.append(RiskHead(choices=choices, horizons=config.risk_horizons))
     return tuple(heads)
 
 

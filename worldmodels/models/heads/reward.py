@@ -11,9 +11,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
-from worldmodels.models.masking import masked, masked_mean
 from worldmodels.models.mdnrnn import Head, Prediction
-from worldmodels.models.sequence import SequenceBatch
+from worldmodels.models.sequence import SequenceBatch, masked, masked_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,8 @@ from torch.nn import functional
 
 from worldmodels.kernels.rows import present
 from worldmodels.models.action import choices_of
-from worldmodels.models.masking import masked, masked_mean
 from worldmodels.models.mdnrnn import MDNRNN, Head, Prediction
-from worldmodels.models.sequence import SequenceBatch
+from worldmodels.models.sequence import SequenceBatch, masked, masked_mean
 
 RISK_BOUND = 20.0
 """Log-odds are clamped to [-RISK_BOUND, RISK_BOUND]."""
@@ -38,9 +37,9 @@ class RiskHead(Head):
     """Actions to choose from."""
     horizons: tuple[int, ...]
     """Steps."""
-    hidden: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = (256, 256)
     """Units of the layers between; none: risks are linear in z and h."""
-    dropout: float = 0.0
+    dropout: float = 0.3
     """Share of each layer's inputs that is left out in training."""
 
     @property
