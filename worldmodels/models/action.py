@@ -7,6 +7,7 @@ The controller's output u (any real numbers) becomes an action a by `bound`. M a
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import gymnasium
@@ -92,7 +93,7 @@ class Actions:
             return torch.cat(
                 [_one_hot_argmax(part) for part in u.split_with_sizes(self.counts, -1)], -1
             )
-        low, high = u.new_tensor(self.low), u.new_tensor(self.high)
+        low, high = self._bounds
         squashed = torch.tanh(u)
         action = low + (squashed + 1) / 2 * (high - low)
         for part in self.clip:
@@ -103,7 +104,11 @@ class Actions:
         """Turns any vector of `space` into the form that M has learnt (one-hot, within bounds)."""
         if self.counts:
             return self.bound(action - 0.5 if self.kind == "multi_binary" else action)
-        return action.clamp(action.new_tensor(self.low), action.new_tensor(self.high))
+        return action.clamp(*self._bounds)
+
+    @cached_property
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.low), torch.tensor(self.high)
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         """Turns actions a (E, A) into the environment's own (E, ...)."""

@@ -66,8 +66,10 @@ def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, 
     latent_size = load_vae(run).config.latent_size
     with Metrics(run, "train_mdnrnn") as metrics:
         mdnrnn = _begin(run, model, world, latent_size, seed)
-        _train(run, mdnrnn, source, config, seed, metrics)
-        _check(mdnrnn, source, config, seed, metrics)
+        metrics.log(0, precision=name_of(product_dtype(best_device())))
+        losses, saved = _Losses(mdnrnn, source, config, seed, run.number), "checkpoint.safetensors"
+        fit(mdnrnn, losses, config, metrics, run.mdnrnn / saved, "train_mdnrnn", clip="value")
+        _check(losses, metrics)
         save_mdnrnn(run, mdnrnn, world, made_from)
     say(f"M is {result}")
 
@@ -89,48 +91,30 @@ def _begin(
     return mdnrnn
 
 
-def _batches(source: EpisodeSource, config: TrainMDNRNNConfig, seed: int) -> SequenceBatches:
-    return SequenceBatches(
-        source=source,
-        seed=seed,
-        batch_size=config.batch_size,
-        sequence_length=config.sequence_length,
-        chunk_episodes=config.chunk_episodes,
-        batches_per_chunk=BATCHES_PER_CHUNK,
-    )
-
-
 @dataclass(frozen=True)
-class _Training:
-    """M's losses, step by step."""
-
+class _Losses:
     mdnrnn: MDNRNN
-    batches: SequenceBatches
+    source: EpisodeSource
     config: TrainMDNRNNConfig
     seed: int
     round: int
-    device: torch.device
 
-    def losses(self, start: int) -> Iterator[Loss]:
-        for step, batch in enumerate(self.batches.starting(start), start):
+    def __call__(self, start: int) -> Iterator[Loss]:
+        device = best_device()
+        batches = self.batches(seed_for(self.seed, "mdnrnn batches", self.round))
+        for step, batch in enumerate(batches.starting(start), start):
             generator = torch_generator(self.seed, "mdnrnn noise", self.round, step)
-            yield mdnrnn_loss(self.mdnrnn, batch.to(self.device), self.config, generator)
+            yield mdnrnn_loss(self.mdnrnn, batch.to(device), self.config, generator)
 
-
-def _train(
-    run: Run,
-    mdnrnn: MDNRNN,
-    source: EpisodeSource,
-    config: TrainMDNRNNConfig,
-    seed: int,
-    metrics: Metrics,
-) -> None:
-    device = best_device()
-    metrics.log(0, precision=name_of(product_dtype(device)))
-    batches = _batches(source, config, seed_for(seed, "mdnrnn batches", run.number))
-    training = _Training(mdnrnn, batches, config, seed, run.number, device)
-    checkpoint = run.mdnrnn / "checkpoint.safetensors"
-    fit(mdnrnn, training.losses, config, metrics, checkpoint, "train_mdnrnn", clip="value")
+    def batches(self, seed: int) -> SequenceBatches:
+        return SequenceBatches(
+            source=self.source,
+            seed=seed,
+            batch_size=self.config.batch_size,
+            sequence_length=self.config.sequence_length,
+            chunk_episodes=self.config.chunk_episodes,
+            batches_per_chunk=BATCHES_PER_CHUNK,
+        )
 
 
 def mdnrnn_loss(
@@ -160,16 +144,16 @@ def mdnrnn_loss(
 
 
 @torch.inference_mode()
-def _check(
-    mdnrnn: MDNRNN, source: EpisodeSource, config: TrainMDNRNNConfig, seed: int, metrics: Metrics
-) -> None:
+def _check(losses: _Losses, metrics: Metrics) -> None:
     """Checks that M's NLL lies between the posterior's entropy and that of "copy z".
 
     No model predicts a sampled z better than the posterior's entropy. "Copy z" is a normal about
     the present z with the deviations of the data.
     """
-    batch = next(_batches(source, config, seed_for(seed, "mdnrnn check")).starting(0))
-    loss, parts = mdnrnn_loss(mdnrnn, batch, config, torch_generator(seed, "mdnrnn check"))
+    config, seed = losses.config, losses.seed
+    batch = next(losses.batches(seed_for(seed, "mdnrnn check")).starting(0))
+    generator = torch_generator(seed, "mdnrnn check")
+    loss, parts = mdnrnn_loss(losses.mdnrnn, batch, config, generator)
     checkpoint = metrics.run.mdnrnn / "checkpoint.safetensors"
     require_finite(loss, "train_mdnrnn", config.steps, checkpoint)
     known = batch.next_known

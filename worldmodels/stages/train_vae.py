@@ -65,7 +65,9 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
     with Metrics(run, "train_vae") as metrics:
         vae = _begin(run, model, config, seed)
         if not (run.earlier and config.start == "keep"):
-            _train(run, vae, source, config, seed, metrics)
+            metrics.log(0, precision=name_of(product_dtype(best_device())))
+            losses = _Losses(vae, source, config, seed, run.number)
+            fit(vae, losses, config, metrics, run.vae / "checkpoint.safetensors", "train_vae")
         _check(vae, source, config, metrics)
         save_vae(run, vae)
     say(f"V is {result}")
@@ -80,40 +82,28 @@ def _begin(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> VAE
 
 
 @dataclass(frozen=True)
-class _Training:
-    """V's losses, step by step."""
-
+class _Losses:
     vae: VAE
-    batches: FrameBatches
+    source: EpisodeSource
     config: TrainVAEConfig
     seed: int
     round: int
-    device: torch.device
 
-    def losses(self, start: int) -> Iterator[Loss]:
-        for step, batch in enumerate(self.batches.starting(start), start):
+    def __call__(self, start: int) -> Iterator[Loss]:
+        config, device = self.config, best_device()
+        batches = FrameBatches(
+            source=self.source,
+            seed=seed_for(self.seed, "vae batches", self.round),
+            batch_size=config.batch_size,
+            chunk_episodes=CHUNK_EPISODES,
+            batches_per_chunk=config.batches_per_chunk,
+            medians=config.motion_weight > 0,
+        )
+        for step, batch in enumerate(batches.starting(start), start):
             generator = torch_generator(self.seed, "vae noise", self.round, step)
             shape = len(batch.frames), self.vae.config.latent_size
             noise = torch.randn(shape, generator=generator)
-            batch, noise = batch.to(self.device), noise.to(self.device)
-            yield frames_loss(self.vae, batch, noise, self.config)
-
-
-def _train(
-    run: Run, vae: VAE, source: EpisodeSource, config: TrainVAEConfig, seed: int, metrics: Metrics
-) -> None:
-    device = best_device()
-    metrics.log(0, precision=name_of(product_dtype(device)))
-    batches = FrameBatches(
-        source=source,
-        seed=seed_for(seed, "vae batches", run.number),
-        batch_size=config.batch_size,
-        chunk_episodes=CHUNK_EPISODES,
-        batches_per_chunk=config.batches_per_chunk,
-        medians=config.motion_weight > 0,
-    )
-    training = _Training(vae, batches, config, seed, run.number, device)
-    fit(vae, training.losses, config, metrics, run.vae / "checkpoint.safetensors", "train_vae")
+            yield frames_loss(self.vae, batch.to(device), noise.to(device), config)
 
 
 def frames_loss(
