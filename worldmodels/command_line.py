@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import functools
 import json
 import re
 import sys
@@ -108,7 +109,7 @@ def parse(
     config: C | None = None
     for file in files:
         config = read(kind, file, config)
-    parser = Parser.of(kind)
+    parser = _parser_of(kind)  # type: ignore[arg-type]  # a TypeVar is not known to be hashable
     try:
         values = parser.parse_args(flags, namespace=parser.start(config))
     except RecursionError as error:
@@ -127,7 +128,7 @@ def validated(kind: type[C], values: Mapping[str, Any], base: C | None = None) -
     Raises:
         InputError: names an unknown field, or one of a wrong type or out of its range.
     """
-    parser = Parser.of(kind)
+    parser = _parser_of(kind)  # type: ignore[arg-type]  # a TypeVar is not known to be hashable
     return parser.build(kind, parser.parse_object(dict(values), namespace=parser.start(base)))
 
 
@@ -161,8 +162,8 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
     Raises:
         InputError: naming the first field that contradicts the run.
     """
-    text = yaml.safe_dump(mapping_of(config), sort_keys=False)
-    if run.config_file.exists():
+    text = f"{MARK}\n{yaml.safe_dump(mapping_of(config), sort_keys=False)}"
+    if run.config_file.exists() and run.config_file.read_bytes() != text.encode():
         check_mark(run)
         old, new = _flat(read(type(config), run.config_file)), _flat(config)
         for name in sorted(new):
@@ -172,7 +173,7 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
                     f"leave it as it is, or {fix}"
                 )
     with run.lock():
-        save_text(run.config_file, f"{MARK}\n{text}")
+        save_text(run.config_file, text)
 
 
 def check_mark(run: Run) -> None:
@@ -214,6 +215,11 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("stopped: the same command continues", file=sys.stderr)  # noqa: T201
         sys.exit(130)
+
+
+@functools.cache  # making one takes longer than parsing with it
+def _parser_of(kind: type[Any]) -> Parser:
+    return Parser.of(kind)
 
 
 def _help(
