@@ -3,6 +3,7 @@
 import functools
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import gymnasium
@@ -84,8 +85,9 @@ def test_an_unknown_command_is_refused(capsys):
     assert "dream is no command" in capsys.readouterr().err
 
 
-def test_the_steps_of_the_quickstart(tiny, tmp_path):
-    """One stage at a time, as the page says, at a size of seconds."""
+def test_the_steps_of_the_quickstart(tiny, tmp_path, smoke_run):
+    """One stage at a time, as the page says; the training is `smoke_run`'s."""
+    shutil.copytree(smoke_run.folder, tmp_path / "runs/steps")
     page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
     lines = [line for line in page.splitlines() if "--run runs/steps" in line]
     assert [shlex.split(line)[1] for line in lines][::6] == ["collect", "watch"]
