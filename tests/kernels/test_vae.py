@@ -78,20 +78,19 @@ def test_the_pass_and_its_gradients_are_the_plain_ones():
         assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.99
 
 
-@pytest.mark.parametrize("motion_weight", [0.0, 3.0])
-def test_it_learns_as_well_as_the_plain_one(motion_weight):
-    config = TrainVAEConfig(motion_weight=motion_weight)
-    median = torch.full((64, 64, 3), 60, dtype=torch.uint8) if motion_weight else None
+def test_it_learns_as_well_as_the_plain_one():
+    config = TrainVAEConfig(motion_weight=3.0)
+    median = torch.full((64, 64, 3), 60, dtype=torch.uint8)
 
     def error():
         vae = small(1)
         optimizer = adam(vae, 3e-3)
         for step in range(150):
             frames = squares(16, step)
-            medians = None if median is None else median.expand_as(frames)
             noise = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
             optimizer.zero_grad()
-            frames_loss(vae, FrameBatch(frames, medians), noise, config)[0].backward()
+            batch = FrameBatch(frames, median.expand_as(frames))
+            frames_loss(vae, batch, noise, config)[0].backward()
             optimizer.step()
         parts = frames_loss(vae, FrameBatch(squares(64, 999)), torch.zeros(64, 4), config)[1]
         return parts["reconstruction"].item()
