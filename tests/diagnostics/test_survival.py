@@ -8,9 +8,7 @@ from worldmodels.diagnostics.survival import (
     compare,
     dream_rewards,
     return_curve,
-    returns_within,
     step_limits,
-    steps_survived,
     survival_curve,
 )
 from worldmodels.world import EnvConfig
@@ -27,29 +25,30 @@ def test_a_time_limit_holds_for_both_worlds():
     cut, endless = outcomes([4, 4], [False, False], 6), outcomes([6, 6], [False, False], 6)
     assert step_limits(starts, 6, [endless]).tolist() == [6, 6]
     np.testing.assert_array_equal(step_limits(starts, 6, [endless, cut]), limits)
-    np.testing.assert_array_equal(steps_survived(endless, limits), steps_survived(cut, limits))
-    assert returns_within(endless, limits).tolist() == [4, 2]
+    np.testing.assert_array_equal(endless.within(limits).lengths, cut.within(limits).lengths)
+    assert endless.within(limits).rewards.sum(axis=1).tolist() == [4, 2]
 
 
 def test_the_curve_of_kaplan_and_meier():
     """Deaths at 2 (of 5) and 4 (of 2); two lanes are cut, after 2 and 3 steps."""
     found = outcomes([2, 2, 3, 4, 6], [True, False, False, True, False], 6)
-    curve = survival_curve(found, np.array([6, 2, 3, 6, 6]))
+    curve = survival_curve(found.within(np.array([6, 2, 3, 6, 6])))
     np.testing.assert_allclose(curve, [1, 1, 0.8, 0.8, 0.4, 0.4, 0.4])
 
 
 def test_nobody_left_is_death_or_ignorance():
-    dead = survival_curve(outcomes([1, 2], [True, True], 4), np.array([4, 4]))
+    dead = survival_curve(outcomes([1, 2], [True, True], 4).within(np.array([4, 4])))
     np.testing.assert_allclose(dead, [1, 0.5, 0, 0, 0])
-    cut = survival_curve(outcomes([2, 2], [False, False], 4), np.array([2, 2]))
+    cut = survival_curve(outcomes([2, 2], [False, False], 4).within(np.array([2, 2])))
     np.testing.assert_allclose(cut, [1, 1, 1, np.nan, np.nan])
 
 
 def test_the_curve_of_returns():
     rewards = np.array([[1.0, 1.0, 1.0], [3.0, 3.0, 0.0]])
     found = Outcomes(rewards, np.array([3, 2]), np.array([False, True]), np.array([False, False]))
-    np.testing.assert_allclose(return_curve(found, np.array([3, 3])), [0, 2, 4, 4.5])
-    np.testing.assert_allclose(return_curve(found, np.array([3, 1])), [0, 2, 3, 4])
+    for limits, expected in (([3, 3], [0, 2, 4, 4.5]), ([3, 1], [0, 2, 3, 4])):
+        cut = np.array(limits)
+        np.testing.assert_allclose(return_curve(found.within(cut), cut), expected)
 
 
 def test_a_ratio_and_its_interval():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,9 +34,7 @@ from worldmodels.diagnostics.survival import (
     compare,
     dream_rewards,
     return_curve,
-    returns_within,
     step_limits,
-    steps_survived,
     survival_curve,
 )
 from worldmodels.models.action import Actions
@@ -179,17 +177,20 @@ def _beside(
     """
     ends = inspection.mdnrnn.find(TerminationHead) is not None
     every = np.repeat(limits, inspection.settings.dreams)
-    curve = survival_curve if ends else return_curve
+    dream, real = dream.within(every), real.within(limits)
 
-    def compared(measure: Callable[..., np.ndarray]) -> dict[str, Any]:
-        dreamt = measure(dream, every).reshape(len(limits), -1).mean(axis=1)
-        return compare(dreamt, measure(real, limits), episodes, inspection.seed)
+    def compared(dreamt: np.ndarray, there: np.ndarray) -> dict[str, Any]:
+        means = dreamt.reshape(len(limits), -1).mean(axis=1)
+        return compare(means, there, episodes, inspection.seed)
 
+    returns = compared(dream.rewards.sum(axis=1), real.rewards.sum(axis=1))
+    lives = (dream, every), (real, limits)
+    curves = [survival_curve(one) if ends else return_curve(one, cut) for one, cut in lives]
     return {
         "measure": "steps survived" if ends else "return",
-        **compared(steps_survived if ends else returns_within),
-        "returns": compared(returns_within),
-        "curves": {"dream": curve(dream, every), "real": curve(real, limits)},
+        **(compared(dream.lengths, real.lengths.astype(np.float64)) if ends else returns),
+        "returns": returns,
+        "curves": dict(zip(("dream", "real"), curves, strict=True)),
     }
 
 

@@ -38,6 +38,13 @@ class Outcomes:
         """All lanes of all parts, in their order."""
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
+    def within(self, limits: Int64[np.ndarray, " E"]) -> Outcomes:
+        """What happened until each lane's limit; a later end is none."""
+        observed = np.arange(self.rewards.shape[1]) < limits[:, None]
+        died = self.terminated & (self.lengths <= limits)
+        rewards = np.where(observed, self.rewards, 0.0)
+        return Outcomes(rewards, np.minimum(self.lengths, limits), died, self.truncated)
+
 
 def dream_rewards(config: EnvConfig) -> Rewards:
     """Reality's rewards on the dream's scale: the reward of a count may differ between episodes."""
@@ -65,30 +72,12 @@ def step_limits(
     return np.clip(limit - starts, 1, horizon).astype(np.int64)
 
 
-def steps_survived(
-    outcomes: Outcomes, limits: Int64[np.ndarray, " E"]
-) -> Float64[np.ndarray, " E"]:
-    """Steps until the end, within the limits."""
-    return np.minimum(outcomes.lengths, limits).astype(np.float64)
-
-
-def returns_within(
-    outcomes: Outcomes, limits: Int64[np.ndarray, " E"]
-) -> Float64[np.ndarray, " E"]:
-    """Sums of rewards within the limits."""
-    within = np.arange(outcomes.rewards.shape[1]) < limits[:, None]
-    return np.where(within, outcomes.rewards, 0.0).sum(axis=1)
-
-
-def survival_curve(
-    outcomes: Outcomes, limits: Int64[np.ndarray, " E"]
-) -> Float64[np.ndarray, " H1"]:
+def survival_curve(outcomes: Outcomes) -> Float64[np.ndarray, " H1"]:
     """Share alive after 0 .. H steps; lanes cut at their limits are censored.
 
     NaN from the step on at which no lane is observed any more. Source: Kaplan & Meier 1958.
     """
-    until = np.minimum(outcomes.lengths, limits)
-    died = outcomes.terminated & (outcomes.lengths <= limits)
+    until, died = outcomes.lengths, outcomes.terminated
     steps = np.arange(outcomes.rewards.shape[1] + 1)
     curve = stats.ecdf(stats.CensoredData(until[died], right=until[~died])).sf.evaluate(steps)
     return np.where((steps <= until.max()) | (curve == 0), curve, np.nan)
@@ -96,10 +85,9 @@ def survival_curve(
 
 def return_curve(outcomes: Outcomes, limits: Int64[np.ndarray, " E"]) -> Float64[np.ndarray, " H1"]:
     """Mean return after 0 .. H steps: the sum of each step's mean over the observed lanes."""
-    observed = limits[:, None] >= np.arange(1, outcomes.rewards.shape[1] + 1)
-    lanes = observed.sum(axis=0)
-    totals = np.where(observed, outcomes.rewards, 0.0).sum(axis=0)
-    return np.concatenate([[0.0], np.cumsum(totals / np.where(lanes > 0, lanes, np.nan))])
+    lanes = (limits[:, None] >= np.arange(1, outcomes.rewards.shape[1] + 1)).sum(axis=0)
+    means = outcomes.rewards.sum(axis=0) / np.where(lanes > 0, lanes, np.nan)
+    return np.concatenate([[0.0], np.cumsum(means)])
 
 
 def compare(
