@@ -79,7 +79,7 @@ def test_foreign_files_are_named(tmp_path, members, message):
 )
 def test_foreign_lines_are_named(tmp_path, text):
     (tmp_path / "a.ndjson").write_text(text)
-    with pytest.raises(InputError, match=r"a\.ndjson is not an ndjson"):
+    with pytest.raises(InputError, match=r"a\.ndjson is not a file of drawings"):
         read_drawings(tmp_path / "a.ndjson", 100)
 
 

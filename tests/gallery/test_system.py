@@ -5,7 +5,7 @@ import torch
 
 from worldmodels.errors import InputError
 from worldmodels.files import load_json, load_tensors
-from worldmodels.gallery.system import NAMES, system_of
+from worldmodels.gallery.system import SYSTEMS, system_of
 
 STEPS = ["--train.steps=20", "--train.batch_size=8", "--train.checkpoint_every=5"]
 SMALL = {
@@ -46,7 +46,7 @@ def system(script, tmp_path, request):
     return run
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_twenty_steps(system, name, capsys, hashes, monkeypatch):
     folder = system(name)
     report = load_json(folder / "results.json")
@@ -138,7 +138,7 @@ def test_a_mistake_may_be_corrected(script, tmp_path, capsys, performances):
     assert str(run) in capsys.readouterr().out.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_help_explains_every_field(script, capsys, name):
     with pytest.raises(SystemExit, match="0"):
         script("gallery", name, "--help")

@@ -26,7 +26,7 @@ from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
 
 LIMIT = 10.5
-"""|y| at most."""
+"""|y| at most, and the spiral's |z|."""
 FLOOR_NLL, FLOOR_MSE = 1.288, 21.3
 """Of the true distribution of y given x: its entropy in nats, and its variance."""
 NEAR = 3.0
@@ -64,15 +64,15 @@ class Arcsine(System):
 
     def repetition(self, metrics: Metrics, number: int) -> Numbers:
         """Trains and measures both networks on data of their own; draws the first ones."""
-        data = sample(self.points, torch_generator(self.seed, "arcsine", number))
+        x, y = sample(self.points, torch_generator(self.seed, "arcsine", number))
         make = partial(mean_network, self.hidden_size)
-        mean = trained(self, metrics, make, squares, data, "mean", number)
+        mean = trained(self, metrics, make, squares, (x, y), "mean", number)
         make = partial(mixture_network, self.hidden_size, self.num_mixtures)
-        mixture = trained(self, metrics, make, Mixture.nll, data, "mixture", number)
+        mixture = trained(self, metrics, make, Mixture.nll, (x, y), "mixture", number)
         if number == 0:
-            _draw(metrics, *data, mean, mixture)
+            _draw(metrics, x, y, mean, mixture)
         with torch.inference_mode():
-            variance = float(squares(mean(data[0]), data[1]).mean())
+            variance = float(squares(mean(x), y).mean())
             generator = torch_generator(self.seed, "arcsine test", number)
             return {
                 "mean_parameters": sum(p.numel() for p in mean.parameters()),
@@ -185,6 +185,3 @@ def _draw_losses(axes: Any, metrics: Metrics) -> None:
         axes.plot(steps, losses, color=color, label=name)
     axes.set(title="losses: squared error, nats", xlabel="step", yscale="log")
     axes.legend()
-
-
-SYSTEM = Arcsine

@@ -139,6 +139,3 @@ def _draw(axes: Any, truth: Mixture, normal: Mixture, found: Mixture) -> None:
         axes.plot(x[:, 0], law.log_prob(x).exp()[:, 0], style, color=color, label=label)
     axes.set(title=f"{truth.num_mixtures} normals", xlabel="x", ylabel="density")
     axes.legend(fontsize="small")
-
-
-SYSTEM = Densities

@@ -114,10 +114,9 @@ def read_drawings(path: Path, max_points: int, epsilon: float = 0.0) -> Drawings
 
 def _ndjson(path: Path) -> list[Drawing]:
     """Quick, Draw!'s lines: strokes of [x...], [y...] (raw: and times), recognised ones only."""
-    with reading(path, "an ndjson of drawings"):
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-        kept = [line["drawing"] for line in lines if line.get("recognized", True)]
-        return [from_strokes([np.stack(s[:2], 1) for s in drawing]) for drawing in kept]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    kept = [line["drawing"] for line in lines if line.get("recognized", True)]
+    return [from_strokes([np.stack(s[:2], 1) for s in drawing]) for drawing in kept]
 
 
 def from_strokes(strokes: Sequence[np.ndarray]) -> Drawing:

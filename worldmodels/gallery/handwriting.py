@@ -86,13 +86,8 @@ class Handwriting(System):
         """Likelihood with right and wrong texts, lengths, window, readability; and the figure."""
         words = self.data_set()
         writer, reader = self.writer(metrics, words), self.reader(metrics, words)
-        numbers: dict[str, Any] = {
-            "words": {
-                "train": len(words.train),
-                "valid": len(words.valid),
-                "other": len(words.other),
-            }
-        }
+        sizes = {name: len(getattr(words, name)) for name in ("train", "valid", "other")}
+        numbers: dict[str, Any] = {"words": sizes}
         for name, some in (("valid", words.valid), ("other_fonts", words.other)):
             if some:
                 own, wrong = nats(writer, words, some), nats(writer, words, some, 7)
@@ -251,6 +246,3 @@ def _draw(metrics: Metrics, config: Handwriting, words: Words, writer: Writer) -
             right.set(xlabel="point", title="the window over the letters")
     left.set_title(", ".join(texts), fontsize="small")
     figure.savefig(metrics.run.folder / "handwriting.png", dpi=80)
-
-
-SYSTEM = Handwriting

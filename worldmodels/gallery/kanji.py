@@ -97,15 +97,12 @@ class Kanji(System):
         )
         _draw(metrics, data, invented, [data.train[index] for index in neighbours[:8]])
         _draw_temperatures(metrics, self, data, pen)
-        valid, test = nats(pen, data.valid), nats(pen, data.test)
         return {
             "characters": {name: len(getattr(data, name)) for name in SPLITS},
             "scale": data.scale,
             "epsilon": None if self.data else self.epsilon,
-            "valid_xy_nll": valid[0],
-            "valid_pen": valid[1],
-            "test_xy_nll": test[0],
-            "test_pen": test[1],
+            **nats(pen, "valid", data.valid),
+            **nats(pen, "test", data.test),
             "ks_strokes": float(ks_2samp(made[0], real[0]).statistic),
             "ks_points": float(ks_2samp(made[1], real[1]).statistic),
             "nearest_of_invented": float(np.median(of_invented)),
@@ -191,10 +188,11 @@ def _flat(curve: Any) -> Float32[np.ndarray, "_ 2"]:
 
 
 @torch.inference_mode()
-def nats(pen: Pen, drawings: Sequence[Drawing]) -> tuple[float, float]:
-    """Nats a point of the offsets and of the pen."""
+def nats(pen: Pen, name: str, drawings: Sequence[Drawing]) -> dict[str, float]:
+    """Nats a point of the offsets and of the pen; the name begins the keys."""
     batches = (batch_of(drawings[start : start + 100]) for start in range(0, len(drawings), 100))
-    return nats_of((batch, pen.losses(batch)) for batch in batches)
+    offsets, pens = nats_of((batch, pen.losses(batch)) for batch in batches)
+    return {f"{name}_xy_nll": offsets, f"{name}_pen": pens}
 
 
 def counts(drawings: Sequence[Drawing]) -> tuple[np.ndarray, np.ndarray]:
@@ -250,6 +248,3 @@ def _draw_temperatures(metrics: Metrics, config: Kanji, data: Drawings, pen: Pen
         axes.text(-1.2, -row, f"{tau:g}", va="center")
     axes.set_title("temperature")
     figure.savefig(metrics.run.folder / "temperatures.png", dpi=80)
-
-
-SYSTEM = Kanji

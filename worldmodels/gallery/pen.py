@@ -19,8 +19,6 @@ from worldmodels.models.sequence import masked_mean
 
 DROPOUT = 0.1
 """Of h, in training. Differs: Ha & Eck 2017 has recurrent dropout inside the cell."""
-LIFTED, LAST = 0, 1
-"""Indices of the writer's two binary outputs."""
 
 Losses = tuple[Float[Tensor, ""], Float[Tensor, ""]]
 """Nats a point: of the offsets, and of the pen."""
@@ -68,14 +66,8 @@ class Pen(nn.Module):
     ) -> list[Drawing]:
         """Samples drawings up to their END, or of `most` points.
 
-        Args:
-            count: number of drawings.
-            most: points at most; a drawing that is cut there ends with a lift.
-            temperature: of the offsets; the pen's logits are scaled as the mixture's are.
-            generator: of all random numbers.
-            still: whether the first point is the start itself, as in the data.
-            condition: as in training.
-            state: h and c at the start; none: zeros.
+        The temperature scales the pen's logits as the mixture's. With `still` the first point is
+        the start itself. Without a state, h and c are 0 at the start.
         """
         offset, pen = torch.zeros(count, 2), torch.full((count,), DRAW)
         state = self.mdnrnn.initial_state(count) if state is None else state
@@ -114,7 +106,8 @@ class Reading:
 class Writer(nn.Module):
     """An LSTM reads a text through a soft window, and M is above it.
 
-    M predicts the next offset, whether the pen is lifted after it, and whether it is the last.
+    M predicts the next offset, and by two binary outputs whether the pen is lifted after it and
+    whether it is the last.
     Differs: each text has an end, on which the window comes to rest. Source: Graves 2013,
     section 5.
     """
@@ -206,11 +199,11 @@ class Writer(nn.Module):
             if not points:  # the start itself
                 offset = torch.zeros_like(offset)
             does = torch.bernoulli(predicted.outputs("pen").sigmoid(), generator=generator)
-            point = torch.cat([offset, does[:, LIFTED, None]], -1)
+            point = torch.cat([offset, does[:, :1]], -1)
             at_last = reading.weights.argmax(1) >= known.sum(1) - 2  # or beyond
             points.append(point)
             windows.append(reading.weights)
-            lasts.append((does[:, LAST] > 0.5) & at_last)
+            lasts.append((does[:, 1] > 0.5) & at_last)
             over |= lasts[-1]
         drawings = _cut(torch.stack(points, 1), torch.stack(lasts, 1))
         weights = zip(torch.stack(windows, 1).numpy(), drawings, strict=True)

@@ -37,11 +37,13 @@ class _DType:
 
 
 class _Array:
-    """Stands for `numpy.ndarray`."""
+    """Stands for `numpy.ndarray`, and for the function that makes an empty one."""
 
     parts: list[Any] | None = None
     """The items of an object array."""
     numbers: np.ndarray | None = None
+
+    def __init__(self, *_: object) -> None: ...
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, content = state
@@ -51,11 +53,6 @@ class _Array:
         content = content.encode("latin1") if isinstance(content, str) else content
         flat = np.frombuffer(content, dtype.numbers())
         self.numbers = flat.reshape(shape, order="F" if fortran else "C").copy()
-
-
-def _reconstruct(*_: object) -> _Array:
-    """Stands for NumPy's function that makes an empty array, whose state follows."""
-    return _Array()
 
 
 def _latin(text: str, encoding: str) -> bytes:
@@ -68,8 +65,8 @@ def _latin(text: str, encoding: str) -> bytes:
 STANDINS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _DType,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
     ("_codecs", "encode"): _latin,
 }
 

@@ -173,13 +173,6 @@ class SketchVAE(nn.Module):
         """Nats a point of the offsets and of the pen, given z."""
         return self.pen.losses(batch, z, self.state(z))
 
-    def draw(
-        self, z: Float[Tensor, "B Z"], most: int, temperature: Temperature, seed: int, still: bool
-    ) -> list[Drawing]:
-        """A drawing of each z."""
-        generator = torch_generator(seed, "draw")
-        return self.pen.draw(len(z), most, temperature, generator, still, z, self.state(z))
-
 
 def slerp(
     a: Float[Tensor, " Z"], b: Float[Tensor, " Z"], share: Float[Tensor, " N"]
@@ -211,7 +204,8 @@ def _draw(metrics: Metrics, config: Sketches, data: Drawings, model: SketchVAE) 
     mu, _ = model.encode(batch_of(real))
 
     def draw(z: Float[Tensor, "N Z"], tau: float, number: int = 0) -> list[Drawing]:
-        return model.draw(z, most, Temperature.of(tau), config.seed + number, data.still)
+        how = Temperature.of(tau), torch_generator(config.seed + number, "draw"), data.still
+        return model.pen.draw(len(z), most, *how, z, model.state(z))
 
     paint(left, real, 1)
     for number in range(3):
@@ -229,6 +223,3 @@ def _draw(metrics: Metrics, config: Sketches, data: Drawings, model: SketchVAE) 
         f"interpolations; below: one drawing at temperatures {temperatures}", fontsize="small"
     )
     figure.savefig(metrics.run.folder / "sketch_vae.png", dpi=80)
-
-
-SYSTEM = Sketches

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodels.figure import new_figure
-from worldmodels.gallery.arcsine import trained
+from worldmodels.gallery.arcsine import LIMIT, curve, trained
 from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mixture import Mixture, MixtureHead, MixtureKind
 from worldmodels.ranges import PositiveInt
@@ -26,8 +26,6 @@ from worldmodels.run import Metrics
 from worldmodels.seeding import torch_generator
 from worldmodels.stages.fit import FitConfig
 
-LIMIT = 10.5
-"""|z| at most."""
 CORRELATION = 0.7
 """Of ε₁ and ε₂ in the second data set."""
 
@@ -56,10 +54,8 @@ class Spiral(System):
             "inverse_1": Problem("xy", 0.0, 1),
             f"inverse_{many}": Problem("xy", 0.0, many),
         }
-        models, numbers = (
-            {},
-            {"independent_floor": floor(0.0), "correlated_floor": floor(CORRELATION)},
-        )
+        numbers = {"independent_floor": floor(0.0), "correlated_floor": floor(CORRELATION)}
+        models = {}
         for name, problem in problems.items():
             make = partial(problem.network, self.hidden_size)
             data = problem.data(self.points, self.seed, "spiral")
@@ -86,8 +82,8 @@ def sample(
     z = LIMIT * (2 * torch.rand(count, 1, generator=generator) - 1)
     noise = torch.randn(count, 2, generator=generator)
     second = correlation * noise[:, :1] + math.sqrt(1 - correlation**2) * noise[:, 1:]
-    x = 7 * torch.sin(0.75 * z) + 0.5 * z + noise[:, :1]
-    return z, torch.cat([x, 6.5 * torch.cos(0.8 * z) + 0.5 * z + second], 1)
+    y = 6.5 * torch.cos(0.8 * z) + 0.5 * z + second
+    return z, torch.cat([curve(z) + noise[:, :1], y], 1)
 
 
 @dataclass(frozen=True)
@@ -146,6 +142,3 @@ def _draw(metrics: Metrics, config: Spiral, models: dict[str, nn.Sequential]) ->
         axes.scatter(points[:, 0], points[:, 1], height[:, 0], s=2, color=color)
         axes.set(title=title, xlabel="x", ylabel="y", zlabel="z", zlim=(-12, 12))
     figure.savefig(metrics.run.folder / "spiral.png", dpi=80)
-
-
-SYSTEM = Spiral

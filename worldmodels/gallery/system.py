@@ -23,7 +23,17 @@ from worldmodels.seeding import seed_for
 from worldmodels.stages.fit import FitConfig, Loss, fit
 from worldmodels.versions import circumstances
 
-NAMES = ("densities", "arcsine", "spiral", "walk", "handwriting", "kanji", "sketch_vae", "touch")
+SYSTEMS = {
+    "densities": "Densities",
+    "arcsine": "Arcsine",
+    "spiral": "Spiral",
+    "walk": "Walk",
+    "handwriting": "Handwriting",
+    "kanji": "Kanji",
+    "sketch_vae": "Sketches",
+    "touch": "Touch",
+}
+"""The systems' classes; each is in the file of its system's name."""
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -95,9 +105,9 @@ def system_of(name: str) -> type[System]:
     Raises:
         InputError: there is none.
     """
-    if name not in NAMES:
-        raise InputError(f"{name!r} is not in the gallery: name one of {', '.join(NAMES)}")
-    found: type[System] = import_module(f"worldmodels.gallery.{name}").SYSTEM
+    if name not in SYSTEMS:
+        raise InputError(f"{name!r} is not in the gallery: name one of {', '.join(SYSTEMS)}")
+    found: type[System] = getattr(import_module(f"worldmodels.gallery.{name}"), SYSTEMS[name])
     return found
 
 
@@ -111,7 +121,8 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     """
     name, flags = name_and_flags(argv)
     if name is None:
-        raise InputError(f"no system is named: worldmodels gallery NAME, one of {', '.join(NAMES)}")
+        known = ", ".join(SYSTEMS)
+        raise InputError(f"no system is named: worldmodels gallery NAME, one of {known}")
     kind = system_of(name)
     system, run = parse(kind, str(kind.__doc__), flags, home=f"runs/gallery/{name}")
     new = not run.config_file.exists()

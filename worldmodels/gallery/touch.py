@@ -114,13 +114,18 @@ class Touch(System):
 
 
 def read_performances(path: Path) -> list[Performance]:
-    """Performances of a file or folder, clipped to their ranges, without those of a single touch.
+    """Performances of an npz, an IMPSY log or a folder of logs, clipped to their ranges.
+
+    One of a single touch is left out.
 
     Raises:
         InputError: there are none, or a file is broken or of another kind.
     """
     with reading(path, "a file of performances"):
-        raw = _logs(path) if path.is_dir() or path.suffix == ".log" else _arrays(path)
+        if path.is_dir() or path.suffix == ".log":
+            raw = [_log(file) for file in (sorted(path.glob("*.log")) if path.is_dir() else [path])]
+        else:
+            raw = next((found for found in load_npz(path).values() if isinstance(found, list)), [])
         kept = [np.asarray(p, np.float32)[:, :3] for p in raw if p.ndim == 2 and p.shape[1] >= 3]
         kept = [np.clip(p, 0, LIMITS).astype(np.float32) for p in kept if len(p) > 1]
     if len(kept) < 10:
@@ -130,16 +135,8 @@ def read_performances(path: Path) -> list[Performance]:
     return kept
 
 
-def _arrays(path: Path) -> list[np.ndarray]:
-    return next((found for found in load_npz(path).values() if isinstance(found, list)), [])
-
-
-def _logs(path: Path) -> list[np.ndarray]:
-    """IMPSY logs, one performance each: lines of time, source, x, y..."""
-    return [_log(file) for file in (sorted(path.glob("*.log")) if path.is_dir() else [path])]
-
-
 def _log(path: Path) -> np.ndarray:
+    """A performance of lines of time, source, x, y..."""
     with reading(path, "an IMPSY log"), open(path, newline="", encoding="utf-8") as file:
         rows = [row for row in csv.reader(file) if len(row) >= 4 and row[1] == "interface"]
         times = np.array([datetime.fromisoformat(row[0]).timestamp() for row in rows])
@@ -243,6 +240,3 @@ def _draw(metrics: Metrics, calls: list[Performance], responses: list[Performanc
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], aspect="equal")
     figure.suptitle("call in blue, response in red", fontsize="small")
     figure.savefig(metrics.run.folder / "touch.png", dpi=80)
-
-
-SYSTEM = Touch

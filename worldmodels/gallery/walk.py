@@ -157,6 +157,3 @@ def _draw(metrics: Metrics, config: Walk, model: MDNRNN, test: Float[Tensor, "N 
         axes.set_aspect("equal")
         axes.set_title("from ● samples of the next position", fontsize="small")
     figure.savefig(metrics.run.folder / "walk.png", dpi=80)
-
-
-SYSTEM = Walk
