@@ -90,7 +90,6 @@ TINY = [
     "--train_mdnrnn.steps=2",
     "--train_mdnrnn.checkpoint_every=1",
     "--evolve.generations=1",
-    "--evolve.validation_max_steps=4",
     "--cma.population_size=4",
     "--evolve.rollouts_per_candidate=1",
     "--watch.seconds=0.5",

@@ -41,7 +41,7 @@ def test_collect_car_racing(script, smoke_copy, hashes):
 
 @pytest.mark.parametrize(
     ("dreamt", "savings"),
-    [(0, {}), (1, {}), (0, {"rollouts_per_candidate": 3, "screening_rollouts": 1, "patience": 4})],
+    [(0, {}), (1, {}), (0, {"patience": 4})],
     ids=["cold", "warm", "saving"],
 )
 def test_evolve_in_the_real_world(script, smoke_copy, hashes, dreamt, savings):

@@ -10,10 +10,11 @@ from worldmodels.artifacts import link, load_controller
 from worldmodels.config import Config
 from worldmodels.files import save_text
 from worldmodels.run import Metrics, Run, say
-from worldmodels.stages.collect import Evolved, collect
+from worldmodels.stages.collect import collect
 from worldmodels.stages.encode import encode
 from worldmodels.stages.evaluate import evaluate
 from worldmodels.stages.evolve import evolve
+from worldmodels.stages.explore import Evolved
 from worldmodels.stages.select_round import select_round
 from worldmodels.stages.train_mdnrnn import train_mdnrnn
 from worldmodels.stages.train_vae import train_vae
@@ -36,8 +37,7 @@ def pipeline(run: Run, config: Config) -> None:
             say(f"round {index}: {validation:.1f} on real validation episodes")
         if config.rounds > 1:
             first = config.evolve.validation_episodes + config.evolve.final_episodes
-            limit = config.evolve.validation_max_steps
-            _copy(select_round(run, rounds, config.select, config.workers, first, limit), run)
+            _copy(select_round(run, rounds, config.select, config.workers, first), run)
         evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
         if config.controller.senses == "own" and not (run.videos / "dream.webm").exists():
             watch(run, config.watch, config.seed)

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +45,8 @@ def run_jobs(
     jobs: Sequence[tuple[Any, ...]],
     workers: WorkersConfig,
     label: str | None = None,
+    *,
+    threads: bool = False,
 ) -> list[Result]:
     """Calls function(*job) for every job.
 
@@ -56,6 +58,7 @@ def run_jobs(
         jobs: arguments of each call.
         workers: where the jobs run.
         label: of the progress bar; none: no bar.
+        threads: runs the jobs on threads of this process, as many as there would be processes.
 
     Returns:
         The results in the order of the jobs.
@@ -65,7 +68,8 @@ def run_jobs(
     """
     results: dict[int, Result] = {}
     here = workers.count == 1 or len(jobs) == 1
-    completed = _here(function, jobs) if here else _in_processes(function, jobs, workers.count)
+    run = _here if here else _in_threads if threads else _in_processes
+    completed = run(function, jobs, workers.count)
     bar: tqdm[Any] = progress(len(jobs), label or "", disable=None if label else True)
     with bar:
         for index, result in completed:
@@ -75,12 +79,20 @@ def run_jobs(
 
 
 def _here(
-    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]]
+    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], _: int
 ) -> Iterator[tuple[int, Result]]:
     for index, job in enumerate(jobs):
         with one_thread():
             result = function(*job)
         yield index, result
+
+
+def _in_threads(
+    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], count: int
+) -> Iterator[tuple[int, Result]]:
+    # threads inherit the number of threads of the one that starts them
+    with one_thread(), ThreadPoolExecutor(min(count, len(jobs))) as pool:
+        yield from enumerate(pool.map(function, *zip(*jobs, strict=True)))
 
 
 def _in_processes(

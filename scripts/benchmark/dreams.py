@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from benchmark.timing import Row, Work, number, rate, side_by_side, timed
 from benchmark.untrained import CAR_RACING, SIZES, TAKE_COVER, Size, untrained
-from worldmodels.acting.evaluate import DreamEvaluation
+from worldmodels.acting.environments import Dreams
+from worldmodels.acting.evaluate import Evaluation
 from worldmodels.acting.policies import Candidates
 from worldmodels.artifacts import Bundle
-from worldmodels.envs.dream import make_dream
+from worldmodels.envs.dream import DreamConfig, make_dream
 from worldmodels.models.controller import controller_for
 from worldmodels.models.engine import ReferenceEngine, matrices
 from worldmodels.models.mdnrnn import MDNRNN
@@ -80,12 +81,8 @@ def evolving(
     bundle: Bundle, population: int, rollouts: int, steps: int, threads: int | None = None
 ) -> Work:
     """A generation as evolution dreams it."""
-    mode = AutoresetMode.DISABLED
-    evaluate = DreamEvaluation(
-        lambda lanes: make_dream(lanes, bundle=bundle, horizon=steps, autoreset_mode=mode),
-        bundle.controller,
-        WorkersConfig(processes=threads or cores()),
-    )
+    dreams = Dreams.of_bundle(bundle, DreamConfig(horizon=steps))
+    evaluate = Evaluation(place=dreams, workers=WorkersConfig(processes=threads or cores()))
     parameters = _population(bundle, population)
     return lambda: float(evaluate(parameters, range(rollouts))[1].sum())
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from worldmodels.acting.evaluate import Evaluations
-from worldmodels.acting.selection import halving, merits
+from worldmodels.acting.environments import Dreams, Reality
+from worldmodels.acting.evaluate import Evaluation
 from worldmodels.command_line import read
 from worldmodels.config import Config
 from worldmodels.diagnostics.table import table_of
@@ -27,13 +27,10 @@ from worldmodels.stages.cmaes import CMAES
 
 WAYS: dict[str, dict[str, Any]] = {
     "full": {},
-    "halving": {"screening_rollouts": 2},
     "early stop": {"patience": 25},
-    "both": {"screening_rollouts": 2, "patience": 25},
     "fewer episodes": {"rollouts_per_candidate": 5},
 }
-"""What each changes in `evolve`, beside 8 episodes per candidate. `fewer episodes` costs what
-`halving` does: what halving must beat."""
+"""What each changes in `evolve`, beside 8 episodes per candidate."""
 ROLLOUTS, GENERATIONS, POINTS, TRACKS = 8, 12, 10, 8
 """Episodes per candidate; generations of the first way, whose dream steps every way may spend;
 validations, after equal shares of those steps; real validation episodes of each."""
@@ -54,7 +51,7 @@ def compare(run: Run, config: Config, seeds: Sequence[int] = (0, 1, 2)) -> Itera
     """
     full = config.cma.population_size * ROLLOUTS * config.dream.horizon
     stops = np.linspace(0, GENERATIONS * full, POINTS + 1)[1:]
-    plain = {"rollouts_per_candidate": ROLLOUTS, "screening_rollouts": 0, "patience": None}
+    plain = {"rollouts_per_candidate": ROLLOUTS, "patience": None}
     for seed, (way, changes) in product(seeds, WAYS.items()):
         changed = replace(config, evolve=replace(config.evolve, **{**plain, **changes}), seed=seed)
         yield [{"way": way, "seed": seed, **point} for point in _points(run, changed, stops)]
@@ -62,9 +59,10 @@ def compare(run: Run, config: Config, seeds: Sequence[int] = (0, 1, 2)) -> Itera
 
 def _points(run: Run, config: Config, stops: np.ndarray) -> Iterator[dict[str, Any]]:
     way, seed = config.evolve, config.seed
-    settings = config.controller, config.dream, config.workers, seed
-    evaluations = Evaluations.of_run(run, *settings, patience=way.patience)
-    zeros = np.zeros(evaluations.num_parameters)
+    place = Dreams.of_run(run, config.controller, config.dream, seed)
+    validate = Evaluation(place=Reality.of_run(run, config.controller), workers=config.workers)
+    evaluate = replace(validate, place=place, patience=way.patience)
+    zeros = np.zeros(place.controller.num_parameters)
     es = CMAES(config.cma, zeros, seed_for(seed, "benchmark evolution"))
     validation = environment_seeds("validation", 0, TRACKS)
     steps = episodes = generations = 0
@@ -72,11 +70,11 @@ def _points(run: Run, config: Config, stops: np.ndarray) -> Iterator[dict[str, A
         while steps < stop:
             base = seed_for(seed, "benchmark dreams", generations) % 2**40
             dreams = [base + r for r in range(way.rollouts_per_candidate)]
-            returns, lengths = halving(evaluations.dream, way.screening_rollouts, es.ask(), dreams)
-            es.tell(merits(returns))
-            steps, episodes = steps + int(lengths.sum()), episodes + int((lengths > 0).sum())
+            returns, lengths = evaluate(es.ask(), dreams)
+            es.tell(returns.mean(axis=1))
+            steps, episodes = steps + int(lengths.sum()), episodes + lengths.size
             generations += 1
-        score = float(evaluations.validation(es.mean[None], validation)[0].mean())
+        score = float(validate(es.mean[None], validation)[0].mean())
         yield {"generations": generations, "episodes": episodes, "steps": steps, "return": score}
 
 

@@ -16,8 +16,8 @@ from jaxtyping import Float32
 import worldmodels  # noqa: F401  (registers the environment)
 from benchmark.timing import Row, Work, number, rate, side_by_side
 from benchmark.untrained import CAR_RACING, untrained
-from worldmodels.acting.environments import ModelFiles
-from worldmodels.acting.evaluate import RealEvaluation, interval
+from worldmodels.acting.environments import ModelFiles, Reality
+from worldmodels.acting.evaluate import Evaluation, interval
 from worldmodels.artifacts import Bundle, bundle_folder
 from worldmodels.envs.abilities import SkipsDrawing
 from worldmodels.envs.fast_car_racing.env import CarRacing
@@ -136,13 +136,12 @@ def _seeing(folder: Path, steps: int) -> Work:
     generator = numpy_generator(0, "seeing")
     parameters = generator.normal(0, 0.01, (CANDIDATES, bundle.controller.num_parameters))
     parameters[:, -3:] += CIRCLE
-    evaluate = RealEvaluation(
-        world=bundle.world,
-        models=ModelFiles.of_bundle(folder / "seeing"),
-        controller=bundle.controller,
-        workers=WorkersConfig(processes=cores()),
-        max_steps=steps,
+    models = ModelFiles.of_bundle(folder / "seeing")
+    short = replace(
+        bundle.world.config, max_episode_steps=steps * bundle.world.config.action_repeat
     )
+    reality = Reality(replace(bundle.world, config=short), models, bundle.controller)
+    evaluate = Evaluation(place=reality, workers=WorkersConfig(processes=cores()))
     calls = count()
 
     def work() -> float:
@@ -244,15 +243,13 @@ def return_rows(
     bundle = Bundle.load(folder)
     seeds = environment_seeds("test", 0, tracks)
     parameters = bundle.parameters[None].double().numpy()
-    evaluate = RealEvaluation(
-        world=bundle.world,
-        models=ModelFiles.of_bundle(bundle_folder(folder)),
-        controller=bundle.controller,
-        workers=workers or WorkersConfig(),
+    models, workers = ModelFiles.of_bundle(bundle_folder(folder)), workers or WorkersConfig()
+    places = (
+        Reality(_through(bundle.world, id_), models, bundle.controller)
+        for id_ in (OURS, f"{__name__}:{COMPARED}")
     )
     ours, theirs = (
-        replace(evaluate, world=_through(bundle.world, id_))(parameters, seeds)[0][0]
-        for id_ in (OURS, f"{__name__}:{COMPARED}")
+        Evaluation(place=place, workers=workers)(parameters, seeds)[0][0] for place in places
     )
     for name, returns in (("our", ours), ("Gymnasium's", theirs)):
         yield number(f"the agent's return with {name} picture, {tracks} tracks", returns.mean())

@@ -6,22 +6,17 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode
 
-from worldmodels.acting.environments import ModelFiles
-from worldmodels.acting.evaluate import (
-    DreamEvaluation,
-    RealEvaluation,
-    evaluate_open_loop,
-    interval,
-)
+from worldmodels.acting.environments import Dreams, ModelFiles, Reality
+from worldmodels.acting.evaluate import Evaluation, evaluate_open_loop, interval
 from worldmodels.acting.policies import Baseline
 from worldmodels.artifacts import Bundle
 from worldmodels.data.starts import Starts
-from worldmodels.envs.dream import DreamConfig, DreamEnv, make_dream
+from worldmodels.envs.dream import DreamConfig
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig
 from worldmodels.models.engine import ReferenceEngine
+from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.stages.cmaes import CMAES, CMAConfig
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig, RawPicture, World
@@ -67,20 +62,20 @@ def short(tiny_bundle):
     return replace(bundle, world=replace(bundle.world, config=config))
 
 
-def dreaming(bundle, horizon, processes=1, reference=False):
-    settings = {"horizon": horizon, "autoreset_mode": AutoresetMode.DISABLED}
+class ReferenceDreams(Dreams):
+    """Dreams that PyTorch computes, operation by operation."""
 
-    def dream(lanes):
-        env = make_dream(lanes, bundle=bundle, **settings)
-        if reference:
-            env.engine = ReferenceEngine(bundle.mdnrnn)
+    def make(self, num_envs, starts=None, config=None):
+        env = super().make(num_envs, starts, config)
+        env.engine = ReferenceEngine(self.mdnrnn)
         return env
 
-    return DreamEvaluation(
-        dream,
-        bundle.controller,
-        WorkersConfig(processes=processes),
+
+def dreaming(bundle, horizon, processes=1, reference=False):
+    place = (ReferenceDreams if reference else Dreams).of_bundle(
+        bundle, DreamConfig(horizon=horizon)
     )
+    return Evaluation(place=place, workers=WorkersConfig(processes=processes))
 
 
 def test_a_population_in_the_dream_is_its_members_one_by_one(tiny_bundle, float32):
@@ -115,12 +110,8 @@ def test_evolution_finds_the_optimum_of_a_toy_dream(linear_mdnrnn):
     action, config = Actions("box", (-1.0,), (1.0,)).to_dict(), DreamConfig(horizon=40)
     world = World(world, action, 30.0, {}, RawPicture((64, 64, 3)))
     controller = Controller(ControllerConfig(inputs="z"), 1, 2, 1)
-
-    def make(lanes):
-        settings = {"inputs": "z", "autoreset_mode": AutoresetMode.DISABLED}
-        return DreamEnv(mdnrnn, starts, world, config, lanes, **settings)
-
-    evaluate = DreamEvaluation(make, controller, HERE)
+    dreams = Dreams(world, VAE(VAEConfig()), mdnrnn, starts, config, controller)
+    evaluate = Evaluation(place=dreams, workers=HERE)
     assert evaluate(np.zeros((1, 2)), [1, 2])[0].max() < 8
     es = CMAES(CMAConfig(population_size=8, sigma0=0.5), np.zeros(2), seed=0)
     for generation in range(12):
@@ -133,33 +124,27 @@ def test_evolution_finds_the_optimum_of_a_toy_dream(linear_mdnrnn):
 def test_reality_gives_equal_bits_on_any_workers(short, tmp_path):
     short.save(tmp_path / "bundle")
     population, seeds = candidates(short, 3), [5, 6]
-    evaluate = RealEvaluation(
-        world=short.world,
-        models=ModelFiles.of_bundle(tmp_path / "bundle"),
-        controller=short.controller,
-        workers=HERE,
-    )
+    reality = Reality(short.world, ModelFiles.of_bundle(tmp_path / "bundle"), short.controller)
+    evaluate = Evaluation(place=reality, workers=HERE)
     two = replace(evaluate, workers=WorkersConfig(processes=2))
     results = [one(population, seeds) for one in (evaluate, two)]
     np.testing.assert_array_equal(results[0], results[1])
     returns, lengths = results[0]
     assert (lengths == 2).all()  # steps of four frames
     # two jobs of three lanes: all candidates on seed 5, and on seed 6
-    alone, _ = replace(evaluate, official=True)(population[1:2], [6])
+    alone, _ = replace(evaluate, place=replace(reality, official=True))(population[1:2], [6])
     assert alone[0, 0] == pytest.approx(returns[1, 1], abs=1e-6)
-    assert (replace(evaluate, max_steps=1)(population[:1], seeds)[1] == 1).all()
 
 
 def test_open_loop_policies_play_frame_by_frame(short):
     seeds = [5, 6, 7]
-    random, lengths = evaluate_open_loop(short.world, RANDOM, seeds, HERE)
+    random = evaluate_open_loop(short.world, RANDOM, seeds, HERE)
     assert random.shape == (3,)
-    assert (lengths == 8).all()  # frames, though the agent holds its actions for four
-    gas, _ = evaluate_open_loop(short.world, constant([0.0, 1.0, 0.0]), seeds, HERE)
-    idle, _ = evaluate_open_loop(short.world, constant([0.0, 0.0, 0.0]), seeds, HERE)
+    gas = evaluate_open_loop(short.world, constant([0.0, 1.0, 0.0]), seeds, HERE)
+    idle = evaluate_open_loop(short.world, constant([0.0, 0.0, 0.0]), seeds, HERE)
     assert (gas >= idle).all()
     # an episode depends on its seed alone
-    later, _ = evaluate_open_loop(short.world, RANDOM, seeds[2:], HERE)
+    later = evaluate_open_loop(short.world, RANDOM, seeds[2:], HERE)
     assert later[0] == random[2]
 
 
@@ -167,12 +152,11 @@ def test_a_sweep_is_left_then_right():
     actions = Actions.of_space(Ledger.action_space, "thirds").to_dict()
     config = EnvConfig(id="tests/Ledger-v0", action="thirds", action_repeat=3)
     world = World(config, actions, 30.0, {}, RawPicture((64, 64, 3)))
-    returns, lengths = evaluate_open_loop(world, Baseline("sweep", "sweep", 4), [1, 2], HERE)
-    assert lengths.tolist() == [6, 6]
+    returns = evaluate_open_loop(world, Baseline("sweep", "sweep", 4), [1, 2], HERE)
     assert [np.base_repr(int(r), 3) for r in returns] == ["221122"] * 2
-    right, _ = evaluate_open_loop(world, constant(1), [1], HERE)
+    right = evaluate_open_loop(world, constant(1), [1], HERE)
     assert np.base_repr(int(right[0]), 3) == "111111"
-    random, _ = evaluate_open_loop(world, RANDOM, range(20), HERE)
+    random = evaluate_open_loop(world, RANDOM, range(20), HERE)
     assert {digit for r in random for digit in np.base_repr(int(r), 3)} == set("012")
     assert len(set(random)) > 15
 

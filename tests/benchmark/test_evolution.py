@@ -12,18 +12,18 @@ from worldmodels.config import Config
 def test_every_way_may_spend_the_same(smoke_run, monkeypatch):
     for name, value in (("ROLLOUTS", 3), ("GENERATIONS", 4), ("POINTS", 2), ("TRACKS", 1)):
         monkeypatch.setattr(evolution, name, value)
-    ways = {"full": {}, "halving": {"screening_rollouts": 1}}
+    ways = {"full": {}, "fewer": {"rollouts_per_candidate": 2}}
     monkeypatch.setattr(evolution, "WAYS", ways)
     config = read(Config, smoke_run.config_file)
     per_generation = config.cma.population_size * 3 * config.dream.horizon
-    full, halved = compare(smoke_run, config, [0])
+    full, fewer = compare(smoke_run, config, [0])
     assert next(compare(smoke_run, config, [0])) == full
-    assert (full[0]["way"], halved[0]["way"], full[0]["seed"]) == ("full", "halving", 0)
-    for curve in (full, halved):
+    assert (full[0]["way"], fewer[0]["way"], full[0]["seed"]) == ("full", "fewer", 0)
+    for curve in (full, fewer):
         for share, point in enumerate(curve, 1):
             assert point["steps"] < per_generation * (4 * share / 2 + 1)
             assert point["return"] > 0
-    last = halved[-1]
+    last = fewer[-1]
     assert last["episodes"] == last["generations"] * (config.cma.population_size * 2)
     assert last["generations"] > full[-1]["generations"]
 

@@ -6,7 +6,7 @@ import torch
 
 from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.episode import LatentEpisode
-from worldmodels.data.starts import sample_replays, sample_starts
+from worldmodels.data.starts import sample_starts
 from worldmodels.errors import InputError
 
 
@@ -66,30 +66,6 @@ def test_short_episodes_are_left_out(tmp_path):
         sample_starts(source(tmp_path, 3, 8), kind="windows", count=10, window=20, seed=0)
     with pytest.raises(InputError, match=r"no window of 20 steps"):
         sample_starts(source(tmp_path, 3, 8), kind="moments", count=10, window=20, seed=0)
-
-
-def test_replays_go_on_where_their_window_ends(tmp_path):
-    replays = sample_replays(source(tmp_path, 12, 20), count=40, window=3, horizon=6, seed=0)
-    lengths = set()
-    for i in range(40):
-        now = float(replays.starts.mu[i, -1, 0])
-        left = (12 if now < 100 else 20) - int(now) % 100
-        steps = min(left, 6)
-        assert replays.lengths[i] == steps
-        expected = np.r_[now + np.arange(steps), np.zeros(6 - steps)]
-        np.testing.assert_array_equal(replays.actions[i, :, 0], expected)
-        np.testing.assert_array_equal(replays.rewards[i], expected)
-        np.testing.assert_array_equal(replays.counts[i], 3 * expected)
-        lengths.add(steps)
-    assert {1, 6} <= lengths
-
-
-def test_an_episode_that_was_only_cut_must_last_the_horizon(tmp_path):
-    data = source(tmp_path, 9, terminated=False)
-    replays = sample_replays(data, count=20, window=3, horizon=6, seed=0)
-    assert set(replays.lengths) == {6}
-    assert set(replays.starts.mu[:, 0, 0].tolist()) == {0, 1}
-    assert sample_replays(data, count=20, window=3, horizon=8, seed=0) is None
 
 
 def test_windows_may_have_to_be_rewarded(tmp_path):

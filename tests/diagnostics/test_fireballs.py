@@ -5,7 +5,6 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from worldmodels.acting.environments import FrameEnv
-from worldmodels.acting.policies import ExploreConfig, Explorer
 from worldmodels.acting.rollout import record
 from worldmodels.diagnostics.fireballs import (
     fireballs_in,
@@ -15,12 +14,13 @@ from worldmodels.diagnostics.fireballs import (
 )
 from worldmodels.envs.real import RealEnvs
 from worldmodels.seeding import numpy_generator
+from worldmodels.stages.explore import ExploreConfig, Explorer
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig, RawPicture, World
 
 WALL, FIRE = (50, 50, 200), (250, 200, 0)
 """Brightness is that of red and green: 50 and 225."""
-HELD = ExploreConfig(policy="held", hold=(1, 30), vary_hold=True)
+HELD = ExploreConfig(policy="held", hold=(1, 30))
 
 
 def world(id_="VizdoomTakeCover-v1", **settings):

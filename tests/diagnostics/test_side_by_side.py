@@ -6,7 +6,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from worldmodels.acting.environments import FrameEnv, ModelFiles
-from worldmodels.acting.policies import Baseline, ExploreConfig, Explorer
+from worldmodels.acting.policies import Baseline
 from worldmodels.acting.rollout import record
 from worldmodels.data.episode import Episode
 from worldmodels.diagnostics.side_by_side import (
@@ -23,6 +23,7 @@ from worldmodels.envs.real import RealEnvs, describe
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig
 from worldmodels.seeding import numpy_generator
+from worldmodels.stages.explore import ExploreConfig, Explorer
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig
 

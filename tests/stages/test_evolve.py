@@ -9,7 +9,6 @@ from gymnasium.envs.classic_control import CartPoleEnv
 
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_tensors
-from worldmodels.stages.evolve import EvolveConfig
 from worldmodels.stages.history import History, Validated, history_file
 
 POPULATION, ROLLOUTS, HORIZON = 6, 3, 12
@@ -59,11 +58,9 @@ def unrewarded(script, smoke_copy):
     ("savings", "episodes", "length"),
     [
         ({}, POPULATION * ROLLOUTS, HORIZON),
-        ({"screening_rollouts": 1}, POPULATION + POPULATION // 2 * (ROLLOUTS - 1), HORIZON),
         ({"patience": 5}, POPULATION * ROLLOUTS, 5),
-        ({"patience": 5, "screening_rollouts": 2}, POPULATION * 2 + POPULATION // 2, 5),
     ],
-    ids=["full", "halving", "early stop", "both"],
+    ids=["full", "early stop"],
 )
 def test_steps_of_each_generation(unrewarded, savings, episodes, length):
     run = unrewarded(generations=2, **savings)
@@ -71,16 +68,11 @@ def test_steps_of_each_generation(unrewarded, savings, episodes, length):
 
 
 def test_only_training_stops_early(unrewarded):
-    settings = {"generations": 0, "real_generations": 1, "patience": 2}
-    run = unrewarded(validation_max_steps=4, **settings)
+    run = unrewarded(generations=0, real_generations=1, patience=2)
     assert steps_of(run) == [POPULATION * ROLLOUTS * 2]
     about = load_tensors(run.controller / "controller.safetensors")[1]
-    assert about["real_steps"] == {"evolve": 36, "validate": VALIDATED * 4}
-
-
-def test_screening_must_leave_some_rollouts():
-    with pytest.raises(InputError, match=r"evolve\.screening_rollouts"):
-        EvolveConfig(screening_rollouts=16)
+    assert about["real_steps"]["evolve"] == 36
+    assert about["real_steps"]["validate"] > VALIDATED * 4
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path):

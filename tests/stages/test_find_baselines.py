@@ -1,4 +1,4 @@
-"""Open-loop baselines: the halving, and what it found."""
+"""Open-loop baselines: the search, and what it found."""
 
 import runpy
 import sys
@@ -14,33 +14,11 @@ from worldmodels.envs.real import describe, make_env
 from worldmodels.envs.take_cover import TAKE_COVER
 from worldmodels.files import load_json
 from worldmodels.seeding import SPLIT_SIZE, SPLITS
-from worldmodels.stages.find_baselines import SEARCHES, find_baselines, halve
+from worldmodels.stages.find_baselines import SEARCHES, find_baselines
 from worldmodels.workers import WorkersConfig
 
 HERE = WorkersConfig(processes=1)
 SCRIPT = Path(__file__).parents[2] / "scripts" / "find_baselines.py"
-
-
-def noisy(candidate: int, first: int, count: int) -> np.ndarray:
-    """Best at 70; the noise is the episode's, with mean 0 over four."""
-    noise = np.array([30.0, -10.0, -30.0, 10.0])[np.arange(first, first + count) % 4]
-    return -abs(candidate - 70) + noise
-
-
-def test_halving_picks_the_best():
-    assert halve(range(100), noisy, ((4, 20), (8, 5), (16, 1))) == 70
-
-
-def test_halving_spends_on_the_good_and_never_plays_twice():
-    played = []
-
-    def measure(candidate: int, first: int, count: int) -> np.ndarray:
-        played.extend((candidate, episode) for episode in range(first, first + count))
-        return noisy(candidate, first, count)
-
-    halve(range(64, 76), measure, ((2, 3), (6, 1)))
-    assert len(played) == len(set(played)) == 12 * 2 + 3 * 4
-    assert {candidate for candidate, episode in played if episode >= 2} == {69, 70, 71}
 
 
 def test_a_tiny_search_and_its_file(tmp_path):
@@ -62,11 +40,11 @@ def test_a_tiny_search_and_its_file(tmp_path):
     assert load_json(file) == {"Other-v0": [], "CarRacing-v3": [entry]}
     seeds = [first + 2, first + 3]
     found = Baseline("constant", "constant", entry["argument"])
-    again, _ = evaluate_open_loop(describe(search.env), found, seeds, HERE)
+    again = evaluate_open_loop(describe(search.env), found, seeds, HERE)
     assert entry["validation"]["mean"] == round(again.mean(), 2)
     # without pictures the redrawn twin is the official world, to the bit
     official = replace(search.env, training_id=None)
-    same, _ = evaluate_open_loop(describe(official), found, seeds, HERE)
+    same = evaluate_open_loop(describe(official), found, seeds, HERE)
     assert (same == again).all()
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from worldmodels.acting.evaluate import Evaluations
+from worldmodels.acting.environments import Dreams
 from worldmodels.artifacts import Bundle, load_controller
 from worldmodels.command_line import read
 from worldmodels.config import Config
@@ -60,8 +60,7 @@ def test_its_dream_is_inspected_without_the_data(script, unpacked):
 def test_the_dream_is_the_bundles(unpacked):
     run, folder = unpacked
     config = read(Config, run.config_file)
-    settings = config.controller, config.dream, config.workers, 0
-    ours = Evaluations.of_run(run, *settings).dreams.make(3)
+    ours = Dreams.of_run(run, config.controller, config.dream, 0).make(3)
     bundles = gymnasium.make_vec("worldmodels/Dream-v0", num_envs=3, bundle=folder)
     (a, _), (b, _) = ours.reset(seed=5), bundles.reset(seed=5)
     np.testing.assert_array_equal(a, b)

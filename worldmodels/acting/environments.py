@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import atexit
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorWrapper
 from gymnasium.vector.utils import batch_space
+from jaxtyping import Int64
 
 from worldmodels.artifacts import Bundle, load_mdnrnn, load_starts, load_vae, load_world
 from worldmodels.data.dataset import latent_source
@@ -33,11 +36,16 @@ from worldmodels.world import World
 
 MOST_KEPT = 3
 """Most vector environments that a process keeps: jobs of one stage differ in their lanes."""
+LANES, OFFICIAL_LANES = 16, 4
+"""Most real environments of a job: many make good batches for V and M, few leave no worker idle at
+the end. They are constants, because a job's bits depend on its lanes."""
+DREAM_LANES = 512
+"""Most lanes of a dream's job; fewer make smaller, slower matrix products."""
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """V and M of a run or of a bundle, by the files that hold them."""
+    """V and M of a run or of a bundle, by the files that hold them; sent to workers."""
 
     folder: str
     kind: str
@@ -47,7 +55,10 @@ class ModelFiles:
 
     @classmethod
     def of_run(cls, run: Run) -> ModelFiles:
-        files = run.vae / "vae.safetensors", run.mdnrnn / "mdnrnn.safetensors"
+        files = (
+            run.need(run.vae / "vae.safetensors", "worldmodels train-vae"),
+            run.need(run.mdnrnn / "mdnrnn.safetensors", "worldmodels train-mdnrnn"),
+        )
         return cls(str(run.folder.resolve()), "run", tuple(map(file_hash, files)))
 
     @classmethod
@@ -74,18 +85,10 @@ class FrameEnv(VectorWrapper[Any, Any, Any, Any, Any]):
         self.single_action_space = self.actions.space
         self.action_space = batch_space(self.single_action_space, envs.num_envs)
 
-    def reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        return self.envs.reset(seed=seed, options=options)
-
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        return self.envs.step(self.actions.to_environment(actions))
+        return self.env.step(self.actions.to_environment(actions))
 
     def retire(self, lanes: np.ndarray) -> None:
         """Freezes the lanes of a mask until they are reset, as if truncated."""
@@ -109,7 +112,7 @@ def real_envs(
     Args:
         world: which environment.
         lanes: how many.
-        official: the official environment, not its faster twin.
+        official: the official environment, not its faster version.
         drawing: False for policies that do not look: frames are then black.
     """
     key = (json.dumps(world.to_dict(), sort_keys=True), lanes, official)
@@ -144,25 +147,59 @@ def frame_env(world: World, lanes: int, *, drawing: bool = True) -> Iterator[Fra
         yield FrameEnv(envs)
 
 
-@contextmanager
-def feature_env(
-    world: World,
-    files: ModelFiles,
-    controller: ControllerConfig,
-    lanes: int,
-    *,
-    official: bool = False,
-) -> Iterator[FeatureEnv]:
-    """`real_envs` seen through V and M, as a controller sees them."""
-    vae, mdnrnn = senses_of(controller, *models_of(files))
-    with real_envs(world, lanes, official=official) as envs:
-        actions = Actions.from_dict(world.action)
-        yield FeatureEnv(envs, vae, mdnrnn, actions, controller.inputs)
+Jobs = list[tuple[Int64[np.ndarray, " C"], Int64[np.ndarray, " E"]]]
+"""Indices of the candidates of each job, and of the seed of each of its lanes. Lanes of a candidate
+are neighbours."""
+
+
+@dataclass(frozen=True)
+class Reality:
+    """The real world seen through V and M, in any number of lanes."""
+
+    world: World
+    models: ModelFiles
+    controller: Controller
+    """Its config says what the observations hold."""
+    official: bool = False
+    """The official environment, not its faster version."""
+
+    threads: ClassVar[bool] = False
+
+    @classmethod
+    def of_run(cls, run: Run, controller: ControllerConfig, *, official: bool = False) -> Reality:
+        """The world of a run, seen through its V and M.
+
+        Raises:
+            InputError: V or M is missing or broken.
+        """
+        models = ModelFiles.of_run(run)
+        made = controller_for(controller, models_of(models)[1])
+        return cls(load_world(run), models, made, official)
+
+    @contextmanager
+    def open(self, lanes: int) -> Iterator[FeatureEnv]:
+        """An environment under AutoresetMode.DISABLED, for one job."""
+        config = self.controller.config
+        vae, mdnrnn = senses_of(config, *models_of(self.models))
+        with real_envs(self.world, lanes, official=self.official) as envs:
+            actions = Actions.from_dict(self.world.action)
+            yield FeatureEnv(envs, vae, mdnrnn, actions, config.inputs)
+
+    def split(self, candidates: int, rollouts: int) -> Jobs:
+        """Jobs of one candidate and seed per lane, so that an even number of jobs is equally long.
+
+        Lanes are sorted by seed: a worker builds each track once.
+        """
+        lanes = candidates * rollouts
+        most = OFFICIAL_LANES if self.official else LANES
+        size = math.ceil(lanes / (2 * math.ceil(lanes / (2 * most))))
+        seeds, numbers = np.divmod(np.arange(lanes), candidates)
+        return [(numbers[i : i + size], seeds[i : i + size]) for i in range(0, lanes, size)]
 
 
 @dataclass(frozen=True)
 class Dreams:
-    """A run's dreams, in any number of lanes."""
+    """Dreams of one M, in any number of lanes."""
 
     world: World
     vae: VAE
@@ -172,6 +209,12 @@ class Dreams:
     config: DreamConfig
     controller: Controller
     """Its config says what the observations hold."""
+    _free: dict[int, list[DreamEnv]] = field(
+        default_factory=lambda: defaultdict(list), init=False, repr=False
+    )
+    """Environments that no job uses, by their lanes."""
+
+    threads: ClassVar[bool] = True
 
     @classmethod
     def of_run(
@@ -188,14 +231,36 @@ class Dreams:
         Raises:
             InputError: V or M is missing or broken.
         """
-        vae, mdnrnn = load_vae(run), load_mdnrnn(run)
+        vae, mdnrnn = models_of(ModelFiles.of_run(run))
         made = controller_for(controller, mdnrnn)
         return cls(load_world(run), vae, mdnrnn, _starts(run, config, seed), config, made)
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle, config: DreamConfig) -> Dreams:
+        """The dreams of a bundle's M."""
+        parts = bundle.world, bundle.vae, bundle.mdnrnn, bundle.starts
+        return cls(*parts, config, bundle.controller)
+
+    @contextmanager
+    def open(self, lanes: int) -> Iterator[DreamEnv]:
+        """An environment under AutoresetMode.DISABLED, for one job."""
+        try:
+            env = self._free[lanes].pop()
+        except IndexError:
+            env = self.make(lanes)
+        yield env
+        self._free[lanes].append(env)
+
+    def split(self, candidates: int, rollouts: int) -> Jobs:
+        """Jobs of some candidates on all seeds."""
+        jobs = max(2, math.ceil(candidates * rollouts / DREAM_LANES))
+        parts = np.array_split(np.arange(candidates), min(jobs, candidates))
+        return [(part, np.tile(np.arange(rollouts), len(part))) for part in parts]
 
     def make(
         self, num_envs: int, starts: Starts | None = None, config: DreamConfig | None = None
     ) -> DreamEnv:
-        """A dream under AutoresetMode.DISABLED; `starts` and `config` replace the run's."""
+        """A dream under AutoresetMode.DISABLED; `starts` and `config` replace its own."""
         settings = self.controller.config
         shared = (
             self.mdnrnn,

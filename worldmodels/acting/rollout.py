@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -14,8 +13,7 @@ from worldmodels.acting.policies import Policy
 from worldmodels.data.episode import Episode
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One step of all lanes, and what the environment returned."""
 
     actions: Float32[np.ndarray, "E A"]
@@ -80,22 +78,10 @@ class _Progress:
         return self._since
 
 
-def totals(
-    taken: Iterable[Step], lanes: int
-) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
-    """Returns and lengths (in steps) of the lanes."""
-    returns, lengths = np.zeros(lanes), np.zeros(lanes, np.int64)
-    for step in taken:
-        returns += np.where(step.took, step.rewards, 0.0)
-        lengths += step.took
-    return returns, lengths
-
-
 def rollout(
     env: VectorEnv[np.ndarray, np.ndarray, Any],
     policy: Policy,
     seeds: Sequence[int],
-    max_steps: int | None = None,
     patience: int | None = None,
 ) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
     """Returns and lengths (in steps) of one episode per lane.
@@ -104,12 +90,14 @@ def rollout(
         env: as for `steps`.
         policy: acts on all lanes at once.
         seeds: one per lane.
-        max_steps: ends every episode after so many steps.
         patience: as for `steps`; for training only.
     """
     observations, _ = env.reset(seed=list(seeds))  # type: ignore[arg-type]
-    taken = steps(env, policy, observations, max_steps=max_steps, patience=patience)
-    return totals(taken, env.num_envs)
+    returns, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
+    for step in steps(env, policy, observations, patience=patience):
+        returns += np.where(step.took, step.rewards, 0.0)
+        lengths += step.took
+    return returns, lengths
 
 
 def record(

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from worldmodels.data.dataset import EpisodeSource
@@ -54,18 +54,6 @@ class Moment:
     """Steps before it: frame[start] is the last one seen, action[start] is still to come."""
 
 
-@dataclass(frozen=True)
-class Replays:
-    """Start windows, and what was done and received in the H steps after them."""
-
-    starts: Starts
-    actions: Float[np.ndarray, "N H A"]
-    rewards: Float[np.ndarray, "N H"]
-    counts: Float[np.ndarray, "N H"]
-    lengths: Int[np.ndarray, " N"]
-    """Steps until the recorded episode terminated; H if it did not."""
-
-
 def sample_starts(
     source: EpisodeSource, *, kind: StartKind, count: int, window: int, seed: int
 ) -> Starts:
@@ -84,7 +72,7 @@ def sample_starts(
     if kind == "moments":
         moments = sample_moments(source, count=count, window=window, seed=seed)
     else:
-        moments = list(_one_per_episode(source, "starts", count, window, seed))
+        moments = list(_one_per_episode(source, count, window, seed))
     if kind == "rewarded_windows":
         moments = [moment for moment in moments if _earns(moment, window)]
     if not moments:
@@ -93,21 +81,6 @@ def sample_starts(
             "dream.warmup, or set dream.starts to windows"
         )
     return starts_of([moments[i % len(moments)] for i in range(count)], window)
-
-
-def sample_replays(
-    source: EpisodeSource, *, count: int, window: int, horizon: int, seed: int
-) -> Replays | None:
-    """Samples windows after which `horizon` steps, or the episode's end, were recorded.
-
-    None: no episode has one.
-    """
-    moments = list(_one_per_episode(source, "replays", count, window, seed, horizon))
-    if not moments:
-        return None
-    nexts = [_after(moment, horizon) for moment in moments]
-    actions, rewards, counts, lengths = (np.array(part) for part in zip(*nexts, strict=True))
-    return Replays(starts_of(moments, window), actions, rewards, counts, lengths)
 
 
 def sample_moments(source: EpisodeSource, *, count: int, window: int, seed: int) -> list[Moment]:
@@ -148,18 +121,12 @@ def starts_of(moments: Sequence[Moment], window: int) -> Starts:
     return Starts(torch.from_numpy(mu), torch.from_numpy(actions), first)
 
 
-def _one_per_episode(
-    source: EpisodeSource, name: str, count: int, window: int, seed: int, horizon: int = 1
-) -> Iterator[Moment]:
-    """A moment of each of `count` sampled episodes that has one.
-
-    A window leads to it, and `horizon` steps or the episode's end come after it.
-    """
-    generator = numpy_generator(seed, name)
-    for path in source.chunk(seed, name, 0, count):
+def _one_per_episode(source: EpisodeSource, count: int, window: int, seed: int) -> Iterator[Moment]:
+    """A moment after a window of each of `count` sampled episodes that is long enough."""
+    generator = numpy_generator(seed, "starts")
+    for path in source.chunk(seed, "starts", 0, count):
         episode = LatentEpisode.load(path)
-        after = 1 if episode.terminated[-1] else horizon
-        places = len(episode) - after - window + 2
+        places = len(episode) - window + 1
         if places > 0:
             begin = 0 if window == 1 else int(generator.integers(places))
             yield Moment(path, episode, begin + window - 1)
@@ -170,15 +137,3 @@ def _earns(moment: Moment, window: int) -> bool:
     episode, end = moment.episode, moment.start + 1
     earnings = episode.counts if episode.counts.any() else episode.rewards
     return bool(earnings[end - window : end].max() > 0)
-
-
-def _after(moment: Moment, horizon: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Actions, rewards and counts of `horizon` steps, zeros after the end; and the steps to it."""
-    episode = moment.episode
-    steps = min(horizon, len(episode) - moment.start)
-    padded = []
-    for array in (episode.actions, episode.rewards, episode.counts):
-        whole = np.zeros((horizon, *array.shape[1:]), np.float32)
-        whole[:steps] = array[moment.start : moment.start + steps]
-        padded.append(whole)
-    return padded[0], padded[1], padded[2], steps

@@ -86,7 +86,7 @@ def _labelled(env: FrameEnv, path: Path, seed: int) -> Iterator[tuple[np.ndarray
     """Frame and mask at each step of an episode at which there is a fireball."""
     actions = Episode.load(path).actions
     doom: Any = env.envs.envs[0].unwrapped
-    frames, _ = env.reset(seed=[seed])
+    frames, _ = env.reset(seed=[seed])  # type: ignore[arg-type]
     taken = steps(env, Recorded([actions]), frames, max_steps=len(actions) - 1)
     for seen in chain([frames], (step.observations for step in taken)):
         mask = frame_of(_mask(doom.state), env.envs.world.config.crop)[:, :, 0]

@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from worldmodels.acting.environments import Dreams
-from worldmodels.acting.evaluate import Evaluations
+from worldmodels.acting.environments import Dreams, Reality
 from worldmodels.artifacts import check_dreams, controller_file
 from worldmodels.config import Config
 from worldmodels.data.dataset import EpisodeSource
@@ -19,8 +18,9 @@ from worldmodels.files import file_hash, load_json, plain, save_json
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Run
 from worldmodels.seeding import environment_seeds, seed_for
-from worldmodels.stages.collect import LANES, Evolved, Job, record_episodes
+from worldmodels.stages.collect import LANES, Job, record_episodes
 from worldmodels.stages.encode import encode_episodes
+from worldmodels.stages.explore import Evolved
 from worldmodels.workers import run_jobs
 
 Part = Literal[
@@ -77,11 +77,10 @@ class Inspection:
 
     def __init__(self, run: Run, config: InspectSections) -> None:
         check_dreams(run)
-        settings = config.controller, config.dream, config.workers, config.seed
-        longest = config.evolve.validation_max_steps
         self.run, self.config, self.settings = run, config, config.inspect
-        self.evaluations = Evaluations.of_run(run, *settings, longest)  # as in evolution
-        self.models, dreams = self.evaluations.validation.models, self.evaluations.dreams
+        self.reality = Reality.of_run(run, config.controller)
+        dreams = Dreams.of_run(run, config.controller, config.dream, config.seed)
+        self.models, self.run_dreams = self.reality.models, dreams
         self.world, self.vae, self.mdnrnn = dreams.world, dreams.vae, dreams.mdnrnn
         self.seed = seed_for(config.seed, "inspect", run.number)
         self.folder = run.folder / "inspection"
@@ -133,7 +132,7 @@ class Inspection:
             window=dream.warmup,
             seed=self.seed,
         )
-        return replace(self.evaluations.dreams, starts=starts)
+        return replace(self.run_dreams, starts=starts)
 
     def _held_out(self, driver: str, controller: Path | None, first: int) -> HeldOut:
         config, count = self.config, self.settings.episodes

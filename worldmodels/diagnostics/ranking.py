@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy import stats
 
-from worldmodels.acting.evaluate import DreamEvaluation, Evaluate
+from worldmodels.acting.evaluate import Evaluate, Evaluation
 from worldmodels.diagnostics.inspection import FIRST_EPISODE, Inspection, Rows
 from worldmodels.diagnostics.survival import bootstrapped
 from worldmodels.errors import InputError
@@ -32,7 +32,7 @@ def ranking(inspection: Inspection) -> Rows:
     Their dreams are those they were evolved in, but from held-out moments.
     """
     config, settings, folder = inspection.config, inspection.settings, inspection.folder
-    count = inspection.evaluations.num_parameters
+    count = inspection.run_dreams.controller.num_parameters
     candidates = load_candidates(inspection.run.folder / "controllers", count)
     if len(candidates) < 2:
         return []
@@ -42,14 +42,14 @@ def ranking(inspection: Inspection) -> Rows:
         folder / "ranking_dream.json",
         made | {"dream": asdict(config.dream), "held_out": inspection.held_out_counts},
         candidates,
-        DreamEvaluation(inspection.dreams.make, inspection.dreams.controller, config.workers),
+        Evaluation(place=inspection.dreams, workers=config.workers),
         [base + r for r in range(settings.ranking_dreams)],
     )
     real = measured(
         folder / "ranking_real.json",
-        made | {"max_steps": config.evolve.validation_max_steps},
+        made,
         candidates,
-        inspection.evaluations.validation,
+        Evaluation(place=inspection.reality, workers=config.workers),
         environment_seeds("validation", FIRST_EPISODE, settings.ranking_episodes),
     )
     points = [

@@ -12,16 +12,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from jaxtyping import Float32, Float64, Int64
 
-from worldmodels.acting.environments import ModelFiles, feature_env, frame_env
-from worldmodels.acting.policies import (
-    Baseline,
-    Candidates,
-    ExploreConfig,
-    Explorer,
-    OpenLoop,
-    Policy,
-    Recorded,
-)
+from worldmodels.acting.environments import ModelFiles, Reality, frame_env
+from worldmodels.acting.policies import Baseline, Candidates, OpenLoop, Policy, Recorded
 from worldmodels.acting.rollout import steps
 from worldmodels.artifacts import load_controller
 from worldmodels.data.dataset import EpisodeSource
@@ -42,6 +34,7 @@ from worldmodels.models.controller import Controller, controller_for
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.run import say
 from worldmodels.seeding import numpy_generator
+from worldmodels.stages.explore import ExploreConfig, Explorer
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
@@ -244,7 +237,7 @@ def _real_job(
     generators = [numpy_generator(seed, name, r.index, "reality") for r in replays]
     lanes = len(replays)
     with (
-        feature_env(world, models, policy.controller.config, lanes)
+        Reality(world, models, policy.controller).open(lanes)
         if isinstance(policy, Controlled)
         else frame_env(world, lanes, drawing=False)
     ) as env:
@@ -284,7 +277,7 @@ def _replay_job(world: World, file: Path, seed: int) -> bool:
     episode = Episode.load(file)
     recorded = episode.frames[: COMPARED + 1]
     with frame_env(world, 1) as env:
-        frames, _ = env.reset(seed=[seed])
+        frames, _ = env.reset(seed=[seed])  # type: ignore[arg-type]
         taken = steps(env, Recorded([episode.actions]), frames, max_steps=len(recorded) - 1)
         again = [frames[0], *(step.observations[0] for step in taken)]
     return np.array_equal(again, recorded)

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from worldmodels.acting.evaluate import Evaluations, evaluate_open_loop, interval
+from worldmodels.acting.environments import Dreams, Reality
+from worldmodels.acting.evaluate import Evaluation, evaluate_open_loop, interval
 from worldmodels.acting.policies import Baseline
 from worldmodels.artifacts import check_dreams, load_controller, load_world
 from worldmodels.command_line import keep, validated
@@ -234,17 +235,15 @@ def measured(evolution: Evolution, settings: StudyConfig, seed: int) -> dict[str
     # survival is counted as in reality, whatever weighed the rewards of C's dreams
     unweighted = config.dream.unweighted
 
-    def evaluations() -> Evaluations:
-        # Differs: V and M as they were trained; a published agent's come from its bundle
-        settings = config.controller, unweighted, config.workers, seed
-        return Evaluations.of_run(evolution.source, *settings)
-
     def in_dreams() -> np.ndarray:
-        return evaluations().dream(parameters, dreams)[0][0]
+        place = Dreams.of_run(evolution.source, config.controller, unweighted, seed)
+        return Evaluation(place=place, workers=config.workers)(parameters, dreams)[0][0]
 
     def in_reality() -> np.ndarray:
-        real = replace(evaluations().validation, official=True, label=evolution.name)
-        return real(parameters, tests)[0][0]
+        # Differs: V and M as they were trained; a published agent's come from its bundle
+        place = Reality.of_run(evolution.source, config.controller, official=True)
+        evaluate = Evaluation(place=place, workers=config.workers, label=evolution.name)
+        return evaluate(parameters, tests)[0][0]
 
     about = {"controller": file_hash(run.controller / "controller.safetensors")}
     dream = about | {"seeds": [base, len(dreams)], "dream": asdict(unweighted)}
@@ -268,7 +267,7 @@ def _baselines(
         about = {"policy": one.policy, "argument": one.argument, "seeds": [seeds[0], len(seeds)]}
 
         def play(one: Baseline = one) -> np.ndarray:
-            return evaluate_open_loop(world, one, seeds, config.workers)[0]
+            return evaluate_open_loop(world, one, seeds, config.workers)
 
         found[one.name] = _kept(folder / "baselines" / f"{one.name}.json", about, play)
     return found

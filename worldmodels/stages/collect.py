@@ -5,35 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
 
-from worldmodels.acting.environments import ModelFiles, frame_env, models_of
-from worldmodels.acting.policies import (
-    ExploreConfig,
-    Explorer,
-    NoisyController,
-    Overrule,
-    Policy,
-    Walk,
-)
+from worldmodels.acting.environments import frame_env
 from worldmodels.acting.rollout import record
-from worldmodels.artifacts import load_controller, load_world
+from worldmodels.artifacts import load_world
 from worldmodels.data.episode import Episode
-from worldmodels.envs.features import Memory
 from worldmodels.envs.real import describe
-from worldmodels.envs.senses import senses_of
 from worldmodels.errors import InputError
 from worldmodels.files import save_json
-from worldmodels.models.action import Actions
-from worldmodels.models.controller import ControllerConfig, controller_for
-from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
-from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.ranges import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import numpy_generator, recorded_seed
+from worldmodels.stages.explore import Evolved, ExploreConfig, collecting_policy
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
@@ -61,14 +46,6 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if self.min_steps > self.max_steps:
             raise InputError(f"collect.min_steps {self.min_steps} is above max_steps")
-
-
-@dataclass(frozen=True)
-class Evolved:
-    """A controller of a run: the best one, or the last mean of its evolution."""
-
-    run: Run
-    which: Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -173,50 +150,5 @@ def record_episodes(
     """One episode per environment seed; policies sample under (round, episode, attempt)."""
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]
     with frame_env(job.world, len(names)) as env:
-        return record(env, _policy(job, env.actions, generators), seeds, job.config.max_steps)
-
-
-def _policy(job: Job, actions: Actions, generators: list[np.random.Generator]) -> Policy:
-    explore = job.config.explore
-    if job.evolved is not None:
-        return _evolved(job.evolved, explore, actions, generators)
-    if explore.policy == "random_network":
-        return _random_networks(explore, actions, generators)
-    return Explorer(explore, actions, generators)
-
-
-def _evolved(
-    evolved: Evolved,
-    explore: ExploreConfig,
-    actions: Actions,
-    generators: list[np.random.Generator],
-) -> NoisyController:
-    """A controller plus noise, with random actions now and then."""
-    saved, (vae, mdnrnn) = load_controller(evolved.run), models_of(ModelFiles.of_run(evolved.run))
-    parameters = getattr(saved, evolved.which).numpy()[None].repeat(len(generators), axis=0)
-    noise = np.array([g.uniform(0, explore.noise) for g in generators])
-    memory = Memory(*senses_of(saved.config, vae, mdnrnn), saved.config.inputs, len(generators))
-    walk = Walk(generators, actions.size, explore.memory)
-    overrule = Overrule(explore.overrule, actions, generators) if explore.overrule else None
-    controller = controller_for(saved.config, mdnrnn)
-    return NoisyController(controller, parameters, memory, actions, walk, noise, overrule)
-
-
-def _random_networks(
-    explore: ExploreConfig,
-    actions: Actions,
-    generators: list[np.random.Generator],
-) -> NoisyController:
-    """A random V and M of the paper's sizes for all lanes, and a random C for each."""
-    with torch.random.fork_rng():
-        torch.manual_seed(int(generators[0].integers(2**62)))
-        vae = VAE(VAEConfig()).requires_grad_(False)
-        mdnrnn = MDNRNN(MDNRNNConfig(), 32, actions.size).requires_grad_(False)
-    settings = ControllerConfig()
-    controller = controller_for(settings, mdnrnn)
-    size = controller.num_parameters
-    # Source: released code, weights Cauchy x U(0, 0.01)
-    parameters = np.stack([g.standard_cauchy(size) * g.uniform(0, 0.01) for g in generators])
-    memory = Memory(vae, mdnrnn, settings.inputs, len(generators))
-    walk, noise = Walk(generators, actions.size, explore.memory), np.zeros(len(generators))
-    return NoisyController(controller, parameters.astype(np.float32), memory, actions, walk, noise)
+        policy = collecting_policy(job.config.explore, job.evolved, env.actions, generators)
+        return record(env, policy, seeds, job.config.max_steps)

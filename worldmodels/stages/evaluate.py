@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from worldmodels.acting.environments import ModelFiles
-from worldmodels.acting.evaluate import RealEvaluation, evaluate_open_loop, interval
+from worldmodels.acting.environments import ModelFiles, Reality
+from worldmodels.acting.evaluate import Evaluation, evaluate_open_loop, interval
 from worldmodels.acting.policies import Baseline
 from worldmodels.artifacts import (
     Bundle,
@@ -72,13 +72,8 @@ def evaluate(
     """
     with Metrics(run, "evaluate") as metrics:
         _write_bundle(run, dream, seed)
-        report = _known(run, run.bundle, config)
-        if report is None:
-            rounds = [*map(Run, sorted((run.folder / "rounds").glob("[0-9][0-9]"))), run]
-            report = _measure(run, run.bundle, config, workers)
-            report["real_frames"] = _real_frames(rounds, load_world(run))
-            report["seconds"] = sum(Metrics.spent(rounds).values()) + metrics.seconds
-            _publish(run, run.bundle, report)
+        rounds = [*map(Run, sorted((run.folder / "rounds").glob("[0-9][0-9]"))), run]
+        report = _report(run, run.bundle, config, workers, metrics, rounds)
         _sign(run.bundle, report)
     return report
 
@@ -99,25 +94,28 @@ def evaluate_bundle(
     """
     folder = bundle_folder(name)
     with Metrics(run, "evaluate") as metrics:
-        report = _known(run, folder, config)
-        if report is None:
-            report = _measure(run, folder, config, workers)
-            report["seconds"] = metrics.seconds
-            _publish(run, folder, report)
-    return report
+        return _report(run, folder, config, workers, metrics)
 
 
-def _measure(
-    run: Run, folder: Path, config: EvaluateConfig, workers: WorkersConfig
+def _report(
+    run: Run,
+    folder: Path,
+    config: EvaluateConfig,
+    workers: WorkersConfig,
+    metrics: Metrics,
+    rounds: Sequence[Run] = (),
 ) -> dict[str, Any]:
+    """What evaluation.json holds, or a new one; `rounds` made the bundle."""
+    if (known := _known(run, folder, config)) is not None:
+        return known
     bundle = Bundle.load(folder)
     seeds = environment_seeds(config.split, 0, config.episodes)
     returns = _play(run, folder, bundle, seeds, workers)
     baselines = {
-        one.name: evaluate_open_loop(bundle.world, one, seeds, workers)[0]
+        one.name: evaluate_open_loop(bundle.world, one, seeds, workers)
         for one in Baseline.of_world(bundle.world.config)
     }
-    return {
+    report = {
         "environment": bundle.world.config.id,
         "split": config.split,
         "episodes": len(seeds),
@@ -127,13 +125,13 @@ def _measure(
         "baselines": {name: _beside(returns, played) for name, played in baselines.items()},
         **circumstances(),
         "bundle_sha256": file_hash(folder / "weights.safetensors"),
+        **({"real_frames": _real_frames(rounds, bundle.world)} if rounds else {}),
+        "seconds": sum(Metrics.spent(rounds).values()) + metrics.seconds,
     }
-
-
-def _publish(run: Run, folder: Path, report: dict[str, Any]) -> None:
     save_json(run.evaluation_file, report)
-    _histogram(run, report["returns"], report["baselines"])
+    _histogram(run, returns, report["baselines"])
     _print(report, run, folder)
+    return report
 
 
 def _sign(folder: Path, report: dict[str, Any]) -> None:
@@ -189,14 +187,8 @@ def _play(
 ) -> np.ndarray:
     """The agent's returns, in chunks; chunks that this bundle has played already are kept."""
     models = ModelFiles.of_bundle(folder)
-    measure = RealEvaluation(
-        world=bundle.world,
-        models=models,
-        controller=bundle.controller,
-        workers=workers,
-        official=True,
-        label="evaluate",
-    )
+    reality = Reality(bundle.world, models, bundle.controller, official=True)
+    measure = Evaluation(place=reality, workers=workers, label="evaluate")
     partial = run.folder / "evaluation.partial.json"
     known: dict[str, Any] = load_json(partial) if partial.exists() else {}
     if known.get("bundle") != models.hashes[0]:

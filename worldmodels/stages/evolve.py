@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from worldmodels.acting.evaluate import Evaluate, Evaluations, Returns
-from worldmodels.acting.replay import check_dream
-from worldmodels.acting.selection import Validated, choose, halving, measured_means, merits
+from worldmodels.acting.environments import Dreams, Reality
+from worldmodels.acting.evaluate import Evaluate, Evaluation, Returns
+from worldmodels.acting.selection import race
 from worldmodels.artifacts import (
     SavedController,
     check_dreams,
@@ -18,7 +18,6 @@ from worldmodels.artifacts import (
     load_controller,
     save_controller,
 )
-from worldmodels.data.dataset import latent_source
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError
 from worldmodels.files import file_hash
@@ -27,7 +26,7 @@ from worldmodels.ranges import NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
 from worldmodels.stages.cmaes import CMAES, CMAConfig
-from worldmodels.stages.history import History, history_file
+from worldmodels.stages.history import History, Validated, history_file
 from worldmodels.workers import WorkersConfig
 
 REAL_SIGMA0 = 0.05
@@ -49,9 +48,6 @@ class EvolveConfig:
     """Most steps of a training dream; none: dream.horizon. Long dreams leave what C will see."""
     rollouts_per_candidate: PositiveInt = 16
     """Episodes per candidate and generation; the paper: 16."""
-    screening_rollouts: NonNegativeInt = 0
-    """Episodes of all candidates, after which only the better half of them plays the rest; 0: all
-    candidates play all episodes."""
     patience: PositiveInt | None = None
     """Steps without a new best return (0 at first) after which a training episode ends; none:
     never. Validation does not use it."""
@@ -62,19 +58,12 @@ class EvolveConfig:
     validation_episodes: NonNegativeInt = 16
     """Real episodes of each validation, always the same ones; 0: no validation, and the last mean
     is kept."""
-    validation_max_steps: PositiveInt | None = None
-    """Most steps of a validation episode; none: to its end."""
     finalists: PositiveInt = 3
     """Validated means, the best ones, that are measured again before one is chosen."""
     final_episodes: NonNegativeInt = 32
     """Further validation episodes on which the finalists are measured."""
 
     def __post_init__(self) -> None:
-        if self.screening_rollouts >= self.rollouts_per_candidate:
-            raise InputError(
-                f"evolve.screening_rollouts is {self.screening_rollouts}: it must be below "
-                f"evolve.rollouts_per_candidate, {self.rollouts_per_candidate}"
-            )
         if not self.total:
             raise InputError(
                 "evolve.generations and evolve.real_generations are both 0: set one of them"
@@ -91,7 +80,10 @@ class Setting:
     """What evolution is given."""
 
     run: Run
-    evaluations: Evaluations
+    dream: Evaluation
+    real: Evaluation
+    """For training episodes in the real world."""
+    validation: Evaluation
     metrics: Metrics
     config: EvolveConfig
     cma: CMAConfig
@@ -131,15 +123,16 @@ def evolve(
     with Metrics(run, "evolve") as metrics:
         check_dreams(run)
         dream = replace(dream, horizon=min(dream.horizon, config.dream_max_steps or dream.horizon))
-        limits = config.validation_max_steps, config.patience
-        evaluations = Evaluations.of_run(run, controller, dream, workers, seed, *limits)
-        setting = Setting(run, evaluations, metrics, config, cma, seed)
-        if config.generations and not run.starts.exists():
-            check_dream(evaluations.dreams, latent_source(run), metrics, seed)
+        dreams = Dreams.of_run(run, controller, dream, seed)
+        validation = Evaluation(place=Reality.of_run(run, controller), workers=workers)
+        real = replace(validation, patience=config.patience)
+        evaluations = replace(real, place=dreams), real, validation
+        setting = Setting(run, *evaluations, metrics, config, cma, seed)
         history = _history(setting, start)
         _run_generations(setting, history)
-        best, last, score = _choose(setting, history)
-        saved = SavedController(controller, best, last, score, history.real_steps)
+        best, score = _race(setting, history, _candidates(setting, history))
+        chosen, last = (torch.from_numpy(mean).float() for mean in (best.mean, history.mean))
+        saved = SavedController(controller, chosen, last, score, history.real_steps)
         save_controller(result, saved, history.mdnrnn)
     merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "the last mean"
     say(f"C is {result}: {merit}")
@@ -147,7 +140,7 @@ def evolve(
 
 def _history(setting: Setting, start: Run | None) -> History:
     """The history so far, or a new one."""
-    path, size = history_file(setting.run), setting.evaluations.num_parameters
+    path, size = history_file(setting.run), setting.dream.place.controller.num_parameters
     if path.exists():
         history = History.load(path)
         check_evolved_in(setting.run, history.mdnrnn, path)
@@ -167,8 +160,8 @@ def _run_generations(setting: Setting, history: History) -> None:
     for generation in bar:
         es = _strategy(setting, generation, es)
         evaluate, seeds = _episodes(setting, generation)
-        returns, lengths = halving(evaluate, config.screening_rollouts, es.ask(), seeds)
-        history.told.append(merits(returns))
+        returns, lengths = evaluate(es.ask(), seeds)
+        history.told.append(returns.mean(axis=1))
         es.tell(history.told[-1])
         history.mean, steps = es.mean, int(lengths.sum())
         history.real_steps["evolve"] += steps if generation >= config.generations else 0
@@ -176,7 +169,7 @@ def _run_generations(setting: Setting, history: History) -> None:
         done = generation + 1
         if done % config.validate_every == 0 or done in (*config.validate_at, total):
             score = _validate(setting, history, done)
-            bar.set_postfix(dream=f"{measured_means(returns).mean():.1f}", real=f"{score:.1f}")
+            bar.set_postfix(dream=f"{returns.mean():.1f}", real=f"{score:.1f}")
         history.save(history_file(setting.run))
 
 
@@ -216,18 +209,18 @@ def _episodes(setting: Setting, generation: int) -> tuple[Evaluate, list[int]]:
     count = config.rollouts_per_candidate
     if generation < config.generations:
         base = seed_for(setting.seed, "dreams", number, generation) % 2**40
-        return setting.evaluations.dream, [base + r for r in range(count)]
+        return setting.dream, [base + r for r in range(count)]
     generator = numpy_generator(setting.seed, "real training", number, generation)
-    return setting.evaluations.real, generator.integers(SPLIT_SIZE, size=count).tolist()
+    return setting.real, generator.integers(SPLIT_SIZE, size=count).tolist()
 
 
 def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: int) -> None:
-    means = measured_means(returns)
+    means = returns.mean(axis=1)
     dead = 1.0 - len(np.unique(means[np.isfinite(means)])) / len(means)
     setting.metrics.log(
         generation,
         mean=means.mean(),
-        best=merits(returns).max(),
+        best=means.max(),
         std=means.std(),
         sigma=es.sigma,
         dead=dead,
@@ -246,24 +239,39 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
 
 def _validate(setting: Setting, history: History, generation: int) -> float:
     """Measures the mean on real validation episodes, always the same; its score."""
-    if not (count := setting.config.validation_episodes):
-        history.validated.append(Validated(generation, history.mean, np.zeros(0)))
-        return np.nan
-    seeds = environment_seeds("validation", 0, count)
-    returns, lengths = setting.evaluations.validation(history.mean[None], seeds)
-    history.validated.append(Validated(generation, history.mean, returns[0]))
-    history.real_steps["validate"] += int(lengths.sum())
-    score = float(returns.mean())
-    setting.metrics.log(generation, validation=score, validation_std=returns.std())
-    return score
+    seeds = environment_seeds("validation", 0, setting.config.validation_episodes)
+    validated = Validated(generation, history.mean, np.zeros(0))
+    if seeds:
+        returns, lengths = setting.validation(history.mean[None], seeds)
+        validated = Validated(generation, history.mean, returns[0])
+        history.real_steps["validate"] += int(lengths.sum())
+        std = returns.std()
+        setting.metrics.log(generation, validation=validated.score, validation_std=std)
+    history.validated.append(validated)
+    return validated.score
 
 
-def _choose(setting: Setting, history: History) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """The best and the last controller, and the best one's score."""
-    config = setting.config
-    seeds = environment_seeds("validation", config.validation_episodes, config.final_episodes)
-    chosen = choose(history.validated, setting.evaluations.validation, config.finalists, seeds)
-    history.real_steps["validate"] += chosen.steps
-    setting.metrics.log(chosen.generation, chosen=chosen.score)
-    best, last = (torch.from_numpy(mean).float() for mean in (chosen.parameters, history.mean))
-    return best, last, chosen.score
+def _candidates(setting: Setting, history: History) -> list[Validated]:
+    """The means among which C is chosen, the best ones by validation; without it the last mean."""
+    if not setting.config.validation_episodes:
+        return history.validated[-1:]
+    return sorted(history.validated, key=lambda one: -one.score)[: setting.config.finalists]
+
+
+def _race(
+    setting: Setting, history: History, candidates: list[Validated]
+) -> tuple[Validated, float]:
+    """The best candidate and its score.
+
+    Several are measured on further validation episodes, and these alone decide: the luck of the
+    first ones is not in them.
+    """
+    count, first = setting.config.final_episodes, setting.config.validation_episodes
+    best, score = candidates[0], candidates[0].score
+    if len(candidates) > 1 and count:
+        means, seeds = np.stack([one.mean for one in candidates]), ("validation", first, count)
+        raced = race(setting.validation, means, environment_seeds(*seeds), [(count, 1)])
+        best, score = candidates[raced.kept[0]], float(raced.returns.mean())
+        history.real_steps["validate"] += raced.steps
+    setting.metrics.log(best.generation, chosen=score)
+    return best, score

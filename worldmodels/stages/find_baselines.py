@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from worldmodels.acting.evaluate import evaluate_open_loop, interval
+from worldmodels.acting.evaluate import Lengths, Returns, evaluate_open_loop, interval
 from worldmodels.acting.policies import BASELINES, Baseline
+from worldmodels.acting.selection import race
 from worldmodels.envs.real import describe
 from worldmodels.envs.take_cover import TAKE_COVER
 from worldmodels.files import load_json, save_json
@@ -78,15 +80,17 @@ def find_baselines(
     Returns:
         The world's entry.
     """
-    evaluation = _Evaluation(describe(search.env), search.policy, workers)
-    best = halve(search.arguments, evaluation, search.rungs)
-    chosen_on = max(episodes for episodes, _ in search.rungs)
-    final = interval(evaluation(best, chosen_on, search.final_episodes))
+    chosen_on = search.rungs[-1][0]
     seeds = environment_seeds("validation", 0, chosen_on + search.final_episodes)
+    measure = partial(_measure, search, describe(search.env), workers)
+    candidates = np.arange(len(search.arguments))
+    best = race(measure, candidates, seeds[:chosen_on], search.rungs).kept[0]
+    final = interval(measure(candidates[[best]], seeds[chosen_on:])[0][0])
+    argument = search.arguments[best]
     entry = {
         "name": search.policy,
         "policy": search.policy,
-        "argument": best,
+        "argument": argument,
         "chosen_from": search.described,
         "chosen_on": {"episodes": chosen_on, "seeds": [seeds[0], chosen_on]},
         "validation": {
@@ -99,48 +103,19 @@ def find_baselines(
     }
     known = load_json(file) if file.exists() else {}
     save_json(file, known | {search.env.id: [entry]})
-    found = f"{search.policy} {best}, {final.mean:.1f} ± {final.std:.1f}"
+    found = f"{search.policy} {argument}, {final.mean:.1f} ± {final.std:.1f}"
     say(f"{search.env.id}: {found}; now in {file}")
     return entry
 
 
-@dataclass(frozen=True)
-class _Evaluation:
-    """Returns of open-loop policies on validation episodes."""
-
-    world: World
-    policy: Literal["constant", "sweep"]
-    workers: WorkersConfig
-
-    def __call__(self, argument: Any, first: int, count: int) -> np.ndarray:
-        """Returns on `count` episodes from number `first` on."""
-        baseline = Baseline(self.policy, self.policy, argument)
-        seeds = environment_seeds("validation", first, count)
-        return evaluate_open_loop(self.world, baseline, seeds, self.workers)[0]
-
-
-def halve(
-    candidates: Sequence[Any],
-    measure: Callable[[Any, int, int], np.ndarray],
-    rungs: Sequence[tuple[int, int]],
-) -> Any:
-    """The best candidate by successive halving: fewer and fewer of them on more and more episodes.
-
-    Source: Karnin, Koren & Somekh 2013, with rungs of any size; earlier episodes count too.
-
-    Args:
-        candidates: what is compared.
-        measure: (candidate, first episode, number of episodes) to returns.
-        rungs: (episodes each candidate has then played, candidates kept).
-    """
-    returns: dict[int, list[float]] = {i: [] for i in range(len(candidates))}
-    for episodes, kept in rungs:
-        for i in progress(returns, f"{len(returns)} candidates, {episodes} episodes"):
-            played = len(returns[i])
-            returns[i] += list(measure(candidates[i], played, episodes - played))
-        ranked = sorted(returns, key=lambda i: -float(np.mean(returns[i])))
-        for i in ranked[:3]:
-            mean, std = np.mean(returns[i]), np.std(returns[i], ddof=1)
-            say(f"  {episodes} episodes: {candidates[i]} {mean:.1f} ± {std:.1f}")
-        returns = {i: returns[i] for i in ranked[:kept]}
-    return candidates[next(iter(returns))]
+def _measure(
+    search: Search, world: World, workers: WorkersConfig, indices: np.ndarray, seeds: Sequence[int]
+) -> tuple[Returns, Lengths]:
+    """Returns of some candidates; nobody asks for their lengths."""
+    played = [
+        evaluate_open_loop(
+            world, Baseline(search.policy, search.policy, search.arguments[i]), seeds, workers
+        )
+        for i in progress(indices, f"{len(indices)} candidates, {len(seeds)} episodes")
+    ]
+    return np.stack(played), np.zeros((len(indices), len(seeds)), np.int64)

@@ -8,11 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 
-from worldmodels.acting.selection import Validated
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_tensors
 from worldmodels.run import Run
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The distribution's mean after a generation, on real validation episodes."""
+
+    generation: int
+    mean: Float64[np.ndarray, " N"]
+    returns: Float64[np.ndarray, " E"]
+    """Empty: it was not measured."""
+
+    @property
+    def score(self) -> float:
+        """Its mean return; NaN: it was not measured."""
+        return float(self.returns.mean()) if len(self.returns) else np.nan
 
 
 @dataclass

@@ -140,9 +140,7 @@ class Session:
         self.dream = make_dream(1, bundle=bundle, autoreset_mode=mode, **changes)
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
         self.actions = bundle.actions
-        self.agent = Candidates(
-            bundle.controller, bundle.parameters.double().numpy()[None], bundle.actions
-        )
+        self.agent = Candidates.of_bundle(bundle)
         self.controls = Controls(config.driver, self.dream.config.temperature)
         self._begin(config.seed)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from worldmodels.acting.environments import ModelFiles
-from worldmodels.acting.evaluate import RealEvaluation
-from worldmodels.artifacts import load_controller, load_mdnrnn, load_world
+from worldmodels.acting.environments import Reality
+from worldmodels.acting.evaluate import Evaluation, Lengths, Returns
+from worldmodels.acting.selection import race
+from worldmodels.artifacts import load_controller
 from worldmodels.files import load_json, save_json
-from worldmodels.models.controller import controller_for
 from worldmodels.ranges import PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import environment_seeds
@@ -31,12 +32,7 @@ class SelectConfig:
 
 
 def select_round(
-    run: Run,
-    rounds: Sequence[Run],
-    config: SelectConfig,
-    workers: WorkersConfig,
-    first: int,
-    max_steps: int | None = None,
+    run: Run, rounds: Sequence[Run], config: SelectConfig, workers: WorkersConfig, first: int
 ) -> Run:
     """The best of the rounds; writes selection.json, which the same command reads again.
 
@@ -46,39 +42,35 @@ def select_round(
         config: on how many episodes rounds are measured.
         workers: where real episodes run.
         first: number of the first validation episode that has chosen no round.
-        max_steps: most steps of an episode; none: to its end.
     """
     path = run.folder / "selection.json"
     if path.exists():
         return rounds[load_json(path)["best"]]
     with Metrics(run, "select") as metrics:
         known = np.array([load_controller(one).validation_return for one in rounds])
-        finalists = np.argsort(-known, kind="stable")[:FINALISTS].tolist()
+        finalists = np.argsort(-known, kind="stable")[:FINALISTS]
         seeds = environment_seeds("validation", first, config.episodes)
-        returns, steps = {}, 0
-        for index in finalists:
-            returns[index], used = _measure(rounds[index], seeds, workers, max_steps)
-            metrics.log(index, validation=returns[index])
-            steps += used
-        best = max(finalists, key=lambda index: returns[index])
-        about = {"best": best, "validation": returns, "episodes": config.episodes, "steps": steps}
-        save_json(path, about)
+        measure, rungs = partial(_measure, rounds, workers), [(len(seeds), FINALISTS)]
+        raced = race(measure, finalists, seeds, rungs)
+        returns = dict(zip(finalists[raced.kept].tolist(), raced.returns.mean(axis=1), strict=True))
+        for index, score in returns.items():
+            metrics.log(index, validation=score)
+        best = next(iter(returns))
+        about = {"best": best, "validation": returns, "episodes": config.episodes}
+        save_json(path, about | {"steps": raced.steps})
     say(f"round {best} is the best: {returns[best]:.1f} on {config.episodes} validation episodes")
     return rounds[best]
 
 
 def _measure(
-    run: Run, seeds: list[int], workers: WorkersConfig, max_steps: int | None
-) -> tuple[float, int]:
-    """Mean return of a round's controller, and the steps that took."""
-    saved = load_controller(run)
-    measure = RealEvaluation(
-        world=load_world(run),
-        models=ModelFiles.of_run(run),
-        controller=controller_for(saved.config, load_mdnrnn(run)),
-        workers=workers,
-        max_steps=max_steps,
-        label="select",
-    )
-    returns, lengths = measure(saved.best.double().numpy()[None], seeds)
-    return float(returns.mean()), int(lengths.sum())
+    rounds: Sequence[Run], workers: WorkersConfig, indices: np.ndarray, seeds: Sequence[int]
+) -> tuple[Returns, Lengths]:
+    """Returns and lengths of the controllers of some rounds, each with its own V and M."""
+    results = []
+    for index in indices:
+        saved = load_controller(rounds[index])
+        reality = Reality.of_run(rounds[index], saved.config)
+        measure = Evaluation(place=reality, workers=workers, label=f"select, round {index}")
+        results.append(measure(saved.best.double().numpy()[None], seeds))
+    returns, lengths = (np.concatenate(rows) for rows in zip(*results, strict=True))
+    return returns, lengths

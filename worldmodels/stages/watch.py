@@ -81,9 +81,7 @@ class SideBySide:
         self.reality = FeatureEnv(self.envs, bundle.vae, bundle.mdnrnn, bundle.actions, inputs)
         self.dream = make_dream(1, bundle=bundle, horizon=ENDLESS, autoreset_mode=mode)
         self.dream.reset(seed=[seed])
-        self.policy = Candidates(
-            bundle.controller, bundle.parameters.double().numpy()[None], bundle.actions
-        )
+        self.policy = Candidates.of_bundle(bundle)
 
     def episode(self, seed: int, resync: float) -> Iterator[Moment]:
         """A real episode; its last picture is repeated for a second."""

@@ -1,0 +1,297 @@
+"""The policies that collect: they visit much of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
+
+from worldmodels.acting.environments import ModelFiles, models_of
+from worldmodels.acting.policies import Policy
+from worldmodels.artifacts import load_controller
+from worldmodels.envs.features import Memory
+from worldmodels.envs.senses import senses_of
+from worldmodels.errors import InputError
+from worldmodels.models.action import Actions
+from worldmodels.models.controller import Controller, ControllerConfig, controller_for
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
+from worldmodels.models.vae import VAE, VAEConfig
+from worldmodels.ranges import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+from worldmodels.run import Run
+
+SWEEP_SHARE = 0.5
+"""Share of the episodes of the policy `sweeps` in which two actions alternate."""
+OVERRULED = 1, 10
+"""Fewest and most steps for which a random action replaces those of an evolved controller."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreConfig:
+    """Policies that visit much of the world."""
+
+    policy: Literal["random_network", "uniform", "held", "sweeps", "smooth"] = "random_network"
+    """`random_network`: a new random V, M and C for each episode (the paper's CarRacing);
+    `uniform`: a random action at every step; `held`: random actions, held for some steps (the
+    paper's Doom); `sweeps`: as `held`, but each episode samples its own longest hold, and in half
+    of the episodes the two actions of `sweep_between` alternate; `smooth`: the raw action walks
+    randomly about a mean."""
+    hold: tuple[PositiveInt, PositiveInt] = (1, 10)
+    """Fewest and most steps for which an action is held; the paper's Doom: 1 and 10."""
+    sweep_between: tuple[NonNegativeInt, NonNegativeInt] | None = None
+    """The two choices of sweeps; Doom: right and left, [1, 2]. Sweeps from side to side live longer
+    there, and show what comes late."""
+    mean: tuple[float, ...] = (0.0,)
+    """Means of the walk, before the action is bounded: one for all parts of the action or one
+    each."""
+    mean_spread: tuple[NonNegativeFloat, ...] = (0.5,)
+    """Standard deviation of the walk's mean between episodes; one for all parts or one each."""
+    deviation: tuple[NonNegativeFloat, ...] = (0.7,)
+    """Standard deviation of the walk about its mean; one for all parts or one each."""
+    deviation_spread: float = 0.0
+    """Each episode multiplies its deviations by exp(deviation_spread x a normal number)."""
+    memory: PositiveFloat = 10.0
+    """Steps after which the walk has forgotten 63% of where it was."""
+    noise: NonNegativeFloat = 0.5
+    """Largest standard deviation of the walk that is added to an evolved controller; each episode
+    samples its own between 0 and this."""
+    overrule: ClosedUnitInterval = 0.0
+    """Largest share of steps at which random actions, held for 1 to 10 steps, replace those of an
+    evolved controller; each episode samples its own between 0 and this. M learns from them what
+    follows from actions that the controller never takes. Source: Dabney et al. 2020, temporally
+    extended ε-greedy."""
+
+    def __post_init__(self) -> None:
+        if self.hold[0] > self.hold[1]:
+            raise InputError(f"collect.explore.hold is {self.hold}: the fewest steps come first")
+
+
+class Walk:
+    """An Ornstein-Uhlenbeck walk per lane. x' = ρ x + sqrt(1 - ρ²) σ ε, ρ = exp(-1 / memory)."""
+
+    def __init__(self, generators: Sequence[np.random.Generator], size: int, memory: float) -> None:
+        self.generators, self.size = generators, size
+        self.keep = float(np.exp(-1.0 / memory))
+        self.x = self._sample()
+
+    def step(self) -> np.ndarray:
+        """Deviations (E, A) of unit variance; moves on by a step."""
+        present = self.x
+        self.x = self.keep * self.x + np.sqrt(1 - self.keep**2) * self._sample()
+        return present
+
+    def _sample(self) -> np.ndarray:
+        return np.stack([g.standard_normal(self.size) for g in self.generators])
+
+
+class Held:
+    """A random action of each lane that is held for some steps.
+
+    Attributes:
+        action: (E, A), of the lanes that hold one.
+        left: steps for which each lane still holds it, (E,).
+    """
+
+    def __init__(
+        self, actions: Actions, generators: Sequence[np.random.Generator], low: int, high: int
+    ) -> None:
+        self.actions, self.generators = actions, generators
+        self.low, self.high = low, np.full(len(generators), high)
+        self.action = np.zeros((len(generators), actions.size), np.float32)
+        self.left = np.zeros(len(generators), int)
+
+    def renew(self, lane: int) -> None:
+        """Samples a lane's action, and for how long it is held."""
+        self.action[lane] = _uniform(self.actions, self.generators[lane])
+        self.left[lane] = self.generators[lane].integers(self.low, self.high[lane] + 1)
+
+    def step(self) -> Bool[np.ndarray, " E"]:
+        """The lanes that hold an action; moves on by a step."""
+        holding = self.left > 0
+        self.left -= holding
+        return holding
+
+
+class Explorer:
+    """The policies `uniform`, `held`, `sweeps` and `smooth`, which do not look at the frames."""
+
+    def __init__(
+        self, config: ExploreConfig, actions: Actions, generators: Sequence[np.random.Generator]
+    ) -> None:
+        _check_fits(config, actions)
+        self.config, self.actions = config, actions
+        spread = np.stack([g.standard_normal(actions.size) for g in generators])
+        self.mean = np.asarray(config.mean) + np.asarray(config.mean_spread) * spread
+        scale = np.array([[g.standard_normal()] for g in generators])
+        self.deviation = np.exp(config.deviation_spread * scale) * np.asarray(config.deviation)
+        self.walk = Walk(generators, actions.size, config.memory)
+        low, high = (1, 1) if config.policy == "uniform" else config.hold
+        self.held, self.sweeping = Held(actions, generators, low, high), [False] * len(generators)
+        if config.policy == "sweeps":
+            self.sweeping = [g.random() < SWEEP_SHARE for g in generators]
+            longest = [round(low * (high / low) ** g.random()) for g in generators]
+            self.held.high = np.array(longest)
+
+    def __call__(
+        self, observations: Shaped[np.ndarray, "E ..."], live: Bool[np.ndarray, " E"]
+    ) -> Float32[np.ndarray, "E A"]:
+        if self.config.policy == "smooth":
+            return _bound(self.actions, self.mean + self.deviation * self.walk.step())
+        held = self.held
+        for lane in map(int, np.flatnonzero(held.left == 0)):
+            before = held.action[lane].copy()
+            held.renew(lane)
+            if self.sweeping[lane]:
+                held.action[lane] = self._other_choice(before)
+        held.step()
+        return held.action.copy()
+
+    def _other_choice(self, choice: np.ndarray) -> np.ndarray:
+        """The choice of `sweep_between` that this one is not."""
+        assert self.config.sweep_between is not None
+        one, other = np.eye(self.actions.size, dtype=np.float32)[list(self.config.sweep_between)]
+        return other if (choice == one).all() else one
+
+
+def _check_fits(config: ExploreConfig, actions: Actions) -> None:
+    for name in ("mean", "mean_spread", "deviation"):
+        if len(getattr(config, name)) not in (1, actions.size):
+            raise InputError(f"collect.explore.{name} needs 1 or {actions.size} numbers")
+    between = config.sweep_between
+    if config.policy == "sweeps" and between is None:
+        raise InputError("collect.explore.policy sweeps needs sweep_between: name two choices")
+    if between and not (actions.kind == "discrete" and max(between) < actions.size):
+        raise InputError(f"collect.explore.sweep_between is {between}: there are no such choices")
+
+
+class Overrule:
+    """Random actions that now and then replace a policy's, and are held for 1 to 10 steps."""
+
+    def __init__(
+        self, share: float, actions: Actions, generators: Sequence[np.random.Generator]
+    ) -> None:
+        """`share` is the largest share of the steps; each lane samples its own up to it."""
+        self.held, self.generators = Held(actions, generators, *OVERRULED), generators
+        shares = np.array([g.uniform(0, share) for g in generators])
+        # 5.5 steps each: for a share s they begin at s / (s + 5.5 (1 - s)) of the other steps
+        self.chances = shares / (shares + np.mean(OVERRULED) * (1 - shares))
+
+    def __call__(self, actions: Float32[np.ndarray, "E A"]) -> Float32[np.ndarray, "E A"]:
+        """The actions that are done instead of these."""
+        for lane, generator in enumerate(self.generators):
+            if self.held.left[lane] == 0 and generator.random() < self.chances[lane]:
+                self.held.renew(lane)
+        return np.where(self.held.step()[:, None], self.held.action, actions)
+
+
+class NoisyController:
+    """A controller that sees frames through V and M, plus a walk and overruled steps.
+
+    Each lane has a parameter vector of its own.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        parameters: Float32[np.ndarray, "E N"],
+        memory: Memory,
+        actions: Actions,
+        walk: Walk,
+        noise: Float64[np.ndarray, " E"],
+        overrule: Overrule | None = None,
+    ) -> None:
+        self.controller, self.parameters = controller, torch.from_numpy(parameters)
+        self.memory, self.actions, self.walk, self.noise = memory, actions, walk, noise
+        self.overrule = overrule
+        self.taken: np.ndarray | None = None
+
+    @torch.inference_mode()
+    def __call__(
+        self, observations: UInt8[np.ndarray, "E 64 64 3"], live: Bool[np.ndarray, " E"]
+    ) -> Float32[np.ndarray, "E A"]:
+        lanes = np.flatnonzero(live)
+        if self.taken is None:
+            self.memory.begin(lanes, observations[lanes])
+        else:
+            self.memory.advance(lanes, self.taken[lanes], observations[lanes])
+        raw = self.controller.act(self.parameters, self.memory.features()[:, None])[:, 0].numpy()
+        actions = _bound(self.actions, raw + self.noise[:, None] * self.walk.step())
+        self.taken = actions if self.overrule is None else self.overrule(actions)
+        return self.taken
+
+
+@dataclass(frozen=True)
+class Evolved:
+    """A controller of a run: the best one, or the last mean of its evolution."""
+
+    run: Run
+    which: Literal["best", "last"]
+
+
+def collecting_policy(
+    config: ExploreConfig,
+    evolved: Evolved | None,
+    actions: Actions,
+    generators: Sequence[np.random.Generator],
+) -> Policy:
+    """The policy that collects, on one lane per generator: an evolved controller or an explorer."""
+    if evolved is not None:
+        return _noisy(evolved, config, actions, generators)
+    if config.policy == "random_network":
+        return _random_networks(config, actions, generators)
+    return Explorer(config, actions, generators)
+
+
+def _noisy(
+    evolved: Evolved,
+    config: ExploreConfig,
+    actions: Actions,
+    generators: Sequence[np.random.Generator],
+) -> NoisyController:
+    """A controller plus noise, with random actions now and then."""
+    saved, (vae, mdnrnn) = load_controller(evolved.run), models_of(ModelFiles.of_run(evolved.run))
+    parameters = getattr(saved, evolved.which).numpy()[None].repeat(len(generators), axis=0)
+    noise = np.array([g.uniform(0, config.noise) for g in generators])
+    memory = Memory(*senses_of(saved.config, vae, mdnrnn), saved.config.inputs, len(generators))
+    walk = Walk(generators, actions.size, config.memory)
+    overrule = Overrule(config.overrule, actions, generators) if config.overrule else None
+    controller = controller_for(saved.config, mdnrnn)
+    return NoisyController(controller, parameters, memory, actions, walk, noise, overrule)
+
+
+def _random_networks(
+    config: ExploreConfig, actions: Actions, generators: Sequence[np.random.Generator]
+) -> NoisyController:
+    """A random V and M of the paper's sizes for all lanes, and a random C for each."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(generators[0].integers(2**62)))
+        vae = VAE(VAEConfig()).requires_grad_(False)
+        mdnrnn = MDNRNN(MDNRNNConfig(), 32, actions.size).requires_grad_(False)
+    settings = ControllerConfig()
+    controller = controller_for(settings, mdnrnn)
+    size = controller.num_parameters
+    # Source: released code, weights Cauchy x U(0, 0.01)
+    parameters = np.stack([g.standard_cauchy(size) * g.uniform(0, 0.01) for g in generators])
+    memory = Memory(vae, mdnrnn, settings.inputs, len(generators))
+    walk, noise = Walk(generators, actions.size, config.memory), np.zeros(len(generators))
+    return NoisyController(controller, parameters.astype(np.float32), memory, actions, walk, noise)
+
+
+def _bound(actions: Actions, raw: np.ndarray) -> np.ndarray:
+    return actions.bound(torch.from_numpy(raw.astype(np.float32))).numpy()
+
+
+def _uniform(actions: Actions, generator: np.random.Generator) -> np.ndarray:
+    """A uniform action a; where actions are choices, uniform over them."""
+    if actions.counts:
+        return _bound(actions, generator.uniform(-1.0, 1.0, (1, actions.size)))[0]
+    return generator.uniform(actions.low, actions.high).astype(np.float32)
