@@ -152,7 +152,7 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
     validated = sum(load_controller(this).real_steps["validate"] for this in rounds)
     assert report["real_frames"]["validate"] == validated + selection["steps"]
     assert selection["episodes"] == 3
-    assert 2 * 3 <= selection["steps"] <= 2 * 3 * 4
+    assert selection["steps"] > 2 * 3  # episodes end by themselves
     before = hashes(tmp_run.folder)
     script("pipeline", *flags, *more)
     assert hashes(tmp_run.folder) == before
