@@ -86,14 +86,11 @@ def script():
 TINY = [
     "--workers.processes=1",
     "--train_vae.steps=2",
-    "--train_vae.checkpoint_every=1",
     "--train_mdnrnn.steps=2",
-    "--train_mdnrnn.checkpoint_every=1",
     "--evolve.generations=1",
     "--cma.population_size=4",
     "--evolve.rollouts_per_candidate=1",
     "--watch.seconds=0.5",
-    "--watch.scale=1",
 ]
 
 
@@ -110,8 +107,10 @@ def smoke_run(script, tmp_path_factory):
 
     run = Run(tmp_path_factory.mktemp("smoke") / "run")
     script("collect", "--config", ROOT / "configs/smoke.yaml", "--run", run.folder, *TINY)
-    for stage in ("train_vae", "encode", "train_mdnrnn", "evolve"):
-        script(stage, "--run", run.folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worldmodels.stages.fit.CHECKPOINT_SECONDS", 0.0)
+        for stage in ("train_vae", "encode", "train_mdnrnn", "evolve"):
+            script(stage, "--run", run.folder)
     return run
 
 

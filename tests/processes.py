@@ -18,18 +18,21 @@ FORKS.set_forkserver_preload(
 )
 
 
-def start(*words: str | Path) -> BaseProcess:
+def start(*words: str | Path, checkpoint_seconds: float = 60.0) -> BaseProcess:
     """Starts `worldmodels WORDS`, as the leader of a group of processes."""
-    process = FORKS.Process(target=_command, args=([str(word) for word in words], os.getcwd()))
+    arguments = [str(word) for word in words], os.getcwd(), checkpoint_seconds
+    process = FORKS.Process(target=_command, args=arguments)
     process.start()
     return process
 
 
-def _command(words: list[str], folder: str) -> None:
+def _command(words: list[str], folder: str, checkpoint_seconds: float) -> None:
     os.setsid()
     os.chdir(folder)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 1)
     from worldmodels.cli import main
+    from worldmodels.stages import fit
 
+    fit.CHECKPOINT_SECONDS = checkpoint_seconds
     main(words)

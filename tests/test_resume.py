@@ -18,7 +18,7 @@ EPISODES, STEPS, DREAMT, REAL = 48, 60, 8, 4
 
 def kill_at(stage, run, reached, target, *flags):
     """Starts a stage, and kills it once reached(run) has come to `target`; its group's number."""
-    process = start(stage, "--run", run.folder, *flags)
+    process = start(stage, "--run", run.folder, *flags, checkpoint_seconds=0.0)
     try:
         while reached(run) < target:
             assert process.is_alive()
@@ -90,21 +90,21 @@ def test_collect(script, smoke_copy, hashes):
 @pytest.mark.parametrize(
     ("stage", "folder", "needs"),
     [
-        ("train_vae", "vae", ["episodes"]),
-        ("train_mdnrnn", "mdnrnn", ["episodes", "vae", "latents"]),
+        ("train-vae", "vae", ["episodes"]),
+        ("train-mdnrnn", "mdnrnn", ["episodes", "vae", "latents"]),
     ],
 )
 def test_training(script, smoke_copy, hashes, stage, folder, needs):
-    settings = {"steps": STEPS, "batch_size": 4, "checkpoint_every": 4}
-    run = smoke_copy(*needs, **{stage: settings})
+    settings = {"steps": STEPS, "batch_size": 4}
+    run = smoke_copy(*needs, **{f"train_{folder}": settings})
     twin = twin_of(run)
     target = int(np.random.default_rng(len(folder)).integers(STEPS // 10, STEPS // 2))
-    kill_at(stage.replace("_", "-"), run, trained(folder), target)
+    kill_at(stage, run, trained(folder), target)
     assert target <= trained(folder)(run) < STEPS
     assert not (run.folder / folder / f"{folder}.safetensors").exists()
-    script(stage, "--run", run.folder)
-    script(stage, "--run", twin.folder)
-    check_equal(run, twin, hashes)
+    for each in (run, twin):
+        script(f"train_{folder}", "--run", each.folder)
+    check_equal(run, twin, hashes, "checkpoint.safetensors")
 
 
 def test_evolve(script, smoke_copy, hashes):

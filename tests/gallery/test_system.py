@@ -7,7 +7,7 @@ from worldmodels.errors import InputError
 from worldmodels.files import load_json, load_tensors
 from worldmodels.gallery.system import SYSTEMS, system_of
 
-STEPS = ["--train.steps=20", "--train.batch_size=8", "--train.checkpoint_every=5"]
+STEPS = ["--train.steps=20", "--train.batch_size=8"]
 SMALL = {
     "densities": ["--samples=200"],
     "arcsine": ["--points=50", "--repetitions=1", "--test_points=100"],
@@ -34,8 +34,10 @@ DATA = {"kanji": "kanji_folder", "sketch_vae": "sketches", "touch": "performance
 
 
 @pytest.fixture
-def system(script, tmp_path, request):
+def system(script, tmp_path, request, monkeypatch):
     """Runs gallery.py NAME at a tiny size; returns its folder."""
+
+    monkeypatch.setattr("worldmodels.stages.fit.CHECKPOINT_SECONDS", 0.0)
 
     def run(name, *flags, run="run"):
         data = [f"--data={request.getfixturevalue(DATA[name])}"] if name in DATA else []

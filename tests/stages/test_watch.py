@@ -18,13 +18,14 @@ from worldmodels.models.vae import frames_of
 from worldmodels.stages.watch import WatchConfig, moments, watch
 from worldmodels.world import EnvConfig, RawPicture, World
 
-SHORT = WatchConfig(seconds=2.0, resync=0.8, scale=2)
+SHORT = WatchConfig(seconds=2.0)
 """25 steps of CarRacing at 12.5 a second: 3 in step with reality, then put back every 10."""
 
 
 @pytest.fixture(autouse=True)
-def short_lead(monkeypatch):
+def short_times(monkeypatch):
     monkeypatch.setattr("worldmodels.stages.watch.LEAD", 0.24)
+    monkeypatch.setattr("worldmodels.stages.watch.RESYNC", 0.8)
 
 
 def frame_count(path):
@@ -115,8 +116,9 @@ def cart_pole(id_="CartPole-v1"):
 @pytest.mark.parametrize("id_", ["CartPole-v1", "tests/Blackout-v0"])
 def test_one_episode_follows_the_other(make_bundle, id_, monkeypatch):
     monkeypatch.setattr("worldmodels.stages.watch.LEAD", 0.0)
+    monkeypatch.setattr("worldmodels.stages.watch.RESYNC", 0.1)
     bundle = Bundle.load(make_bundle(cart_pole(id_)))
-    film = moments(bundle, WatchConfig(seconds=3.0, resync=0.1), seed=0)
+    film = moments(bundle, WatchConfig(seconds=3.0), seed=0)
     assert len(film) == 150
     ends = [i for i in range(1, 149) if film[i].over and not film[i - 1].over]
     assert ends
@@ -133,13 +135,13 @@ def test_one_episode_follows_the_other(make_bundle, id_, monkeypatch):
 
 def test_a_dream_that_ends_stays_so_until_it_is_put_back(make_bundle, monkeypatch):
     monkeypatch.setattr("worldmodels.stages.watch.LEAD", 0.0)
-
+    monkeypatch.setattr("worldmodels.stages.watch.RESYNC", 0.08)
     bundle = Bundle.load(make_bundle(cart_pole()))
     with torch.no_grad():
         bundle.mdnrnn.head.bias[-1] = 50.0  # predicts the end at once
-    film = moments(bundle, WatchConfig(seconds=0.12, resync=0.08), seed=0)
+    film = moments(bundle, WatchConfig(seconds=0.12), seed=0)
     assert [m.dream_over for m in film] == [False, True, True, True, False, True]
-    assert film[0].picture(3).shape == film[1].picture(3).shape
+    assert film[0].picture().shape == film[1].picture().shape
 
 
 def test_mistakes_are_named(tmp_run):

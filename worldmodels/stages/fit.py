@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from worldmodels.run import Metrics, progress
 
 LOG_EVERY = 50
 """Steps between two lines of metrics.jsonl."""
+
+CHECKPOINT_SECONDS = 60.0
+"""Time between two checkpoints, from which an interrupted training continues to the same bits."""
 
 Loss = tuple[Tensor, Mapping[str, Tensor]]
 """The loss of one step, and its parts, which are logged."""
@@ -39,8 +43,6 @@ class FitConfig:
     """Batches over which the learning rate rises from 0."""
     gradient_clip: PositiveFloat | None = None
     """Largest norm of the gradient; none: no limit."""
-    checkpoint_every: PositiveInt = 500
-    """Batches between two checkpoints, from which an interrupted training continues."""
 
     def rate(self, step: int) -> float:
         """The learning rate of a step: a linear warm-up, then a half cosine.
@@ -81,10 +83,12 @@ def fit(
     optimizer = adam(model.train().to(device or best_device()), config.learning_rate)
     start = load_training(checkpoint, model, optimizer) if checkpoint.exists() else 0
     bar = progress(range(start, config.steps), name, initial=start, total=config.steps)
+    saved = time.monotonic()
     for step, (loss, parts) in zip(bar, losses(start), strict=False):
         require_finite(loss, name, step, checkpoint)
-        if step % config.checkpoint_every == 0 and step > start:
+        if step > start and time.monotonic() - saved >= CHECKPOINT_SECONDS:
             save_training(checkpoint, model, optimizer, step)  # these weights gave a finite loss
+            saved = time.monotonic()
         _descend(model, optimizer, loss, config, step, clip)
         if step % LOG_EVERY == 0:
             numbers = {"loss": loss.item(), **{key: part.item() for key, part in parts.items()}}

@@ -55,38 +55,6 @@ class PlaySections:
     play: PlayConfig = field(default_factory=PlayConfig)
 
 
-@dataclass(frozen=True)
-class Controls:
-    """The state of the controls, changed by keys."""
-
-    driver: Driver
-    temperature: float
-    held: frozenset[str] = field(default_factory=frozenset)
-    """Names of the keys that are down."""
-    again: bool = False
-    """Whether a new dream begins at the next step."""
-    leaves: bool = False
-
-    def press(self, key: str) -> Controls:
-        """After a key went down."""
-        match key:
-            case "escape":
-                return replace(self, leaves=True)
-            case "space":
-                return replace(self, again=True)
-            case "a":
-                return replace(self, driver="you" if self.driver == "agent" else "agent")
-            case "t" | "g":
-                change = TEMPERATURE_STEP if key == "t" else -TEMPERATURE_STEP
-                warmer = round(max(TEMPERATURE_STEP, self.temperature + change), 2)
-                return replace(self, temperature=warmer)
-        return replace(self, held=self.held | {key})
-
-    def release(self, key: str) -> Controls:
-        """After a key went up."""
-        return replace(self, held=self.held - {key})
-
-
 def action_of(actions: Actions, held: Set[str]) -> Float32[np.ndarray, " A"]:
     """The action a of the keys that are held.
 
@@ -130,46 +98,54 @@ def _moved(actions: Actions, right: int, up: int) -> Float32[np.ndarray, " A"]:
 
 
 class Session:
-    """A dream of one lane, its return, and the text about it."""
+    """A dream of one lane, who acts in it, its return, and the text about it."""
 
     def __init__(self, bundle: Bundle, config: PlayConfig) -> None:
-        changes: dict[str, Any] = {"horizon": config.horizon}
-        if config.temperature is not None:
-            changes["temperature"] = config.temperature
-        mode = AutoresetMode.DISABLED
-        self.dream = make_dream(1, bundle=bundle, autoreset_mode=mode, **changes)
+        self.dream = make_dream(
+            bundle=bundle,
+            temperature=config.temperature,
+            horizon=config.horizon,
+            autoreset_mode=AutoresetMode.DISABLED,
+        )
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
-        self.actions = bundle.actions
+        self.actions, self.driver = bundle.actions, config.driver
         self.agent = Candidates.of_bundle(bundle)
-        self.controls = Controls(config.driver, self.dream.config.temperature)
+        self.held: set[str] = set()  # names of the keys that are down
         self._begin(config.seed)
 
     @property
     def ended(self) -> bool:
         return bool(self.dream.terminated[0] or self.dream.truncated[0])
 
+    def press(self, key: str) -> None:
+        """Changes what a key stands for; other keys act while they are held."""
+        match key:
+            case "space":
+                self._begin(None)
+            case "a":
+                self.driver = "you" if self.driver == "agent" else "agent"
+            case "t" | "g":
+                change = TEMPERATURE_STEP if key == "t" else -TEMPERATURE_STEP
+                warmer = round(max(TEMPERATURE_STEP, self.dream.config.temperature + change), 2)
+                self.dream.config = replace(self.dream.config, temperature=warmer)
+            case _:
+                self.held.add(key)
+
     def advance(self) -> None:
-        """One step of the dream, or its restart."""
-        if self.controls.again:
-            self.controls = replace(self.controls, again=False)
-            self._begin(None)
-        else:
-            temperature = self.controls.temperature
-            self.dream.config = replace(self.dream.config, temperature=temperature)
-            step = next(self._dreaming, None)
-            self.episode_return += float(step.rewards[0]) if step is not None else 0.0
+        """One step of the dream, if it is not over."""
+        step = next(self._dreaming, None)
+        self.episode_return += float(step.rewards[0]) if step is not None else 0.0
 
     def frame(self) -> UInt8[np.ndarray, "64 64 3"]:
         return self.dream.render()[0]
 
     def line(self) -> str:
         """The text below the picture."""
-        now = self.controls
         seconds = self.dream.steps[0] * self.seconds
         end = "   the dream is over" if self.ended else ""
-        who = "you act" if now.driver == "you" else "the agent acts"
+        who = "you act" if self.driver == "you" else "the agent acts"
         return (
-            f"{who}   temperature {now.temperature:.2f}   "
+            f"{who}   temperature {self.dream.config.temperature:.2f}   "
             f"return {self.episode_return:.1f}   {seconds:.1f} s{end}"
         )
 
@@ -182,9 +158,9 @@ class Session:
         self, observations: Float32[np.ndarray, "1 F"], live: Bool[np.ndarray, " 1"]
     ) -> Float32[np.ndarray, "1 A"]:
         """The policy: the agent, or the keys that are down."""
-        if self.controls.driver == "agent":
+        if self.driver == "agent":
             return self.agent(observations, live)
-        return action_of(self.actions, self.controls.held)[None]
+        return action_of(self.actions, self.held)[None]
 
 
 def play(bundle: str | Path, config: PlayConfig, max_frames: int | None = None) -> None:
@@ -197,9 +173,7 @@ def play(bundle: str | Path, config: PlayConfig, max_frames: int | None = None) 
     pygame, shown = _pygame(), 0
     with _window(pygame, 64 * config.scale) as draw:
         clock = pygame.time.Clock()
-        while not session.controls.leaves and shown != max_frames:
-            for event in pygame.event.get():
-                session.controls = _after(pygame, session.controls, event)
+        while _stays_open(pygame, session) and shown != max_frames:
             session.advance()
             draw(session)
             clock.tick(1 / session.seconds)
@@ -207,16 +181,19 @@ def play(bundle: str | Path, config: PlayConfig, max_frames: int | None = None) 
     say(f"the last dream: {session.line()}")
 
 
-def _after(pygame: Any, controls: Controls, event: Any) -> Controls:
-    if event.type == pygame.QUIT:
-        return replace(controls, leaves=True)
-    if event.type == pygame.KEYDOWN:
-        return controls.press(pygame.key.name(event.key))
-    if event.type == pygame.KEYUP:
-        return controls.release(pygame.key.name(event.key))
-    if event.type == pygame.WINDOWFOCUSLOST:  # no event comes when these keys go up
-        return replace(controls, held=frozenset())
-    return controls
+def _stays_open(pygame: Any, session: Session) -> bool:
+    """Tells the session what the keys did; False where the window is to be closed."""
+    for event in pygame.event.get():
+        key = pygame.key.name(event.key) if event.type in (pygame.KEYDOWN, pygame.KEYUP) else ""
+        if event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and key == "escape"):
+            return False
+        if event.type == pygame.KEYDOWN:
+            session.press(key)
+        elif event.type == pygame.KEYUP:
+            session.held.discard(key)
+        elif event.type == pygame.WINDOWFOCUSLOST:  # no event comes when these keys go up
+            session.held.clear()
+    return True
 
 
 def _pygame() -> Any:

@@ -19,7 +19,7 @@ from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
 from worldmodels.film import beside, write_webm, write_webp
 from worldmodels.models.vae import frames_of
-from worldmodels.ranges import PositiveFloat, PositiveInt
+from worldmodels.ranges import PositiveFloat
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import environment_seeds, seed_for
 
@@ -30,6 +30,10 @@ PAUSE = 1.0
 LEAD = 1.0
 """Seconds at the start of an episode in which each step puts the dream onto reality: M's state is
 empty at first."""
+RESYNC = 8.0
+"""Seconds after which the dream is put back onto reality."""
+SCALE = 3
+"""Enlargement of the frames of 64x64 pixels."""
 WEBP_SECONDS, WEBP_FPS = 20.0, 12.5
 """Limits of the animated picture, which is for a README: it stays below 2 MB."""
 
@@ -40,10 +44,6 @@ class WatchConfig:
 
     seconds: PositiveFloat = 40.0
     """Length at the world's own speed; the film shows one real episode after the other."""
-    resync: PositiveFloat = 8.0
-    """Seconds after which the dream is put back onto reality."""
-    scale: PositiveInt = 3
-    """Enlargement of the frames of 64x64 pixels."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Moment:
     over: bool = False
     """Whether reality has ended."""
 
-    def picture(self, scale: int) -> UInt8[np.ndarray, "height width 3"]:
+    def picture(self) -> UInt8[np.ndarray, "height width 3"]:
         """Titled panels side by side."""
         dream = "dream: the end" if self.dream_over else f"dream, {self.alone:.1f} s alone"
         titles = ("reality: the end" if self.over else "reality", "reconstruction", dream)
-        return beside(self.reality, self.reconstruction, self.dream, titles=titles, scale=scale)
+        return beside(self.reality, self.reconstruction, self.dream, titles=titles, scale=SCALE)
 
 
 class SideBySide:
@@ -83,9 +83,9 @@ class SideBySide:
         self.dream.reset(seed=[seed])
         self.policy = Candidates.of_bundle(bundle)
 
-    def episode(self, seed: int, resync: float) -> Iterator[Moment]:
+    def episode(self, seed: int) -> Iterator[Moment]:
         """A real episode; its last picture is repeated for a second."""
-        age, period = -round(LEAD / self.seconds), max(1, round(resync / self.seconds))
+        age, period = -round(LEAD / self.seconds), max(1, round(RESYNC / self.seconds))
         real, _ = self.reality.reset(seed=[seed])
         acting, over = steps(self.reality, self.policy, real), False
         dreaming: Iterator[Step] = iter(())  # age is at most 0 at first: the dream begins there
@@ -123,7 +123,7 @@ def moments(bundle: Bundle, config: WatchConfig, seed: int) -> list[Moment]:
     both = SideBySide(bundle, seed_for(seed, "watch"))
     length = max(1, round(config.seconds / both.seconds))
     seeds = (environment_seeds("test", index, 1)[0] for index in count())
-    episodes = (both.episode(each, config.resync) for each in seeds)
+    episodes = (both.episode(each) for each in seeds)
     try:
         return list(progress(islice(chain.from_iterable(episodes), length), "watch", total=length))
     finally:
@@ -135,7 +135,7 @@ def watch(run: Run, config: WatchConfig, seed: int, name: str | None = None) -> 
 
     Args:
         run: where the videos go.
-        config: length and size.
+        config: its length.
         seed: of the dream's noise.
         name: of a bundle; none: the run's own.
 
@@ -149,10 +149,10 @@ def watch(run: Run, config: WatchConfig, seed: int, name: str | None = None) -> 
         film = moments(bundle, config, seed)
         fps = bundle.world.fps / bundle.world.config.action_repeat
         webm, webp = run.videos / "dream.webm", run.videos / "dream.webp"
-        write_webm(webm, (moment.picture(config.scale) for moment in film), fps)
+        write_webm(webm, (moment.picture() for moment in film), fps)
         every = max(1, round(fps / WEBP_FPS))
         shown = film[: max(1, round(WEBP_SECONDS * fps)) : every]
-        write_webp(webp, (moment.picture(config.scale) for moment in shown), fps / every)
+        write_webp(webp, (moment.picture() for moment in shown), fps / every)
         metrics.log(0, frames=len(film))
     shown_seconds = len(shown) * every / fps
     say(f"{webm} shows {len(film) / fps:.0f} s, {webp.name} the first {shown_seconds:.0f} s")
