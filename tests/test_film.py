@@ -44,7 +44,7 @@ def error(one: np.ndarray, other: np.ndarray) -> float:
 
 def test_webm_holds_the_frames(tmp_path: Path) -> None:
     frames, path = moving_square(), tmp_path / "deep" / "film.webm"
-    write_webm(path, iter(frames), fps=20.0)
+    write_webm(path, frames, fps=20.0)
     assert [file.name for file in path.parent.iterdir()] == ["film.webm"]
     assert path.read_bytes()[:4] == b"\x1a\x45\xdf\xa3"
     found = read_webm(path)
@@ -54,7 +54,7 @@ def test_webm_holds_the_frames(tmp_path: Path) -> None:
 
 def test_webp_holds_the_frames_and_their_time(tmp_path: Path) -> None:
     frames = moving_square()
-    write_webp(tmp_path / "film.webp", iter(frames), fps=12.5)
+    write_webp(tmp_path / "film.webp", frames, fps=12.5)
     assert [file.name for file in tmp_path.iterdir()] == ["film.webp"]
     found, durations = read_webp(tmp_path / "film.webp")
     assert max(error(a, b) for a, b in zip(found, frames, strict=True)) < 10
@@ -67,20 +67,12 @@ def test_the_same_frames_give_the_same_webp(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_odd_sizes_are_padded_for_video(tmp_path: Path) -> None:
-    write_webm(tmp_path / "odd.webm", moving_square(3, 33, 47), fps=10.0)
-    assert read_webm(tmp_path / "odd.webm")[0].shape == (34, 48, 3)
-
-
-def test_nothing_is_left_or_replaced_after_a_mistake(tmp_path: Path) -> None:
+def test_a_film_that_fails_replaces_nothing(tmp_path: Path) -> None:
     path = tmp_path / "film.webm"
     write_webm(path, moving_square(3), fps=10.0)
     before = path.read_bytes()
-    for write in (write_webm, write_webp):
-        with pytest.raises(ValueError, match="no frames"):
-            write(tmp_path / "empty", [], fps=10.0)
-    with pytest.raises(ValueError, match="a frame of shape"):
-        write_webm(path, [*moving_square(1), *moving_square(1, 20, 20)], fps=10.0)
+    with pytest.raises(TypeError):
+        write_webm(path, [moving_square(1)[0], None], fps=10.0)  # type: ignore[list-item]
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == before
 
@@ -91,13 +83,9 @@ def test_opencv_is_not_heard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
 
 
 def test_panels_stand_side_by_side() -> None:
-    small = np.full((64, 64, 3), 200, np.uint8)
-    large = np.full((128, 256, 3), 100, np.uint8)
-    picture = beside(small, large, titles=("real", "dream"), scale=3)
-    assert picture.shape == (TITLE_HEIGHT + 192, 192 + GAP + 384, 3)
+    light, dark = np.full((64, 64, 3), 200, np.uint8), np.full((64, 64, 3), 100, np.uint8)
+    picture = beside((light, dark), ("real", "dream"), 3)
+    assert picture.shape == (TITLE_HEIGHT + 192, 192 + GAP + 192, 3)
     assert (picture[TITLE_HEIGHT:, :192] == 200).all()
     assert (picture[TITLE_HEIGHT:, 192 + GAP :] == 100).all()
     assert picture[:TITLE_HEIGHT, :192].max() > 200
-    assert beside(small[:7, :7], scale=1).shape == (8, 8, 3)
-    with pytest.raises(ValueError, match="2 panels have 1 titles"):
-        beside(small, large, titles=("real",))

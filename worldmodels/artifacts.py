@@ -12,6 +12,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,11 +127,7 @@ def load_vae(run: Run) -> VAE:
     """
     path, tensors, about = _checkpoint(run, "vae")
     with naming(path):
-        return _vae(validated(VAEConfig, about["vae"]), tensors)
-
-
-def _vae(config: VAEConfig, tensors: Mapping[str, Tensor]) -> VAE:
-    return _filled(lambda: VAE(config), tensors)
+        return _filled(partial(VAE, validated(VAEConfig, about["vae"])), tensors)
 
 
 def save_mdnrnn(run: Run, mdnrnn: MDNRNN, world: World, latents: str | None = None) -> None:
@@ -160,13 +157,8 @@ def load_mdnrnn(run: Run) -> MDNRNN:
     path, tensors, about = _checkpoint(run, "mdnrnn")
     with naming(path):
         config = validated(WorldMDNRNNConfig, about["mdnrnn"])
-        return _mdnrnn(config, _world(about["world"]), about["latent_size"], tensors)
-
-
-def _mdnrnn(
-    config: WorldMDNRNNConfig, world: World, latent_size: int, tensors: Mapping[str, Tensor]
-) -> MDNRNN:
-    return _filled(lambda: mdnrnn_for(config, world, latent_size), tensors)
+        world, latent_size = _world(about["world"]), about["latent_size"]
+        return _filled(partial(mdnrnn_for, config, world, latent_size), tensors)
 
 
 @dataclass(frozen=True)
@@ -399,8 +391,9 @@ class Bundle:
     @classmethod
     def _rebuilt(cls, one: _Description, tensors: dict[str, Tensor], starts: Starts) -> Bundle:
         world, latent_size = _world(one.world), one.vae.latent_size
-        vae = _vae(one.vae, _under("vae.", tensors))
-        mdnrnn = _mdnrnn(one.mdnrnn, world, latent_size, _under("mdnrnn.", tensors))
+        vae = _filled(partial(VAE, one.vae), _under("vae.", tensors))
+        make_mdnrnn = partial(mdnrnn_for, one.mdnrnn, world, latent_size)
+        mdnrnn = _filled(make_mdnrnn, _under("mdnrnn.", tensors))
         controller = controller_for(one.controller, mdnrnn)
         parameters = tensors["controller"]
         if parameters.shape != (controller.num_parameters,):

@@ -64,7 +64,7 @@ class Moment:
         """Titled panels side by side."""
         dream = "dream: the end" if self.dream_over else f"dream, {self.alone:.1f} s alone"
         titles = ("reality: the end" if self.over else "reality", "reconstruction", dream)
-        return beside(self.reality, self.reconstruction, self.dream, titles=titles, scale=SCALE)
+        return beside((self.reality, self.reconstruction, self.dream), titles, SCALE)
 
 
 class SideBySide:
@@ -152,7 +152,7 @@ def watch(run: Run, config: WatchConfig, seed: int, name: str | None = None) -> 
         write_webm(webm, (moment.picture() for moment in film), fps)
         every = max(1, round(fps / WEBP_FPS))
         shown = film[: max(1, round(WEBP_SECONDS * fps)) : every]
-        write_webp(webp, (moment.picture() for moment in shown), fps / every)
+        write_webp(webp, [moment.picture() for moment in shown], fps / every)
         metrics.log(0, frames=len(film))
     shown_seconds = len(shown) * every / fps
     say(f"{webm} shows {len(film) / fps:.0f} s, {webp.name} the first {shown_seconds:.0f} s")
