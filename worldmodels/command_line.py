@@ -165,7 +165,9 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
     text = f"{MARK}\n{yaml.safe_dump(mapping_of(config), sort_keys=False)}"
     if run.config_file.exists() and run.config_file.read_bytes() != text.encode():
         check_mark(run)
-        old, new = _flat(read(type(config), run.config_file)), _flat(config)
+        kind = type(config)
+        parser, both = Parser.of(kind), (read(kind, run.config_file), config)
+        old, new = (dict(parser.parse_object(mapping_of(one)).items()) for one in both)
         for name in sorted(new):
             if old[name] != new[name] and not {name, name.split(".")[0]} & set(free):
                 raise InputError(
@@ -305,17 +307,6 @@ def _check_given(kind: Any, values: Namespace, prefix: str = "") -> None:
             _check_given(hint, value, f"{prefix}{name}.")
         elif value is None and type(None) not in get_args(hint):
             raise InputError(f"{prefix}{name} is null: give it a value, or leave it out")
-
-
-def _flat(config: Any) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            flat |= {f"{field.name}.{name}": inner for name, inner in _flat(value).items()}
-        else:
-            flat[field.name] = value
-    return flat
 
 
 def _one_line(message: str, known: Collection[str]) -> str:
