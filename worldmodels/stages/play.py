@@ -101,12 +101,11 @@ class Session:
     """A dream of one lane, who acts in it, its return, and the text about it."""
 
     def __init__(self, bundle: Bundle, config: PlayConfig) -> None:
-        self.dream = make_dream(
-            bundle=bundle,
-            temperature=config.temperature,
-            horizon=config.horizon,
-            autoreset_mode=AutoresetMode.DISABLED,
-        )
+        given: dict[str, Any] = {"horizon": config.horizon}
+        if config.temperature is not None:
+            given["temperature"] = config.temperature
+        mode = AutoresetMode.DISABLED
+        self.dream = make_dream(1, bundle=bundle, autoreset_mode=mode, **given)
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
         self.actions, self.driver = bundle.actions, config.driver
         self.agent = Candidates.of_bundle(bundle)
