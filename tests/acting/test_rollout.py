@@ -38,6 +38,7 @@ class Script(VectorEnv):
 
     def retire(self, lanes):
         self.over |= lanes
+        return -100.0 * lanes
 
 
 def play(env, **limits):
@@ -102,7 +103,7 @@ def test_patience_ends_when_the_return_has_not_risen_above_its_best():
     )
     returns, lengths = play(env, patience=3)
     assert lengths.tolist() == [3, 7, 4, 8, 8]
-    assert returns.tolist() == [-3.0, 3.0, 5.0, 8.0, 2.0]
+    assert returns.tolist() == [-103.0, -97.0, -95.0, 8.0, 2.0]  # giving up costs 100 here
     np.testing.assert_array_equal(env.worked, lengths)  # who is over costs nothing
 
 

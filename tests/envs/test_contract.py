@@ -12,16 +12,19 @@ from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
 
-LANES, STEPS = 2, 4
+LANES, STEPS, COST = 2, 4, -0.5
 DISABLED, NEXT_STEP = AutoresetMode.DISABLED, AutoresetMode.NEXT_STEP
 
 
 @pytest.fixture(params=["real", "features", "dream"])
 def make(request, tiny_bundle):
-    """Makes two lanes whose episodes are truncated after four steps."""
+    """Makes two lanes whose episodes are truncated after four steps, and whose time costs."""
     bundle = Bundle.load(tiny_bundle)
     frames = STEPS * bundle.world.config.action_repeat
-    world = replace(bundle.world, config=replace(bundle.world.config, max_episode_steps=frames))
+    costs = {"reward": "constant", "reward_per_frame": COST / bundle.world.config.action_repeat}
+    config = replace(bundle.world.config, max_episode_steps=frames, **costs)
+    world = replace(bundle.world, config=config)
+    bundle = replace(bundle, world=world)
     made = []
 
     def build(mode=NEXT_STEP):
@@ -171,7 +174,7 @@ def test_retired_lanes_are_frozen_until_a_reset(make):
     expected = play(env, actions)
     env.reset(seed=[3, 4])
     before = env.step(actions[0])[0]
-    env.retire(np.array([True, False]))
+    assert env.retire(np.array([True, False])).tolist() == [COST * (STEPS - 1), 0.0]
     for action, others in zip(actions[1:], expected[1:], strict=True):
         observations, rewards, terminated, truncated, _ = env.step(action)
         np.testing.assert_array_equal(observations[0], before[0])

@@ -279,6 +279,24 @@ def test_rewards_are_what_the_world_says(world, kind, expected):
     assert env.step(np.zeros((2, 2), np.float32))[1].tolist() == pytest.approx([expected] * 2)
 
 
+def test_a_dream_ends_at_its_goal_and_pays_no_more():
+    world = EnvConfig(reward="count", count_attribute="n", reward_per_frame=-0.25)
+    mdnrnn = lively(heads=[RewardHead(kind="count", reward_per_count=10.0)])
+    mdnrnn.head.weight[-1] = mdnrnn.head.bias[-1] = 0.0  # 5 a step
+    env = dream(mdnrnn, 2, world=world, goal=12.0, horizon=9)
+    env.reset(seed=0)
+    env.retire(np.array([False, True]))
+    ends, paid = [], []
+    while not ends or not ends[-1]:
+        _, rewards, terminated, _, _ = env.step(np.zeros((2, 2), np.float32))
+        ends.append(terminated[0])
+        paid.append(rewards[0])
+    assert paid == pytest.approx([4.75, 4.75, 1.75])
+    assert ends == [False, False, True]
+    env.reset(seed=0)
+    assert env.step(np.zeros((2, 2), np.float32))[1] == pytest.approx([4.75, 4.75])
+
+
 def test_joint_mixtures_dream_too():
     env = dream(lively(mixture="joint"), 3)
     env.reset(seed=[1, 1, 2])

@@ -90,9 +90,9 @@ class FrameEnv(VectorWrapper[Any, Any, Any, Any, Any]):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         return self.env.step(self.actions.to_environment(actions))
 
-    def retire(self, lanes: np.ndarray) -> None:
-        """Freezes the lanes of a mask until they are reset, as if truncated."""
-        self.envs.retire(lanes)
+    def retire(self, lanes: np.ndarray) -> np.ndarray:
+        """Freezes the lanes of a mask until they are reset; returns what that costs each."""
+        return self.envs.retire(lanes)
 
 
 _kept: dict[tuple[str, int, bool], RealEnvs] = {}

@@ -45,7 +45,8 @@ def steps(
         live: lanes that go on; by default all.
         max_steps: most steps.
         patience: ends a lane after so many steps without a new best of its return, which begins
-            at 0. `env` then needs `retire(mask)`, which freezes lanes as if truncated.
+            at 0. `env` then needs `retire(mask)`, which freezes lanes as if truncated, and returns
+            what that costs them.
     """
     if env.metadata["autoreset_mode"] != AutoresetMode.DISABLED:
         raise ValueError("an environment under AutoresetMode.DISABLED is needed")
@@ -57,7 +58,7 @@ def steps(
         live = took & ~(terminated | truncated)
         if patience is not None:
             hopeless = live & (progress.steps_without(rewards) >= patience)
-            env.retire(hopeless)  # type: ignore[attr-defined]
+            rewards = rewards + env.retire(hopeless)  # type: ignore[attr-defined]
             live, truncated = live & ~hopeless, truncated | hopeless
         yield Step(actions, observations, rewards, terminated, truncated, infos, took, live)
         count += 1

@@ -43,6 +43,10 @@ class DreamConfig:
     """τ: weights to the power 1/τ, noise times √τ. The paper's Doom: 1.15."""
     horizon: PositiveInt = 1000
     """Steps after which a dream is truncated."""
+    goal: PositiveFloat | None = None
+    """What a dream can earn, env.reward_per_frame left out: there the task is done and the dream
+    ends. A share of what a whole episode earns, with the same share of its time as horizon, makes
+    a dream that trades speed against risk as the whole episode does. none: no limit."""
     ends: Ends = "threshold"
     """When M's termination head ends a dream: `threshold`, where its probability is above 1/2 (the
     paper); `sampled`, with that probability, at any temperature (needs
@@ -82,6 +86,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         state: z, h, c and restart flag of each lane.
         keys: (seed, episode number) of each lane: these decide its start and its noise.
         steps: of each lane's dream so far, (E,).
+        earned: what counts towards the goal so far, (E,).
         weights: what each lane's next reward is multiplied by, (E,).
         terminated, truncated: flags of each lane, (E,).
     """
@@ -140,7 +145,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.engine: Engine = CompiledEngine(mdnrnn, product_dtype(), num_envs)
         self.state = DreamState.empty(mdnrnn, num_envs)
         self.steps = np.zeros(num_envs, np.int64)
-        self.weights = np.ones(num_envs)
+        self.weights, self.earned = np.ones(num_envs), np.zeros(num_envs)
         self.keys = [(seed_for(0, "unseeded dream", lane), -1) for lane in range(num_envs)]
         self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))
 
@@ -181,9 +186,15 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         flags = self.terminated.copy(), self.truncated.copy()
         return self._observation(), rewards, *flags, {}
 
-    def retire(self, lanes: np.ndarray) -> None:
-        """Freezes the lanes of a mask until they are reset, as if truncated."""
-        self.truncated |= lane_mask(lanes, self.num_envs, "lanes")
+    def retire(self, lanes: np.ndarray) -> np.ndarray:
+        """Freezes the lanes of a mask until they are reset, as if truncated.
+
+        Returns:
+            What the steps that each of them had left cost (E,): env.reward_per_frame, if negative.
+        """
+        lanes = lane_mask(lanes, self.num_envs, "lanes")
+        self.truncated |= lanes
+        return lanes * (self.config.horizon - self.steps) * min(self._reward, 0.0)
 
     @torch.inference_mode()
     def render(self) -> tuple[np.ndarray, ...]:
@@ -216,7 +227,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         windows = {key: self._start_of(key) for key in dict.fromkeys(keys)}
         self._noise.begin(lanes.tolist(), keys)
         self._start(lanes, [windows[key] for key in keys])
-        self.steps[lanes], self.weights[lanes] = 0, 1.0
+        self.steps[lanes], self.weights[lanes], self.earned[lanes] = 0, 1.0, 0.0
         self.terminated[lanes] = self.truncated[lanes] = False
 
     def _start(self, lanes: np.ndarray, windows: list[int]) -> None:
@@ -242,7 +253,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
             own = outputs[self._weigher.name]
             self.weights[lanes] *= self._weigher.survives(self.mdnrnn, *before, own).numpy()
         self.terminated[lanes] = (self.weights[lanes] < LEAST_WEIGHT) | self._ends(outputs, rows)
-        return self._rewards(outputs, len(lanes)) * weights
+        return self._rewards(outputs, lanes) * weights
 
     def _ends(self, outputs: Outputs, rows: np.ndarray) -> np.ndarray:
         """Which of the stepped lanes their heads end; `rows` of the noise are theirs."""
@@ -252,11 +263,15 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
             ended |= head.ends(outputs[head.name]).numpy() > threshold
         return ended
 
-    def _rewards(self, outputs: Outputs, lanes: int) -> np.ndarray:
-        rewards = np.full(lanes, self._reward)
+    def _rewards(self, outputs: Outputs, lanes: np.ndarray) -> np.ndarray:
+        earned = np.zeros(len(lanes))
         for head in self._payers:
-            rewards += head.pays(outputs[head.name]).numpy()
-        return rewards
+            earned += head.pays(outputs[head.name]).numpy()
+        if self.config.goal is not None:
+            earned = np.minimum(earned, self.config.goal - self.earned[lanes])
+            self.earned[lanes] += earned
+            self.terminated[lanes] |= self.earned[lanes] >= self.config.goal
+        return earned + self._reward
 
     @torch.inference_mode()
     def _observation(self) -> np.ndarray:

@@ -118,11 +118,11 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self._ended = terminated | truncated
         return self._observation(), rewards, terminated, truncated, infos
 
-    def retire(self, lanes: np.ndarray) -> None:
-        """Freezes the lanes of a mask until they are reset, as if truncated."""
-        lanes = lane_mask(lanes, self.num_envs, "lanes")
-        self.env.retire(lanes)  # type: ignore[attr-defined]
-        self._ended |= lanes
+    def retire(self, lanes: np.ndarray) -> np.ndarray:
+        """Freezes the lanes of a mask until they are reset; returns what that costs each."""
+        self._ended |= lane_mask(lanes, self.num_envs, "lanes")
+        cost: np.ndarray = self.env.retire(lanes)  # type: ignore[attr-defined]
+        return cost
 
     def close_extras(self, **kwargs: Any) -> None:
         self.env.close()

@@ -129,6 +129,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.frames = np.zeros((num_envs, SIZE, SIZE, 3), np.uint8)
+        self.steps = np.zeros(num_envs, np.int64)
         self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))
 
     def reset(
@@ -166,9 +167,17 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         flags = self.terminated.copy(), self.truncated.copy()
         return self.frames.copy(), rewards, *flags, {"count": counts}
 
-    def retire(self, lanes: np.ndarray) -> None:
-        """Freezes the lanes of a mask until they are reset, as if truncated."""
-        self.truncated |= lane_mask(lanes, self.num_envs, "lanes")
+    def retire(self, lanes: np.ndarray) -> np.ndarray:
+        """Freezes the lanes of a mask until they are reset, as if truncated.
+
+        Returns:
+            What the steps that each of them had left cost (E,), as in a dream.
+        """
+        lanes, spec = lane_mask(lanes, self.num_envs, "lanes"), self.envs[0].spec
+        self.truncated |= lanes
+        frames = (spec.max_episode_steps if spec else None) or 0
+        left = np.maximum(frames / self.world.config.action_repeat - self.steps, 0)
+        return lanes * left * min(self.world.config.reward_per_step, 0.0)
 
     def close_extras(self, **kwargs: Any) -> None:
         for env in self.envs:
@@ -180,7 +189,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
             env.unwrapped.drawing = self.drawing
         observation, _ = env.reset(seed=seed)
         self.frames[lane] = self._frame(env, observation)
-        self.terminated[lane] = self.truncated[lane] = False
+        self.steps[lane], self.terminated[lane], self.truncated[lane] = 0, False, False
 
     def _advance(self, lane: int, action: Any) -> tuple[float, float]:
         env, repeat = self.envs[lane], self.world.config.action_repeat
@@ -190,6 +199,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         else:
             observation, total, terminated, truncated = self._repeat(env, action)
         self.frames[lane] = self._frame(env, observation)
+        self.steps[lane] += 1
         self.truncated[lane] = truncated
         self.terminated[lane] = terminated and not truncated
         return float(total), self._count(env) - before

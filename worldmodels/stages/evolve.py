@@ -29,6 +29,8 @@ from worldmodels.stages.cmaes import CMAES, CMAConfig
 from worldmodels.stages.history import History, Validated, history_file
 from worldmodels.workers import WorkersConfig
 
+AVERAGED = 20
+"""Most generations whose means are averaged for a validation."""
 REAL_SIGMA0 = 0.05
 """First standard deviation in the real world, where a dream came before."""
 
@@ -50,9 +52,12 @@ class EvolveConfig:
     """Episodes per candidate and generation; the paper: 16."""
     patience: PositiveInt | None = None
     """Steps without a new best return (0 at first) after which a training episode ends; none:
-    never. Validation does not use it."""
+    never. The time that was left still costs what env.reward_per_frame says. Validation does not
+    use it."""
     validate_every: PositiveInt = 25
-    """Generations between real validations of the distribution's mean; the paper: 25."""
+    """Generations between real validations; the paper: 25. What is validated, and may be kept, is
+    the average of the distribution's means over the last half of the generations, at most 20:
+    the means of single generations differ by luck."""
     validate_at: tuple[PositiveInt, ...] = ()
     """Further generations after which the mean is validated."""
     validation_episodes: NonNegativeInt = 16
@@ -131,7 +136,8 @@ def evolve(
         history = _history(setting, start)
         _run_generations(setting, history)
         best, score = _race(setting, history, _candidates(setting, history))
-        chosen, last = (torch.from_numpy(mean).float() for mean in (best.mean, history.mean))
+        kept = best.mean, history.validated[-1].mean
+        chosen, last = (torch.from_numpy(mean).float() for mean in kept)
         saved = SavedController(controller, chosen, last, score, history.real_steps)
         save_controller(result, saved, history.mdnrnn)
     merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "the last mean"
@@ -155,7 +161,8 @@ def _history(setting: Setting, start: Run | None) -> History:
 def _run_generations(setting: Setting, history: History) -> None:
     """Runs the generations that are left, those in the dream first."""
     config, total = setting.config, setting.config.total
-    es, first = _replay(setting, history), len(history.told)
+    es, means = _replay(setting, history)
+    first = len(history.told)
     bar = progress(range(first, total), "evolve", initial=first, total=total)
     for generation in bar:
         es = _strategy(setting, generation, es)
@@ -163,27 +170,31 @@ def _run_generations(setting: Setting, history: History) -> None:
         returns, lengths = evaluate(es.ask(), seeds)
         history.told.append(returns.mean(axis=1))
         es.tell(history.told[-1])
+        means.append(es.mean)
         history.mean, steps = es.mean, int(lengths.sum())
         history.real_steps["evolve"] += steps if generation >= config.generations else 0
         _log(setting, es, generation, returns, steps)
         done = generation + 1
         if done % config.validate_every == 0 or done in (*config.validate_at, total):
-            score = _validate(setting, history, done)
+            average = np.mean(means[-min((done + 1) // 2, AVERAGED) :], axis=0)
+            score = _validate(setting, history, average, done)
             bar.set_postfix(dream=f"{returns.mean():.1f}", real=f"{score:.1f}")
         history.save(history_file(setting.run))
 
 
-def _replay(setting: Setting, history: History) -> CMAES:
-    """The strategy after the generations of the history.
+def _replay(setting: Setting, history: History) -> tuple[CMAES, list[np.ndarray]]:
+    """The strategy after the generations of the history, and its mean after each.
 
     Raises:
         InputError: they lead elsewhere than they did.
     """
     es = CMAES(setting.cma, history.start, seed_for(setting.seed, "evolve", setting.run.number))
+    means = []
     for generation, told in enumerate(history.told):
         es = _strategy(setting, generation, es)
         es.ask()
         es.tell(told)
+        means.append(es.mean)
     # on another machine the last bits may differ, which does not matter; but a full covariance may
     # have other eigenvectors there, and then its candidates were not those that were told
     if history.told and not np.allclose(es.mean, history.mean, rtol=0, atol=0.01 * es.sigma):
@@ -192,7 +203,7 @@ def _replay(setting: Setting, history: History) -> CMAES:
             f"{path} does not lead to the mean that it holds: it was made with other settings or "
             "on another kind of machine; go on there, or delete it and evolve again"
         )
-    return es
+    return es, means
 
 
 def _strategy(setting: Setting, generation: int, es: CMAES) -> CMAES:
@@ -237,13 +248,13 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
         )
 
 
-def _validate(setting: Setting, history: History, generation: int) -> float:
-    """Measures the mean on real validation episodes, always the same; its score."""
+def _validate(setting: Setting, history: History, mean: np.ndarray, generation: int) -> float:
+    """Measures an average of means on real validation episodes, always the same; its score."""
     seeds = environment_seeds("validation", 0, setting.config.validation_episodes)
-    validated = Validated(generation, history.mean, np.zeros(0))
+    validated = Validated(generation, mean, np.zeros(0))
     if seeds:
-        returns, lengths = setting.validation(history.mean[None], seeds)
-        validated = Validated(generation, history.mean, returns[0])
+        returns, lengths = setting.validation(mean[None], seeds)
+        validated = Validated(generation, mean, returns[0])
         history.real_steps["validate"] += int(lengths.sum())
         std = returns.std()
         setting.metrics.log(generation, validation=validated.score, validation_std=std)
