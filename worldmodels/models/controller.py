@@ -84,14 +84,14 @@ class Controller:
             )
         if parameters.ndim == 1:
             return self.act(parameters[None], features[None])[0]
-        weights, *deeper = self._weights(parameters)
+        weights, *deeper = self.weights(parameters)
         outputs = _linear(features, *weights)
         for weights in deeper:
             outputs = _linear(torch.tanh(outputs), *weights)
         return outputs
 
-    def _weights(self, parameters: Tensor) -> list[tuple[Tensor, Tensor | None]]:
-        """W (P, out, in) and b (P, 1, out) of each layer."""
+    def weights(self, parameters: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+        """W (P, out, in) and b (P, 1, out) of each layer: views of the parameters (P, N)."""
         layers: list[tuple[Tensor, Tensor | None]] = []
         start = 0
         for outs, ins in self._layers:

@@ -25,6 +25,7 @@ from worldmodels.models.controller import ControllerConfig
 from worldmodels.ranges import NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
+from worldmodels.stages.carry import carried_over
 from worldmodels.stages.cmaes import CMAES, CMAConfig
 from worldmodels.stages.history import History, Validated, history_file
 from worldmodels.workers import WorkersConfig
@@ -42,7 +43,9 @@ class EvolveConfig:
     generations: NonNegativeInt = 1800
     """Generations in the dream; 0: none."""
     start: Literal["fresh", "best"] = "fresh"
-    """In later rounds: `fresh` starts from zeros, `best` from the best controller so far."""
+    """In later rounds: `fresh` starts from zeros; `best` from the best controller so far, carried
+    over to the new V and M, and from half of the standard deviation that its evolution ended with:
+    near a good controller the noise of wide steps costs more than they find."""
     real_generations: NonNegativeInt = 0
     """Generations in the real world afterwards, from the dream's mean; the paper's CarRacing:
     1800 and none in the dream."""
@@ -115,11 +118,14 @@ def evolve(
         config: generations, episodes, validation.
         workers: where real episodes run.
         seed: the experiment's.
-        start: a run from whose best controller evolution starts; none: from zeros.
+        start: a run from whose best controller evolution starts, carried over to the run's V and
+            M; none: from zeros.
 
     Raises:
         InputError: V, M or latents are missing or do not belong together.
     """
+    if start is not None:
+        cma = replace(cma, sigma0=load_controller(start).sigma / 2)
     result = run.controller / "controller.safetensors"
     if result.exists():
         load_controller(run)
@@ -134,11 +140,11 @@ def evolve(
         evaluations = replace(real, place=dreams), real, validation
         setting = Setting(run, *evaluations, metrics, config, cma, seed)
         history = _history(setting, start)
-        _run_generations(setting, history)
+        sigma = _run_generations(setting, history)
         best, score = _race(setting, history, _candidates(setting, history))
         kept = best.mean, history.validated[-1].mean
         chosen, last = (torch.from_numpy(mean).float() for mean in kept)
-        saved = SavedController(controller, chosen, last, score, history.real_steps)
+        saved = SavedController(controller, chosen, last, score, history.real_steps, sigma)
         save_controller(result, saved, history.mdnrnn)
     merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "the last mean"
     say(f"C is {result}: {merit}")
@@ -154,12 +160,12 @@ def _history(setting: Setting, start: Run | None) -> History:
         return history
     mean = np.zeros(size)
     if start is not None:
-        mean = load_controller(start).best.double().numpy()
+        mean = carried_over(start, setting.run, setting.dream.place.controller)
     return History(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), mean, mean)
 
 
-def _run_generations(setting: Setting, history: History) -> None:
-    """Runs the generations that are left, those in the dream first."""
+def _run_generations(setting: Setting, history: History) -> float:
+    """Runs the generations that are left, those in the dream first; the last one's sigma."""
     config, total = setting.config, setting.config.total
     es, means = _replay(setting, history)
     first = len(history.told)
@@ -180,6 +186,7 @@ def _run_generations(setting: Setting, history: History) -> None:
             score = _validate(setting, history, average, done)
             bar.set_postfix(dream=f"{returns.mean():.1f}", real=f"{score:.1f}")
         history.save(history_file(setting.run))
+    return es.sigma
 
 
 def _replay(setting: Setting, history: History) -> tuple[CMAES, list[np.ndarray]]:
