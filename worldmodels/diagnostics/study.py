@@ -342,7 +342,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     about = ABOUT.format(**report["budget"], **report["config"], environment=report["environment"])
     chosen = "real validation chooses the controller"
     if not report["budget"]["validation_episodes"]:
-        chosen = "the last mean is the controller, without validation"
+        chosen = "the last average of means is the controller, without validation"
     made = f"`{report['command']}`, {report['cores']} cores; {chosen}."
     parts = f"# Study of {report['run']}", about, made, table_of(report["table"])
     return "\n\n".join(parts) + "\n"

@@ -75,7 +75,7 @@ class CMAES:
 
     @property
     def mean(self) -> Float64[np.ndarray, " N"]:
-        """The distribution's mean: what is validated and kept."""
+        """The distribution's mean (N,)."""
         return np.array(self._es.result.xfavorite)
 
     @property

@@ -32,6 +32,8 @@ from worldmodels.workers import WorkersConfig
 
 AVERAGED = 20
 """Most generations whose means are averaged for a validation."""
+FINALISTS = 3
+"""Averages, the best ones by validation, that are measured again before one is chosen."""
 REAL_SIGMA0 = 0.05
 """First standard deviation in the real world, where a dream came before."""
 
@@ -59,17 +61,16 @@ class EvolveConfig:
     use it."""
     validate_every: PositiveInt = 25
     """Generations between real validations; the paper: 25. What is validated, and may be kept, is
-    the average of the distribution's means over the last half of the generations, at most 20:
-    the means of single generations differ by luck."""
+    the average of the distribution's means in the last half of the generations, at most 20: the
+    means of single generations differ by luck."""
     validate_at: tuple[PositiveInt, ...] = ()
-    """Further generations after which the mean is validated."""
+    """Further generations after which the average is validated."""
     validation_episodes: NonNegativeInt = 16
-    """Real episodes of each validation, always the same ones; 0: no validation, and the last mean
-    is kept."""
-    finalists: PositiveInt = 3
-    """Validated means, the best ones, that are measured again before one is chosen."""
+    """Real episodes of each validation, always the same ones; 0: no validation, and the last
+    average is kept."""
     final_episodes: NonNegativeInt = 32
-    """Further validation episodes on which the finalists are measured."""
+    """Further validation episodes, on which the three best averages are measured again: these
+    alone decide; 0: none."""
 
     def __post_init__(self) -> None:
         if not self.total:
@@ -146,7 +147,7 @@ def evolve(
         chosen, last = (torch.from_numpy(mean).float() for mean in kept)
         saved = SavedController(controller, chosen, last, score, history.real_steps, sigma)
         save_controller(result, saved, history.mdnrnn)
-    merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "the last mean"
+    merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "not validated"
     say(f"C is {result}: {merit}")
 
 
@@ -270,10 +271,10 @@ def _validate(setting: Setting, history: History, mean: np.ndarray, generation: 
 
 
 def _candidates(setting: Setting, history: History) -> list[Validated]:
-    """The means among which C is chosen, the best ones by validation; without it the last mean."""
+    """The averages among which C is chosen: the best by validation; without it the last one."""
     if not setting.config.validation_episodes:
         return history.validated[-1:]
-    return sorted(history.validated, key=lambda one: -one.score)[: setting.config.finalists]
+    return sorted(history.validated, key=lambda one: -one.score)[:FINALISTS]
 
 
 def _race(

@@ -231,7 +231,7 @@ class NoisyController:
 
 @dataclass(frozen=True)
 class Evolved:
-    """A controller of a run: the best one, or the last mean of its evolution."""
+    """A controller of a run: the best one, or the last one of its evolution."""
 
     run: Run
     which: Literal["best", "last"]

@@ -17,7 +17,7 @@ from worldmodels.run import Run
 
 @dataclass(frozen=True)
 class Validated:
-    """The distribution's mean after a generation, on real validation episodes."""
+    """An average of the distribution's means, on real validation episodes."""
 
     generation: int
     mean: Float64[np.ndarray, " N"]
