@@ -138,7 +138,6 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
         assert not this.bundle.exists()
     assert len(list(rounds[1].episodes.glob("*.npz"))) == 4
     assert len(list(rounds[1].latents.glob("*.npz"))) == 12  # old and new
-    check_begins_closer(*rounds)
     selection = load_json(tmp_run.folder / "selection.json")
     assert set(selection["validation"]) == {"0", "1"}
     assert selection["validation"][str(selection["best"])] == max(selection["validation"].values())
@@ -159,13 +158,6 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
     assert hashes(tmp_run.folder) == before
 
     check_kills_after_selection(script, tmp_run, [*flags, *more], hashes)
-
-
-def check_begins_closer(first, second):
-    """The second round's evolution begins with half of the deviation that the first one's had."""
-    lines = map(json.loads, second.metrics.read_text().splitlines())
-    sigmas = [line["sigma"] for line in lines if "sigma" in line]
-    assert 0.3 < sigmas[0] / load_controller(first).sigma < 0.8
 
 
 def check_kills_after_selection(script, run, flags, hashes):

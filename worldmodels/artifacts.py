@@ -174,8 +174,6 @@ class SavedController:
     """Mean return of the best on real validation episodes; NaN where it was not validated."""
     real_steps: dict[str, int]
     """Steps in the real world to `validate` and to `evolve`."""
-    sigma: float = math.nan
-    """Standard deviation of the last generation's parameters; NaN for a bundle's."""
 
 
 def save_controller(path: Path, saved: SavedController, mdnrnn: str) -> None:
@@ -191,7 +189,6 @@ def save_controller(path: Path, saved: SavedController, mdnrnn: str) -> None:
         "mdnrnn": mdnrnn,
         "validation": saved.validation_return,
         "real_steps": saved.real_steps,
-        "sigma": saved.sigma,
     }
     save_tensors(path, {"best": saved.best, "last": saved.last}, about)
 
@@ -211,13 +208,13 @@ def load_controller(run: Run) -> SavedController:
     default = run.controller / "controller.safetensors"
     path = run.need(controller_file(run) or default, "worldmodels evolve")
     tensors, about = load_tensors(path)
-    names = {"controller", "mdnrnn", "validation", "real_steps", "sigma"}
+    names = {"controller", "mdnrnn", "validation", "real_steps"}
     if not {"best", "last"} <= tensors.keys() or not names <= about.keys():
         raise InputError(f"{path} is not a controller: delete it and run `worldmodels evolve`")
     check_evolved_in(run, about["mdnrnn"], path)
     with naming(path):
         config = validated(ControllerConfig, about["controller"])
-    rest = about["validation"], about["real_steps"], about["sigma"]
+    rest = about["validation"], about["real_steps"]
     return SavedController(config, tensors["best"], tensors["last"], *rest)
 
 

@@ -46,8 +46,7 @@ class EvolveConfig:
     """Generations in the dream; 0: none."""
     start: Literal["fresh", "best"] = "fresh"
     """In later rounds: `fresh` starts from zeros; `best` from the best controller so far, carried
-    over to the new V and M, and from half of the standard deviation that its evolution ended with:
-    near a good controller the noise of wide steps costs more than they find."""
+    over to the new V and M."""
     real_generations: NonNegativeInt = 0
     """Generations in the real world afterwards, from the dream's mean; the paper's CarRacing:
     1800 and none in the dream."""
@@ -125,8 +124,6 @@ def evolve(
     Raises:
         InputError: V, M or latents are missing or do not belong together.
     """
-    if start is not None:
-        cma = replace(cma, sigma0=load_controller(start).sigma / 2)
     result = run.controller / "controller.safetensors"
     if result.exists():
         load_controller(run)
@@ -141,11 +138,11 @@ def evolve(
         evaluations = replace(real, place=dreams), real, validation
         setting = Setting(run, *evaluations, metrics, config, cma, seed)
         history = _history(setting, start)
-        sigma = _run_generations(setting, history)
+        _run_generations(setting, history)
         best, score = _race(setting, history, _candidates(setting, history))
         kept = best.mean, history.validated[-1].mean
         chosen, last = (torch.from_numpy(mean).float() for mean in kept)
-        saved = SavedController(controller, chosen, last, score, history.real_steps, sigma)
+        saved = SavedController(controller, chosen, last, score, history.real_steps)
         save_controller(result, saved, history.mdnrnn)
     merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "not validated"
     say(f"C is {result}: {merit}")
@@ -165,8 +162,8 @@ def _history(setting: Setting, start: Run | None) -> History:
     return History(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), mean, mean)
 
 
-def _run_generations(setting: Setting, history: History) -> float:
-    """Runs the generations that are left, those in the dream first; the last one's sigma."""
+def _run_generations(setting: Setting, history: History) -> None:
+    """Runs the generations that are left, those in the dream first."""
     config, total = setting.config, setting.config.total
     es, means = _replay(setting, history)
     first = len(history.told)
@@ -187,7 +184,6 @@ def _run_generations(setting: Setting, history: History) -> float:
             score = _validate(setting, history, average, done)
             bar.set_postfix(dream=f"{returns.mean():.1f}", real=f"{score:.1f}")
         history.save(history_file(setting.run))
-    return es.sigma
 
 
 def _replay(setting: Setting, history: History) -> tuple[CMAES, list[np.ndarray]]:
