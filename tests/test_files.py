@@ -128,13 +128,16 @@ def test_tensors_and_metadata_come_from_one_file_beside_a_writer(tmp_path):
     save_tensors(path, {"index": torch.tensor(0)}, {"index": "0"})
     writer = threading.Thread(target=write)
     writer.start()
+    seen, reads = set(), 0
     try:
-        read = [load_tensors(path) for _ in range(2000)]
+        while reads < 2000 or len(seen) < 10:  # writing waits for the disk, which may be busy
+            tensors, about = load_tensors(path)
+            assert tensors["index"].item() == int(about["index"])
+            seen.add(about["index"])
+            reads += 1
     finally:
         stop.set()
         writer.join()
-    assert all(tensors["index"].item() == int(about["index"]) for tensors, about in read)
-    assert len({about["index"] for _, about in read}) > 5
 
 
 def test_json_round_trip(tmp_path):
