@@ -169,7 +169,7 @@ class SavedController:
     best: Tensor
     """The chosen parameters (N,)."""
     last: Tensor
-    """The parameters that evolution ended with (N,)."""
+    """The average of means that evolution ended with (N,)."""
     validation_return: float
     """Mean return of the best on real validation episodes; NaN where it was not validated."""
     real_steps: dict[str, int]

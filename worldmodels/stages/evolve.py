@@ -60,8 +60,8 @@ class EvolveConfig:
     use it."""
     validate_every: PositiveInt = 25
     """Generations between real validations; the paper: 25. What is validated, and may be kept, is
-    the average of the distribution's means in the last half of the generations, at most 20: the
-    means of single generations differ by luck."""
+    the average of the distribution's means in the last half of the generations (of those in the
+    dream, or of those in the real world), at most 20: single means differ by luck."""
     validate_at: tuple[PositiveInt, ...] = ()
     """Further generations after which the average is validated."""
     validation_episodes: NonNegativeInt = 16
@@ -180,7 +180,8 @@ def _run_generations(setting: Setting, history: History) -> None:
         _log(setting, es, generation, returns, steps)
         done = generation + 1
         if done % config.validate_every == 0 or done in (*config.validate_at, total):
-            average = np.mean(means[-min((done + 1) // 2, AVERAGED) :], axis=0)
+            here = done if done <= config.generations else done - config.generations
+            average = np.mean(means[-min((here + 1) // 2, AVERAGED) :], axis=0)
             score = _validate(setting, history, average, done)
             bar.set_postfix(dream=f"{returns.mean():.1f}", real=f"{score:.1f}")
         history.save(history_file(setting.run))
@@ -270,7 +271,9 @@ def _candidates(setting: Setting, history: History) -> list[Validated]:
     """The averages among which C is chosen: the best by validation; without it the last one."""
     if not setting.config.validation_episodes:
         return history.validated[-1:]
-    return sorted(history.validated, key=lambda one: -one.score)[:FINALISTS]
+    return sorted(history.validated, key=lambda one: -np.nan_to_num(one.score, nan=-np.inf))[
+        :FINALISTS
+    ]
 
 
 def _race(
