@@ -502,3 +502,9 @@ def test_equal_seeds_end_together_and_the_threshold_never_below_a_half():
     for _ in range(20):
         calm.step(np.zeros((6, 2), np.float32))
     assert not calm.terminated.any()
+
+
+def test_a_plain_dream_has_neither_goal_nor_weight():
+    trained = DreamConfig(goal=3.0, weight="risk", ends="none", horizon=7)
+    assert trained.plain == DreamConfig(ends="sampled", horizon=7)
+    assert DreamConfig(goal=3.0, ends="threshold").plain == DreamConfig()

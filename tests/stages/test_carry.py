@@ -54,3 +54,12 @@ def test_equal_features_leave_c_as_it_is(smoke_copy):
     saved = load_controller(run)
     controller = controller_for(saved.config, load_mdnrnn(run))
     np.testing.assert_array_equal(carried_over(run, run, controller), saved.best.double())
+
+
+def test_a_blind_c_is_carried_as_it_is(smoke_copy, tmp_path):
+    """z is 0 for it: other signs of the latents change nothing that it sees."""
+    old = smoke_copy("latents", "vae", "mdnrnn", "controller")
+    saved = load_controller(old)
+    controller = controller_for(replace(saved.config, senses="blind"), load_mdnrnn(old))
+    carried = carried_over(old, mirrored(old, tmp_path / "new"), controller)
+    np.testing.assert_array_equal(carried, saved.best.double())

@@ -149,7 +149,7 @@ def _in_dreams(
 ) -> Outcomes:
     """`dreams` lanes from each moment, one moment after the other."""
     settings, dream = inspection.settings, inspection.config.dream
-    config = replace(dream.unweighted, temperature=settings.temperature)
+    config = replace(dream.plain, temperature=settings.temperature)
     lanes = [divmod(lane, settings.dreams) for lane in range(len(moments) * settings.dreams)]
     env = inspection.dreams.make(len(lanes), starts_of(moments, dream.warmup), config)
     generators = [numpy_generator(inspection.seed, name, i, "dream", d) for i, d in lanes]

@@ -233,10 +233,10 @@ def measured(evolution: Evolution, settings: StudyConfig, seed: int) -> dict[str
     base = seed_for(seed, "study dreams") % 2**40
     dreams = [base + i for i in range(settings.dream_episodes)]
     # survival is counted as in reality, whatever weighed the rewards of C's dreams
-    unweighted = config.dream.unweighted
+    plain = config.dream.plain
 
     def in_dreams() -> np.ndarray:
-        place = Dreams.of_run(evolution.source, config.controller, unweighted, seed)
+        place = Dreams.of_run(evolution.source, config.controller, plain, seed)
         return Evaluation(place=place, workers=config.workers)(parameters, dreams)[0][0]
 
     def in_reality() -> np.ndarray:
@@ -246,7 +246,7 @@ def measured(evolution: Evolution, settings: StudyConfig, seed: int) -> dict[str
         return evaluate(parameters, tests)[0][0]
 
     about = {"controller": file_hash(run.controller / "controller.safetensors")}
-    dream = about | {"seeds": [base, len(dreams)], "dream": asdict(unweighted)}
+    dream = about | {"seeds": [base, len(dreams)], "dream": asdict(plain)}
     real = about | {"seeds": [tests[0], len(tests)]}
     return {
         "number": evolution.number,

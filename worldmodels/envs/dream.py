@@ -66,9 +66,13 @@ class DreamConfig:
     1: dreams begin at first frames, with an empty state (the paper's way)."""
 
     @property
-    def unweighted(self) -> DreamConfig:
-        """The same dream with sampled ends in place of weights: for playing and for statistics."""
-        return self if self.weight == "none" else replace(self, ends="sampled", weight="none")
+    def plain(self) -> DreamConfig:
+        """The dream without what only evolution needs, for playing and for statistics.
+
+        It has no goal, and sampled ends in place of weights.
+        """
+        free = replace(self, goal=None)
+        return free if self.weight == "none" else replace(free, ends="sampled", weight="none")
 
 
 class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):

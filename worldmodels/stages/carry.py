@@ -15,7 +15,8 @@ from worldmodels.acting.environments import ModelFiles, models_of
 from worldmodels.artifacts import load_controller
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.episode import LatentEpisode
-from worldmodels.models.controller import LATENT_BOUND, Controller, features
+from worldmodels.envs.senses import senses_of
+from worldmodels.models.controller import LATENT_BOUND, Controller, ControllerConfig, features
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.run import Run
 
@@ -56,17 +57,18 @@ def carried_over(old: Run, new: Run, controller: Controller) -> Float64[np.ndarr
 
 def _features(run: Run, paths: Sequence[Path], controller: Controller) -> Float[Tensor, "N F"]:
     """What C sees at each step of some episodes."""
-    mdnrnn = models_of(ModelFiles.of_run(run))[1]
-    episodes = map(LatentEpisode.load, paths)
-    seen = [_seen(mdnrnn, episode, controller.config.inputs) for episode in episodes]
+    config = controller.config
+    _, mdnrnn = senses_of(config, *models_of(ModelFiles.of_run(run)))
+    seen = [_seen(mdnrnn, LatentEpisode.load(path), config) for path in paths]
     return torch.cat(seen).double()
 
 
-def _seen(mdnrnn: MDNRNN, episode: LatentEpisode, inputs: str) -> Float[Tensor, "T F"]:
+def _seen(mdnrnn: MDNRNN, episode: LatentEpisode, config: ControllerConfig) -> Float[Tensor, "T F"]:
     mu = torch.from_numpy(episode.mu[: len(episode)]).float().clamp(-LATENT_BOUND, LATENT_BOUND)
+    mu = torch.zeros_like(mu) if config.senses == "blind" else mu
     actions, state, seen = torch.from_numpy(episode.actions), mdnrnn.initial_state(1), []
     for step, z in enumerate(mu[:, None]):
-        seen.append(features(mdnrnn, z, *state, inputs))
+        seen.append(features(mdnrnn, z, *state, config.inputs))
         first = torch.full((1,), float(step == 0))
         state = mdnrnn.step(z, actions[step : step + 1], first, state)
     return torch.cat(seen)

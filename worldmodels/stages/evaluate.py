@@ -177,7 +177,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
         controller_for(saved.config, mdnrnn),
         saved.best,
         starts,
-        asdict(dream.unweighted),
+        asdict(dream.plain),
         made,
     ).save(run.bundle)
 
