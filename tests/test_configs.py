@@ -115,13 +115,16 @@ def test_later_rounds_change_what_later_says():
         "rounds": 3,
         "collect": {"explore": {"noise": 0.3, "memory": 5.0}},
         "train_vae": {"steps": 9, "batch_size": 7},
-        "later": {"train_vae": {"steps": 4}, "collect": {"explore": {"noise": 0.1}}},
+        "later": {
+            1: {"train_vae": {"steps": 4}, "collect": {"explore": {"noise": 0.1}}},
+            3: {"train_vae": {"steps": 2}},
+        },
     }
     config = validated(Config, values)
     assert config.of_round(0) is config
-    for index in (1, 2):
+    for index, steps in ((1, 4), (2, 4), (3, 2), (4, 2)):
         resolved = config.of_round(index)
-        assert (resolved.train_vae.steps, resolved.train_vae.batch_size) == (4, 7)
+        assert (resolved.train_vae.steps, resolved.train_vae.batch_size) == (steps, 7)
         assert (resolved.collect.explore.noise, resolved.collect.explore.memory) == (0.1, 5.0)
         assert resolved == dataclasses.replace(
             config, later={}, train_vae=resolved.train_vae, collect=resolved.collect
@@ -131,11 +134,14 @@ def test_later_rounds_change_what_later_says():
 @pytest.mark.parametrize(
     ("later", "message"),
     [
-        ({"train_vae": {"steps": 0}}, "^later.train_vae.steps is 0: it must be at least 1$"),
-        ({"train_vae": {"stepz": 1}}, "^later.train_vae.stepz is unknown: did you mean train_vae"),
-        ({"train_vae": {"steps": "x"}}, "^later.train_vae.steps: .*x"),
-        ({"collect": {"explore": 3}}, "^later.collect.explore is a section: give it fields, not 3"),
-        ({"vae": {"latent_size": 3}}, "^later.vae cannot change: change one of collect, train_vae"),
+        ({1: {"train_vae": {"steps": 0}}}, "^later.1.train_vae.steps is 0: it must be at least 1$"),
+        ({2: {"train_vae": {"stepz": 1}}}, "^later.2.train_vae.stepz is unknown: did you mean trai"),
+        ({1: {"train_vae": {"steps": "x"}}}, "^later.1.train_vae.steps: .*x"),
+        ({1: {"collect": {"explore": 3}}}, "^later.1.collect.explore is a section: give it fields"),
+        ({1: {"vae": {"latent_size": 3}}}, "^later.1.vae cannot change: .* of collect, train_vae"),
+        ({1: {"train_vae.steps": 3}}, "^later.1.train_vae.steps cannot change: give sections"),
+        ({0: {"train_vae": {"steps": 3}}}, "^later.0: rounds are counted from 0; use 1 or more"),
+        ({"train_vae": {"steps": 3}}, "^later: .*train_vae"),
     ],
 )
 def test_mistakes_in_later(later, message):

@@ -128,7 +128,7 @@ def check_names_and_minutes(out, run):
 
 def test_two_rounds(script, tmp_run, tiny, hashes):
     flags = ["--config", CONFIGS / "smoke.yaml", "--run", tmp_run.folder, *tiny, "--rounds=2"]
-    more = ["--later.collect.episodes=4", "--later.train_vae.steps=1", "--evolve.start=best"]
+    more = ["--later.1={collect: {episodes: 4}, train_vae: {steps: 1}}", "--evolve.start=best"]
     script("pipeline", *flags, *more)
     rounds = [tmp_run.round(0), tmp_run.round(1)]
     for this in rounds:

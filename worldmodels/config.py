@@ -37,8 +37,8 @@ class Config:
     precision: Precision = "auto"
     """Number type of the operands of large products on the CPU; a GPU computes in float32. auto:
     bfloat16 where the processor multiplies it natively, else float32."""
-    later: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """What changes after the first round, by section: {train_vae: {steps: 200}}."""
+    later: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """What changes from a round on, counted from 0, by section: {1: {train_vae: {steps: 200}}}."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
     collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
     vae: VAEConfig = dataclasses.field(default_factory=VAEConfig)
@@ -64,22 +64,28 @@ class Config:
                 f"dream.weight is {self.dream.weight}: it must be none, termination (needs "
                 "mdnrnn.termination_head) or risk (needs mdnrnn.risk_horizons)"
             )
-        self.of_round(1)  # a mistake in `later` is found before the first round
+        if self.later and min(self.later) < 1:
+            raise InputError(f"later.{min(self.later)}: rounds are counted from 0; use 1 or more")
+        self.of_round(max(self.later, default=0))  # mistakes are found before the first round
 
     def of_round(self, index: int) -> "Config":
-        """The config of a round, counted from 0: from the second on `later` is applied.
+        """The config of a round, counted from 0: `later` is applied as far as that round.
 
         Raises:
             InputError: names the field of `later` that is wrong.
         """
-        if index == 0 or not self.later:
-            return self
-        if fixed := sorted(set(self.later) - set(LATER)):
-            raise InputError(f"later.{fixed[0]} cannot change: change one of {', '.join(LATER)}")
-        try:
-            return validated(type(self), self.later, dataclasses.replace(self, later={}))
-        except InputError as error:
-            raise InputError(f"later.{error}") from error
+        config = dataclasses.replace(self, later={}) if index and self.later else self
+        for first in sorted(first for first in self.later if first <= index):
+            if fixed := sorted(set(self.later[first]) - set(LATER)):
+                raise InputError(
+                    f"later.{first}.{fixed[0]} cannot change: give sections with their fields, as "
+                    f"{{train_vae: {{steps: 200}}}}; those of {', '.join(LATER)} can change"
+                )
+            try:
+                config = validated(type(self), self.later[first], config)
+            except InputError as error:
+                raise InputError(f"later.{first}.{error}") from error
+        return config
 
 
 LATER = ("collect", "train_vae", "train_mdnrnn", "dream", "cma", "evolve")

@@ -159,7 +159,7 @@ def test_it_needs_none_of_the_runs_own_episodes(inspect, smoke_copy):
 
 
 def test_a_config_that_changes_later_rounds(inspect, smoke_copy):
-    run = smoke_copy("vae", "latents", "mdnrnn", later={"train_vae": {"steps": 3}})
+    run = smoke_copy("vae", "latents", "mdnrnn", later={1: {"train_vae": {"steps": 3}}})
     assert inspect(run, "--inspect.parts=[pit]")["pit"][0]["steps"] > 0
 
 

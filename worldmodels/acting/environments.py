@@ -281,7 +281,7 @@ def _starts(run: Run, config: DreamConfig, seed: int) -> Starts:
     if run.starts.exists():
         return load_starts(run.starts)
     return sample_starts(
-        latent_source(run),
+        latent_source(run, views=True),
         count=config.num_starts,
         window=config.warmup,
         kind=config.starts,

@@ -46,7 +46,7 @@ class EvolveConfig:
     """Generations in the dream; 0: none."""
     start: Literal["fresh", "best"] = "fresh"
     """In later rounds: `fresh` starts from zeros; `best` from the best controller so far, carried
-    over to the new V and M."""
+    over to the new V and M. What is carried over is validated too, and may be kept."""
     real_generations: NonNegativeInt = 0
     """Generations in the real world afterwards, from the dream's mean; the paper's CarRacing:
     1800 and none in the dream."""
@@ -138,7 +138,7 @@ def evolve(
         evaluations = replace(real, place=dreams), real, validation
         setting = Setting(run, *evaluations, metrics, config, cma, seed)
         history = _history(setting, start)
-        _run_generations(setting, history)
+        _run_generations(setting, history, start is not None)
         best, score = _race(setting, history, _candidates(setting, history))
         kept = best.mean, history.validated[-1].mean
         chosen, last = (torch.from_numpy(mean).float() for mean in kept)
@@ -162,11 +162,13 @@ def _history(setting: Setting, start: Run | None) -> History:
     return History(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), mean, mean)
 
 
-def _run_generations(setting: Setting, history: History) -> None:
-    """Runs the generations that are left, those in the dream first."""
+def _run_generations(setting: Setting, history: History, carried: bool) -> None:
+    """Runs the generations that are left, those in the dream first; a carried C is validated too."""
     config, total = setting.config, setting.config.total
     es, means = _replay(setting, history)
     first = len(history.told)
+    if carried and not history.validated:
+        _validate(setting, history, history.start, 0)
     bar = progress(range(first, total), "evolve", initial=first, total=total)
     for generation in bar:
         es = _strategy(setting, generation, es)

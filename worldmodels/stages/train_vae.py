@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodels.artifacts import load_vae, save_vae
+from worldmodels.artifacts import load_vae, load_world, save_vae
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, FrameBatches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
@@ -66,7 +66,8 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
         vae = _begin(run, model, config, seed)
         if not (run.earlier and config.start == "keep"):
             metrics.log(0, precision=name_of(product_dtype(best_device())))
-            losses = _Losses(vae, source, config, seed, run.number)
+            mirrored = bool(load_world(run).config.mirrored_actions)
+            losses = _Losses(vae, source, config, seed, run.number, mirrored)
             fit(vae, losses, config, metrics, run.vae / "checkpoint.safetensors", "train_vae")
         _check(vae, source, config, metrics)
         save_vae(run, vae)
@@ -88,6 +89,7 @@ class _Losses:
     config: TrainVAEConfig
     seed: int
     round: int
+    mirrored: bool
 
     def __call__(self, start: int) -> Iterator[Loss]:
         config, device = self.config, best_device()
@@ -98,6 +100,7 @@ class _Losses:
             chunk_episodes=CHUNK_EPISODES,
             batches_per_chunk=config.batches_per_chunk,
             medians=config.motion_weight > 0,
+            mirrored=self.mirrored,
         )
         for step, batch in enumerate(batches.starting(start), start):
             generator = torch_generator(self.seed, "vae noise", self.round, step)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from worldmodels.data.episode import Episode
-from worldmodels.envs.take_cover_labels import ITSELF, MIRRORED, marked_steps, seen_as, views_of
+from worldmodels.envs.views import ITSELF, MIRRORED, marked_steps, seen_as, views_of
 from worldmodels.world import EnvConfig
 
 
