@@ -135,7 +135,10 @@ def test_later_rounds_change_what_later_says():
     ("later", "message"),
     [
         ({1: {"train_vae": {"steps": 0}}}, "^later.1.train_vae.steps is 0: it must be at least 1$"),
-        ({2: {"train_vae": {"stepz": 1}}}, "^later.2.train_vae.stepz is unknown: did you mean trai"),
+        (
+            {2: {"train_vae": {"stepz": 1}}},
+            "^later.2.train_vae.stepz is unknown: did you mean trai",
+        ),
         ({1: {"train_vae": {"steps": "x"}}}, "^later.1.train_vae.steps: .*x"),
         ({1: {"collect": {"explore": 3}}}, "^later.1.collect.explore is a section: give it fields"),
         ({1: {"vae": {"latent_size": 3}}}, "^later.1.vae cannot change: .* of collect, train_vae"),

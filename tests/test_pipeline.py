@@ -12,6 +12,7 @@ import worldmodels
 from worldmodels.artifacts import link, load_controller
 from worldmodels.files import file_hash, load_json
 from worldmodels.pipeline import KEPT
+from worldmodels.stages.history import History, history_file
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ONE_ROUND = [
@@ -149,6 +150,10 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
     check_report(report, "CartPole-v1")
     frames = sum(steps_in(this) for this in rounds)
     assert report["real_frames"]["collect"] == frames
+    first, last = (History.load(history_file(this)) for this in rounds)
+    assert [one.generation for one in first.validated] == [1]
+    assert [one.generation for one in last.validated] == [0, 1]  # what was carried over too
+    np.testing.assert_array_equal(last.validated[0].mean, last.start)
     validated = sum(load_controller(this).real_steps["validate"] for this in rounds)
     assert report["real_frames"]["validate"] == validated + selection["steps"]
     assert selection["episodes"] == 3

@@ -1,9 +1,14 @@
-"""What TakeCover's pictures say of a step, and an episode's mirror image."""
+"""What pictures say of a step, and an episode's mirror image."""
+
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from worldmodels.data.episode import Episode
+from worldmodels.envs.real import describe
 from worldmodels.envs.views import ITSELF, MIRRORED, marked_steps, seen_as, views_of
+from worldmodels.errors import InputError
 from worldmodels.world import EnvConfig
 
 
@@ -38,3 +43,38 @@ def test_a_mirror_swaps_sides_and_choices():
     again = seen_as(world, MIRRORED, mirrored)
     assert np.array_equal(again.frames, seen.frames)
     assert np.array_equal(again.actions, seen.actions)
+
+
+def test_a_mirror_turns_parts_of_a_box():
+    seen = episode(np.zeros((5, 64, 64, 3), np.uint8))
+    seen = replace(seen, actions=np.array([[0.5, 0.1, 1.0], [-1.0, 0.0, 0.2]] * 2, np.float32))
+    mirrored = seen_as(EnvConfig(mirrored_actions=(-1, 1, 1)), MIRRORED, seen).actions
+    np.testing.assert_array_equal(mirrored[:2], np.float32([[-0.5, 0.1, 1.0], [1.0, 0.0, 0.2]]))
+    assert mirrored.dtype == np.float32
+
+
+@pytest.mark.parametrize("mirrored", [(0, 2), (1, 1, 0), (-1, 0), (2, 1)])
+def test_neither_an_order_nor_signs(mirrored):
+    with pytest.raises(InputError, match=r"env\.mirrored_actions .* each choice once, or give 1"):
+        EnvConfig(mirrored_actions=mirrored)
+
+
+@pytest.mark.parametrize(
+    ("name", "mirrored", "fits"),
+    [
+        ("CartPole-v1", (1, 0), True),
+        ("CartPole-v1", (0, 2, 1), False),
+        ("CartPole-v1", (-1, 1), False),
+        ("CarRacing-v3", (-1, 1, 1), True),
+        ("CarRacing-v3", (-1, -1, 1), False),  # gas is not -1 to 1
+        ("CarRacing-v3", (-1, 1), False),
+        ("CarRacing-v3", (0, 2, 1), False),
+    ],
+)
+def test_a_mirror_fits_the_action_space(name, mirrored, fits):
+    config = EnvConfig(id=name, mirrored_actions=mirrored)
+    if fits:
+        assert describe(config).config.mirrored_actions == mirrored
+    else:
+        with pytest.raises(InputError, match=f"env.mirrored_actions is .*, but {name} has "):
+            describe(config)

@@ -163,7 +163,10 @@ def _history(setting: Setting, start: Run | None) -> History:
 
 
 def _run_generations(setting: Setting, history: History, carried: bool) -> None:
-    """Runs the generations that are left, those in the dream first; a carried C is validated too."""
+    """Runs the generations that are left, those in the dream first.
+
+    A C that was carried over is validated before the first.
+    """
     config, total = setting.config, setting.config.total
     es, means = _replay(setting, history)
     first = len(history.told)
