@@ -88,7 +88,6 @@ def test_every_field_explains_itself(kind):
         *[("collect.explore.hold", (5, 1)), ("collect.explore.memory", 0.0)],
         *[("vae.latent_size", 0), ("vae.width", 0)],
         *[("train_vae.learning_rate", 0.0), ("train_vae.learning_rate", float("nan"))],
-        *[("train_mdnrnn.chunk_episodes", 0)],
         *[("mdnrnn.hidden_size", 0), ("mdnrnn.num_mixtures", 0)],
         *[("train_mdnrnn.batch_size", 0), ("train_mdnrnn.sequence_length", 0)],
         *[("train_mdnrnn.gradient_clip", 0.0), ("train_mdnrnn.final_learning_rate", -1.0)],

@@ -23,7 +23,7 @@ CONFIG = {
         "learning_rate": 0.01,
         "final_learning_rate": 0.001,
     },
-    "dream": {"horizon": 20, "num_starts": 100, "warmup": 4},
+    "dream": {"horizon": 20, "warmup": 4},
     "cma": {"population_size": 12, "sigma0": 0.5},
     "evolve": {
         "generations": 30,

@@ -15,7 +15,7 @@ import torch
 
 from worldmodels.command_line import CONFIGS, read
 from worldmodels.config import Config
-from worldmodels.data.dataset import EpisodeSource, FrameBatch, FrameBatches
+from worldmodels.data.dataset import BATCHES_PER_CHUNK, EpisodeSource, FrameBatch, FrameBatches
 from worldmodels.data.episode import episode_files
 from worldmodels.diagnostics.reconstruction import reconstruction_error, some_frames
 from worldmodels.diagnostics.table import table_of
@@ -77,7 +77,7 @@ def _batches(source: EpisodeSource, config: TrainVAEConfig, seed: int) -> Iterat
         seed=seed,
         batch_size=config.batch_size,
         chunk_episodes=CHUNK_EPISODES,
-        batches_per_chunk=config.batches_per_chunk * 100 // config.batch_size,
+        batches_per_chunk=BATCHES_PER_CHUNK * 100 // config.batch_size,
         medians=config.motion_weight > 0,
     ).starting(0)
 

@@ -137,6 +137,13 @@ def test_random_ends_do_not_depend_on_where_a_window_begins(tmp_path):
     np.testing.assert_allclose(hazard, lengths.size / lengths.sum(), rtol=0.2)
 
 
+def test_an_episode_that_a_chunk_holds_twice_is_in_memory_once(latents):
+    sizes = {"batch_size": 8, "sequence_length": LENGTH, "chunk_episodes": 2 * len(LENGTHS)}
+    chunk = SequenceBatches(source=latents, seed=5, **sizes).load(0)
+    assert len(chunk) == 2 * len(LENGTHS)
+    assert len({id(episode) for episode in chunk}) == len(LENGTHS)
+
+
 def test_frames_come_from_the_chunks_episodes(pictures):
     batches = list(islice(frames_of(pictures, medians=False), 40))
     assert all(batch.medians is None for batch in batches)

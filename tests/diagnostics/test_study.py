@@ -24,8 +24,7 @@ SEEING = {"seeing": {"controller": {"inputs": "z"}}}
 ROWS = {**COLD, **SEEING, "untrained": {"controller": {"senses": "untrained"}}}
 EVOLVE = {
     "generations": 2,
-    "validate_every": 2,
-    "validate_at": [1],
+    "validate_every": 1,
     "validation_episodes": 2,
 }
 BUDGET = {"evolutions": 2, "test_episodes": 3, "dream_episodes": 4}

@@ -324,9 +324,7 @@ def test_frames_are_vs():
     np.testing.assert_allclose(frames[1], expected, atol=0.51)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"temperature": 0.0}, {"horizon": 0}, {"num_starts": 0}, {"warmup": 0}]
-)
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"horizon": 0}, {"warmup": 0}])
 def test_wrong_settings_are_named(wrong):
     with pytest.raises(InputError, match=rf"dream\.{next(iter(wrong))} is"):
         dream(lively(), 1, **wrong)

@@ -33,7 +33,7 @@ def rounds(smoke_run, tmp_path):
 def trained(run, **settings):
     """V's weights in one vector after the training said, begun anew."""
     shutil.rmtree(run.vae, ignore_errors=True)
-    common = {"batch_size": 4, "learning_rate": 0.01, "batches_per_chunk": 5}
+    common = {"batch_size": 4, "learning_rate": 0.01}
     train_vae(run, MODEL, TrainVAEConfig(**{**common, "steps": 3, **settings}), seed=0)
     return weights(load_vae(run))
 

@@ -282,7 +282,6 @@ def _starts(run: Run, config: DreamConfig, seed: int) -> Starts:
         return load_starts(run.starts)
     return sample_starts(
         latent_source(run, views=True),
-        count=config.num_starts,
         window=config.warmup,
         kind=config.starts,
         seed=seed_for(seed, "starts", run.number),

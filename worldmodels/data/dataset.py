@@ -29,6 +29,9 @@ NEW_SHARE = 0.5
 """Share of the newest round's episodes in a chunk, or among the starts of dreams: it shows where
 the last dream was wrong, and is small beside all rounds before."""
 
+BATCHES_PER_CHUNK = 100
+"""Batches from each chunk: enough that its loading, which runs beside them, takes no time."""
+
 Chunk = TypeVar("Chunk")
 Batch = TypeVar("Batch")
 
@@ -89,7 +92,7 @@ class Batches(ABC, Generic[Chunk, Batch]):
     batch_size: int
     chunk_episodes: int
     """Episodes in memory at once."""
-    batches_per_chunk: int
+    batches_per_chunk: int = BATCHES_PER_CHUNK
 
     def starting(self, step: int) -> Iterator[Batch]:
         """All batches from a step on; a thread loads chunk i + 1 while chunk i is used."""
@@ -188,7 +191,8 @@ class SequenceBatches(Batches[list[LatentEpisode], SequenceBatch]):
 
     def load(self, index: int) -> list[LatentEpisode]:
         files = self.source.chunk(self.seed, "sequences", index, self.chunk_episodes)
-        return [LatentEpisode.load(path) for path in files]
+        episodes = {path: LatentEpisode.load(path) for path in dict.fromkeys(files)}
+        return [episodes[path] for path in files]
 
     def batches(self, chunk: list[LatentEpisode], index: int) -> Iterator[SequenceBatch]:
         generator, length = (

@@ -19,6 +19,8 @@ from worldmodels.seeding import numpy_generator
 
 WINDOW = 16
 """Frames of a window: M's state is computed on all but the last, where the dream begins."""
+STARTS = 2000
+"""Start windows of a run's dreams."""
 FILES = 2000
 """Most episodes from which moments are sampled; their lengths have to be read."""
 
@@ -55,7 +57,7 @@ class Moment:
 
 
 def sample_starts(
-    source: EpisodeSource, *, kind: StartKind, count: int, window: int, seed: int
+    source: EpisodeSource, *, kind: StartKind, count: int = STARTS, window: int, seed: int
 ) -> Starts:
     """Samples start windows from the data.
 
@@ -124,8 +126,10 @@ def starts_of(moments: Sequence[Moment], window: int) -> Starts:
 def _one_per_episode(source: EpisodeSource, count: int, window: int, seed: int) -> Iterator[Moment]:
     """A moment after a window of each of `count` sampled episodes that is long enough."""
     generator = numpy_generator(seed, "starts")
-    for path in source.chunk(seed, "starts", 0, count):
-        episode = LatentEpisode.load(path)
+    paths = source.chunk(seed, "starts", 0, count)
+    episodes = {path: LatentEpisode.load(path) for path in dict.fromkeys(paths)}
+    for path in paths:
+        episode = episodes[path]
         places = len(episode) - window + 1
         if places > 0:
             begin = 0 if window == 1 else int(generator.integers(places))

@@ -128,7 +128,6 @@ class Inspection:
         starts = sample_starts(
             self.source,
             kind=dream.starts,
-            count=dream.num_starts,
             window=dream.warmup,
             seed=self.seed,
         )

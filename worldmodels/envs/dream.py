@@ -59,8 +59,6 @@ class DreamConfig:
     """Where in the data dreams begin: `windows`, one place in each sampled episode; `moments`, any
     place in the data, all equally likely; `rewarded_windows`, as `windows`, but only where
     something was earned on the way there."""
-    num_starts: PositiveInt = 500
-    """Start windows sampled from the data."""
     warmup: PositiveInt = 16
     """Frames of a start window: M's state is computed on all but the last, where the dream begins.
     1: dreams begin at first frames, with an empty state (the paper's way)."""

@@ -36,7 +36,7 @@ from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
 STARTS = 500
-"""Most start windows that a bundle carries."""
+"""Start windows that a bundle carries."""
 CHUNK = 32
 """Episodes after which an evaluation is saved, to go on there."""
 
@@ -164,7 +164,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
     saved = load_controller(run)
     starts = sample_starts(
         latent_source(run),
-        count=min(dream.num_starts, STARTS),
+        count=STARTS,
         window=dream.warmup,
         kind=dream.starts,
         seed=seed,

@@ -62,8 +62,6 @@ class EvolveConfig:
     """Generations between real validations; the paper: 25. What is validated, and may be kept, is
     the average of the distribution's means in the last half of the generations (of those in the
     dream, or of those in the real world), at most 20: single means differ by luck."""
-    validate_at: tuple[PositiveInt, ...] = ()
-    """Further generations after which the average is validated."""
     validation_episodes: NonNegativeInt = 16
     """Real episodes of each validation, always the same ones; 0: no validation, and the last
     average is kept."""
@@ -184,7 +182,7 @@ def _run_generations(setting: Setting, history: History, carried: bool) -> None:
         history.real_steps["evolve"] += steps if generation >= config.generations else 0
         _log(setting, es, generation, returns, steps)
         done = generation + 1
-        if done % config.validate_every == 0 or done in (*config.validate_at, total):
+        if done % config.validate_every == 0 or done == total:
             here = done if done <= config.generations else done - config.generations
             average = np.mean(means[-min((here + 1) // 2, AVERAGED) :], axis=0)
             score = _validate(setting, history, average, done)

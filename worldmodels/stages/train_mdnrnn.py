@@ -22,8 +22,8 @@ from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
 from worldmodels.world import World
 
-BATCHES_PER_CHUNK = 100
-"""Batches from each chunk: enough that its loading, which runs beside them, takes no time."""
+CHUNK_EPISODES = 1024
+"""Episodes of latents in memory at once: 160 MB of 1000 steps each, with 32 latents."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,6 @@ class TrainMDNRNNConfig(FitConfig):
     """Steps of a window; the paper: 999 for CarRacing, 500 for Doom."""
     heads_weight: NonNegativeFloat = 1.0
     """Weight of the heads' losses; z's loss, in nats per dimension, has 1."""
-    chunk_episodes: PositiveInt = 256
-    """Episodes of latents in memory at once."""
 
 
 def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, seed: int) -> None:
@@ -112,8 +110,7 @@ class _Losses:
             seed=seed,
             batch_size=self.config.batch_size,
             sequence_length=self.config.sequence_length,
-            chunk_episodes=self.config.chunk_episodes,
-            batches_per_chunk=BATCHES_PER_CHUNK,
+            chunk_episodes=CHUNK_EPISODES,
         )
 
 

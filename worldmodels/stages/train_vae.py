@@ -45,8 +45,6 @@ class TrainVAEConfig(FitConfig):
     sooner. Source: measured, `scripts/benchmark/reconstruction.py`."""
     free_nats: NonNegativeFloat = 0.5
     """KL below this per latent costs nothing; released code: 0.5."""
-    batches_per_chunk: PositiveInt = 100
-    """Batches from each chunk."""
 
 
 def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> None:
@@ -98,7 +96,6 @@ class _Losses:
             seed=seed_for(self.seed, "vae batches", self.round),
             batch_size=config.batch_size,
             chunk_episodes=CHUNK_EPISODES,
-            batches_per_chunk=config.batches_per_chunk,
             medians=config.motion_weight > 0,
             mirrored=self.mirrored,
         )
