@@ -120,7 +120,7 @@ def nll_by_horizon(
         variance of these differences (`copy_z`), and of N(0, 1) (`standard_normal`). NaN if no
         window is long enough; the shorter ones are `left_out`.
     """
-    z = batch.sample_z(generator, 1.0)
+    z = batch.sample_z(generator)
     mixtures = _open_loop(mdnrnn, z, batch, warmup, samples, max(horizons), generator)
     found = []
     for horizon, mixture in enumerate(mixtures, start=1):
@@ -181,7 +181,7 @@ def _predictions(
     for first in range(0, len(episodes), BATCH):
         some = episodes[first : first + BATCH]
         batch = collate([(e, 0, len(e)) for e in some], max(map(len, some)))
-        z = batch.sample_z(generator, 1.0)
+        z = batch.sample_z(generator)
         yield mdnrnn(z[:, :-1], batch.actions, batch.first)[0], z, batch
 
 

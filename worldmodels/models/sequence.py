@@ -33,12 +33,10 @@ class SequenceBatch:
     next_known: Bool[Tensor, "B T"]
     """The step and the frame after it exist."""
 
-    def sample_z(
-        self, generator: torch.Generator, latent_noise: float = 1.0
-    ) -> Float[Tensor, "B T_frames Z"]:
-        """z = mu + latent_noise x sigma x noise: what M is trained on."""
+    def sample_z(self, generator: torch.Generator) -> Float[Tensor, "B T_frames Z"]:
+        """z = mu + sigma x noise: what M is trained on."""
         noise = torch.randn(self.mu.shape, generator=generator).to(self.mu.device)
-        return self.mu + latent_noise * torch.exp(0.5 * self.logvar) * noise
+        return self.mu + torch.exp(0.5 * self.logvar) * noise
 
     def to(self, device: torch.device) -> SequenceBatch:
         return SequenceBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
