@@ -59,10 +59,8 @@ def numpy_generator(seed: int, *name: int | str) -> np.random.Generator:
     return np.random.default_rng(seed_for(seed, *name))
 
 
-def torch_generator(
-    seed: int, *name: int | str, device: "torch.device | str" = "cpu"
-) -> "torch.Generator":
-    """Returns PyTorch's generator of this name, on the device that samples."""
+def torch_generator(seed: int, *name: int | str) -> "torch.Generator":
+    """Returns PyTorch's generator of this name; it samples on the CPU."""
     import torch
 
-    return torch.Generator(device=device).manual_seed(seed_for(seed, *name))
+    return torch.Generator().manual_seed(seed_for(seed, *name))
