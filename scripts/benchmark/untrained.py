@@ -10,7 +10,7 @@ import torch
 from worldmodels.artifacts import Bundle
 from worldmodels.command_line import CONFIGS, read
 from worldmodels.config import Config
-from worldmodels.data.starts import WINDOW, Starts
+from worldmodels.data.starts import Starts
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import controller_for
 from worldmodels.models.heads.build import mdnrnn_for
@@ -18,6 +18,9 @@ from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.vae import VAE
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.world import RawPicture, World
+
+WINDOW = 16
+"""Frames of a start window."""
 
 
 @dataclass(frozen=True)

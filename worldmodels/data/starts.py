@@ -17,8 +17,6 @@ from worldmodels.data.episode import LatentEpisode
 from worldmodels.errors import InputError
 from worldmodels.seeding import numpy_generator
 
-WINDOW = 16
-"""Frames of a window: M's state is computed on all but the last, where the dream begins."""
 STARTS = 2000
 """Start windows of a run's dreams."""
 FILES = 2000
