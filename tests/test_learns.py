@@ -6,7 +6,7 @@ from worldmodels.files import load_json
 
 CONFIG = {
     "env": {"id": "toy_world:Light-v0", "terminates": False},
-    "collect": {"episodes": 60, "max_steps": 20, "explore": {"policy": "uniform"}},
+    "collect": {"episodes": 60, "max_steps": 20, "explore": {"policy": "held", "hold": [1, 1]}},
     "vae": {"latent_size": 4, "width": 4, "first_weights": "he"},
     "train_vae": {
         "steps": 400,

@@ -28,7 +28,7 @@ from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig
 
 HERE = WorkersConfig(processes=1)
-RANDOM = ExploreConfig(policy="uniform")
+RANDOM = ExploreConfig(policy="held", hold=(1, 1))
 SEEDS = [3, 4, 5]
 LENGTHS = [4, 0, 7]
 DOOM = Actions("thirds", (-1.0,), (1.0,))

@@ -76,7 +76,7 @@ def test_random_actions_take_their_share_of_the_steps_and_are_held(overrule):
 
 
 def test_uniform_actions_cover_the_space():
-    actions = drive(ExploreConfig(policy="uniform"), CAR, steps=2000).reshape(-1, 3)
+    actions = drive(ExploreConfig(policy="held", hold=(1, 1)), CAR, steps=2000).reshape(-1, 3)
     assert np.allclose(actions.mean(axis=0), [0.0, 0.5, 0.5], atol=0.05)
     assert (actions >= [-1, 0, 0]).all()
     assert (actions <= 1).all()

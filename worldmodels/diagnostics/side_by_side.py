@@ -77,7 +77,7 @@ def open_loop_policies(env: EnvConfig, explore: ExploreConfig) -> dict[str, Fixe
 
     Random networks, which look at frames, are left out.
     """
-    found: dict[str, FixedPolicy] = {"random": ExploreConfig(policy="uniform")}
+    found: dict[str, FixedPolicy] = {"random": ExploreConfig(policy="held", hold=(1, 1))}
     if explore.policy != "random_network":
         found["explorer"] = explore
     _, *best = Baseline.of_world(env)

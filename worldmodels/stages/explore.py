@@ -39,14 +39,14 @@ OVERRULED = 1, 10
 class ExploreConfig:
     """Policies that visit much of the world."""
 
-    policy: Literal["random_network", "uniform", "held", "sweeps", "smooth"] = "random_network"
+    policy: Literal["random_network", "held", "sweeps", "smooth"] = "random_network"
     """`random_network`: a new random V, M and C for each episode (the paper's CarRacing);
-    `uniform`: a random action at every step; `held`: random actions, held for some steps (the
-    paper's Doom); `sweeps`: as `held`, but each episode samples its own longest hold, and in half
-    of the episodes the two actions of `sweep_between` alternate; `smooth`: the raw action walks
-    randomly about a mean."""
+    `held`: random actions, held for some steps (the paper's Doom); `sweeps`: as `held`, but each
+    episode samples its own longest hold, and in half of the episodes the two actions of
+    `sweep_between` alternate; `smooth`: the raw action walks randomly about a mean."""
     hold: tuple[PositiveInt, PositiveInt] = (1, 10)
-    """Fewest and most steps for which an action is held; the paper's Doom: 1 and 10."""
+    """Fewest and most steps for which an action is held; the paper's Doom: 1 and 10. [1, 1]: a
+    new one at every step."""
     sweep_between: tuple[NonNegativeInt, NonNegativeInt] | None = None
     """The two choices of sweeps; Doom: right and left, [1, 2]. Sweeps from side to side live longer
     there, and show what comes late."""
@@ -122,7 +122,7 @@ class Held:
 
 
 class Explorer:
-    """The policies `uniform`, `held`, `sweeps` and `smooth`, which do not look at the frames."""
+    """The policies `held`, `sweeps` and `smooth`, which do not look at the frames."""
 
     def __init__(
         self, config: ExploreConfig, actions: Actions, generators: Sequence[np.random.Generator]
@@ -134,7 +134,7 @@ class Explorer:
         scale = np.array([[g.standard_normal()] for g in generators])
         self.deviation = np.exp(config.deviation_spread * scale) * np.asarray(config.deviation)
         self.walk = Walk(generators, actions.size, config.memory)
-        low, high = (1, 1) if config.policy == "uniform" else config.hold
+        low, high = config.hold
         self.held, self.sweeping = Held(actions, generators, low, high), [False] * len(generators)
         if config.policy == "sweeps":
             self.sweeping = [g.random() < SWEEP_SHARE for g in generators]
