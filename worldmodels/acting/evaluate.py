@@ -5,9 +5,8 @@ The call is the same in dreams and in reality.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -26,14 +25,8 @@ Returns = Float64[np.ndarray, "P R"]
 Lengths = Int64[np.ndarray, "P R"]
 
 
-@runtime_checkable
-class Evaluate(Protocol):
-    """All that evolution knows of a world."""
-
-    def __call__(
-        self, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
-    ) -> tuple[Returns, Lengths]:
-        """Returns and lengths of an episode of every candidate on every seed."""
+Evaluate = Callable[[np.ndarray, Sequence[int]], tuple[Returns, Lengths]]
+"""Returns and lengths of an episode of every candidate on every seed."""
 
 
 @dataclass(frozen=True, kw_only=True)

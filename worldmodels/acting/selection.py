@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from worldmodels.acting.evaluate import Lengths, Returns
+from worldmodels.acting.evaluate import Evaluate, Returns
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Race:
 
 
 def race(
-    evaluate: Callable[[np.ndarray, Sequence[int]], tuple[Returns, Lengths]],
+    evaluate: Evaluate,
     candidates: np.ndarray,
     seeds: Sequence[int],
     rungs: Sequence[tuple[int, int]],
