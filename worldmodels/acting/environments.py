@@ -90,10 +90,6 @@ class FrameEnv(VectorWrapper[Any, Any, Any, Any, Any]):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         return self.env.step(self.actions.to_environment(actions))
 
-    def retire(self, lanes: np.ndarray) -> np.ndarray:
-        """Freezes the lanes of a mask until they are reset; returns what that costs each."""
-        return self.envs.retire(lanes)
-
 
 _kept: dict[tuple[str, int, bool], RealEnvs] = {}
 """By world, lanes, and whether they are official."""
