@@ -137,7 +137,7 @@ def test_a_repeatable_world(world, episodes, tmp_path):
 
 
 def test_all_lanes_arrive_at_the_same_step(envs, episodes):
-    envs.retire(np.ones(3, bool))
+    envs.envs.retire(np.ones(3, bool))
     actions = [e.actions[:n] for e, n in zip(episodes, LENGTHS, strict=True)]
     frames = go_to(envs, SEEDS, actions)
     for lane, (episode, length) in enumerate(zip(episodes, LENGTHS, strict=True)):
