@@ -13,8 +13,8 @@ from worldmodels.command_line import keep, read, validated
 from worldmodels.config import Config
 from worldmodels.diagnostics.study import StudyConfig, StudySections
 from worldmodels.errors import InputError
+from worldmodels.play.session import PlayConfig
 from worldmodels.run import Run
-from worldmodels.stages.play import PlayConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 STUDIES = sorted(FOLDER.glob("*_study.yaml"))

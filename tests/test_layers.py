@@ -23,7 +23,7 @@ FLOORS = [
     {"acting"},
     {"stages"},
     {"config"},
-    {"diagnostics", "gallery", "web"},
+    {"diagnostics", "gallery", "play", "web"},
     {"pipeline"},
     {"cli"},
     {"__main__"},

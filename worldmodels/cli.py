@@ -132,12 +132,13 @@ def watch(name: str, flags: list[str]) -> None:
 
 
 def play(name: str, flags: list[str]) -> None:
-    """Play inside the dream of a BUNDLE, or watch the agent play: play take_cover."""
-    from worldmodels.stages.play import PlaySections, play
+    """Watch or play the agent's world in a window, dream beside reality: play take_cover."""
+    from worldmodels.play.play import PlaySections, play
 
     bundle, flags = name_and_flags(flags)
     config, _ = parse(PlaySections, about(name), flags)
-    play(_named(bundle, "bundle", "play BUNDLE, a shipped name, a bundle or a run"), config.play)
+    bundle = _named(bundle, "bundle", "play BUNDLE, a shipped name, a bundle or a run")
+    play(bundle, config.play, Run(_home(bundle)).videos)
 
 
 def unpack(name: str, flags: list[str]) -> None:
@@ -236,8 +237,12 @@ def _begun_or_bundle(
     bundle, flags = name_and_flags(flags)
     if bundle is None:
         return None, *begin(about(name), flags, show)
-    home = Path("runs") / Path(bundle).resolve().name
-    return bundle, *parse(Config, about(name), flags, show, home)
+    return bundle, *parse(Config, about(name), flags, show, _home(bundle))
+
+
+def _home(bundle: str) -> Path:
+    """The run folder for what is made of a bundle."""
+    return Path("runs") / Path(bundle).resolve().name
 
 
 def _say_next(command: str, arguments: str) -> None:

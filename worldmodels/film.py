@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -34,16 +34,35 @@ def write_webm(path: Path, frames: Iterable[Frame], fps: float) -> None:
     """
     unread = iter(frames)
     first = next(unread)
+    with filming(path, first.shape[1::-1], fps) as add:
+        for frame in chain([first], unread):
+            add(frame)
+
+
+@contextmanager
+def filming(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[[Frame], None]]:
+    """Yields a function that adds an RGB frame to a VP8 video.
+
+    The file is there when the block succeeds.
+
+    Args:
+        path: ends in .webm; folders are made.
+        size: width and height of the frames, even numbers.
+        fps: frames a second.
+    """
     with replacing(path) as temporary:
         film = temporary.with_suffix(".webm")  # OpenCV reads the format from the name
         try:
             with _silenced():
                 code = cv2.VideoWriter.fourcc(*"VP80")
-                writer = cv2.VideoWriter(str(film), code, fps, first.shape[1::-1])
+                writer = cv2.VideoWriter(str(film), code, fps, size)
             if not writer.isOpened():
                 raise OSError(f"{path.name}: this build of OpenCV cannot write VP8 video")
-            for frame in chain([first], unread):
+
+            def add(frame: Frame) -> None:
                 writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+            yield add
             writer.release()
             os.replace(film, temporary)
         finally:

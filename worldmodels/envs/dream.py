@@ -17,6 +17,7 @@ from torch import Tensor
 from worldmodels.artifacts import Bundle
 from worldmodels.command_line import validated
 from worldmodels.data.starts import StartKind, Starts
+from worldmodels.envs.features import Memory
 from worldmodels.envs.lanes import check_lanes, lane_actions, lane_mask, lane_seeds, reset_mask
 from worldmodels.envs.noise import Noise
 from worldmodels.errors import InputError
@@ -219,6 +220,14 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
             )
         self.reset(seed=0)
         self._start(np.arange(self.num_envs), list(windows))
+        return self._observation()
+
+    def begin_as(self, memory: Memory) -> np.ndarray:
+        """Begins all lanes, with new noise, where reality's are; returns the observation."""
+        self.reset()
+        state = self.state
+        state.z[:], state.h[:], state.c[:] = memory.z, memory.h, memory.c
+        state.first[:] = memory.first
         return self._observation()
 
     def _begin(self, lanes: np.ndarray, seeds: Sequence[int | None]) -> None:

@@ -106,9 +106,7 @@ class SideBySide:
 
     def _resync(self, observations: np.ndarray) -> Iterator[Step]:
         """Puts the dream, with new noise, where reality is; its steps from there."""
-        here, dream = self.reality.memory, self.dream.state
-        self.dream.reset()
-        dream.z[:], dream.h[:], dream.c[:], dream.first[:] = here.z, here.h, here.c, here.first
+        self.dream.begin_as(self.reality.memory)
         return steps(self.dream, self.policy, observations)
 
     def _moment(self, steps: int) -> Moment:

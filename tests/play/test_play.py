@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 import pytest
+from worldmodels.stages.play import PlayConfig, Session, action_of, play
 
 from worldmodels.artifacts import Bundle
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.stages.play import PlayConfig, Session, action_of, play
 
 CAR = Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), clip=(2,))
 BOX = Actions("box", (-2.0, -1.0), (2.0, 3.0))
