@@ -1,165 +1,179 @@
-"""Keys mean actions, and the window lives without a screen."""
+"""The window lives without a screen, does what its keys say, and records films."""
 
 import sys
+from itertools import pairwise
 
+import cv2
 import numpy as np
+import pygame
 import pytest
-from worldmodels.stages.play import PlayConfig, Session, action_of, play
 
-from worldmodels.artifacts import Bundle
 from worldmodels.errors import InputError
-from worldmodels.models.action import Actions
+from worldmodels.play.play import play
+from worldmodels.play.session import PlayConfig
 
-CAR = Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), clip=(2,))
-BOX = Actions("box", (-2.0, -1.0), (2.0, 3.0))
-FIVE = Actions("discrete", counts=(5,))
-PARTS = Actions("multi_discrete", counts=(3, 2, 2))
-PADS = Actions("multi_binary", counts=(1, 1, 1))
+SMALL = PlayConfig(scale=4)
 
 
-@pytest.mark.parametrize(
-    ("actions", "held", "expected"),
-    [
-        (CAR, "", [0, 0, 0]),
-        (CAR, "left", [-1, 0, 0]),
-        (CAR, "right up", [1, 1, 0]),
-        (CAR, "down", [0, 0, 1]),
-        (CAR, "left right up down", [0, 0, 0]),
-        (BOX, "", [0, 0]),
-        (BOX, "right down", [2, -1]),
-        (BOX, "left up", [-2, 3]),
-        (Actions("thirds", (-1.0,), (1.0,)), "left", [-1]),
-        (Actions("thirds", (-1.0,), (1.0,)), "up", [0]),
-        (Actions("box", (1.0,), (2.0,)), "", [1]),
-        (FIVE, "", [1, 0, 0, 0, 0]),
-        (FIVE, "right", [0, 1, 0, 0, 0]),
-        (FIVE, "4 9", [0, 0, 0, 0, 1]),
-        (FIVE, "down 4", [0, 0, 0, 1, 0]),
-        (PARTS, "", [0, 1, 0, 1, 0, 1, 0]),
-        (PARTS, "right up", [0, 0, 1, 0, 1, 1, 0]),
-        (PARTS, "left 2", [1, 0, 0, 1, 0, 0, 1]),
-        (PADS, "", [0, 0, 0]),
-        (PADS, "left 2", [1, 0, 1]),
-    ],
-)
-def test_keys_mean_actions(actions, held, expected):
-    action = action_of(actions, frozenset(held.split()))
-    assert action.tolist() == expected
-    assert actions.space.contains(action)
+class Clock:
+    """Does not wait."""
 
+    ticks: list[float] = []  # noqa: RUF012
 
-def test_keys_change_the_session(tiny_bundle):
-    session = Session(Bundle.load(tiny_bundle), PlayConfig())
-    for key in ("left", "up", "a"):
-        session.press(key)
-    assert (session.held, session.driver) == ({"left", "up"}, "agent")
-    session.press("a")
-    assert session.driver == "you"
-    session.press("t")
-    assert session.dream.config.temperature == 1.05
-    for _ in range(30):
-        session.press("g")
-    assert session.dream.config.temperature == 0.05
-
-
-def test_a_session_sums_its_rewards_and_begins_again(tiny_bundle):
-    session = Session(Bundle.load(tiny_bundle), PlayConfig(horizon=5, temperature=0.5, seed=3))
-    first = session.frame()
-    for _ in range(7):
-        session.advance()
-    assert session.ended
-    assert session.line().endswith("0.4 s   the dream is over")
-    assert session.episode_return != 0
-    assert session.dream.config.temperature == 0.5
-    session.press("space")
-    assert (session.ended, session.episode_return) == (False, 0.0)
-    session.advance()
-    assert not np.array_equal(first, session.frame())
-
-
-def test_driver_decides_who_acts(tiny_bundle, monkeypatch):
-    session = Session(Bundle.load(tiny_bundle), PlayConfig())
-    taken, seen = [], []
-    step = session.dream.step
-
-    def watched(actions):
-        taken.append(actions)
-        seen.append(step(actions))
-        return seen[-1]
-
-    monkeypatch.setattr(session.dream, "step", watched)
-    session.press("up")
-    session.advance()
-    assert taken[0].tolist() == [[0, 1, 0]]
-    session.press("a")
-    session.advance()
-    assert np.array_equal(taken[1], session.agent(seen[0][0], np.ones(1, bool)))
+    def tick(self, fps):
+        self.ticks.append(fps)
 
 
 @pytest.fixture
 def screens(monkeypatch):
-    """What was shown, frame by frame."""
-    import pygame
-
+    """What was shown, picture by picture; time does not pass."""
     shown = []
 
     def flip():
         shown.append(pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1))
 
     monkeypatch.setattr(pygame.display, "flip", flip)
+    monkeypatch.setattr(pygame.time, "Clock", Clock)
     return shown
 
 
-def happen(monkeypatch, *frames):
-    """Events of the first frames; none after them."""
-    import pygame
+def press(monkeypatch, **pictures):
+    """Keys that go down and up before some pictures: at_3="a space"."""
+    batches = {int(name[3:]): keys.split() for name, keys in pictures.items()}
+    numbers = iter(range(10**6))
 
-    batches = [[pygame.event.Event(*event) for event in events] for events in frames]
-    monkeypatch.setattr(pygame.event, "get", lambda: batches.pop(0) if batches else [])
+    def get():
+        keys = [pygame.key.key_code(key) for key in batches.get(next(numbers), [])]
+        ways = pygame.KEYDOWN, pygame.KEYUP
+        return [pygame.event.Event(way, {"key": key}) for key in keys for way in ways]
+
+    monkeypatch.setattr(pygame.event, "get", get)
 
 
-def test_the_window_lives_until_escape(tiny_bundle, monkeypatch, capsys, screens):
-    import pygame
+def films(folder):
+    """Size and number of the pictures of each film in a folder."""
+    found = {}
+    for path in sorted(folder.glob("*")):
+        film, frames = cv2.VideoCapture(str(path)), []
+        while (read := film.read())[0]:
+            frames.append(read[1])
+        moves = not np.array_equal(frames[0], frames[-1])
+        found[path.name] = (frames[0].shape[:2], len(frames), moves)
+    return found
 
-    down, up = pygame.KEYDOWN, pygame.KEYUP
-    happen(
-        monkeypatch,
-        [(down, {"key": pygame.K_UP}), (down, {"key": pygame.K_LEFT})],
-        [(up, {"key": pygame.K_LEFT}), (down, {"key": pygame.K_t})],
-        [(down, {"key": pygame.K_a})],
-        [(pygame.WINDOWFOCUSLOST, {})],
-        [(down, {"key": pygame.K_ESCAPE})],
-    )
-    play(tiny_bundle, PlayConfig(scale=4))
+
+@pytest.mark.parametrize(("mode", "width"), [("dream", 256), ("reality", 256), ("both", 516)])
+def test_every_mode_plays_200_steps_and_records_them(
+    tiny_bundle, tmp_path, monkeypatch, screens, capsys, mode, width
+):
+    press(monkeypatch, at_0="v")
+    play(tiny_bundle, PlayConfig(mode=mode, scale=4), tmp_path / "videos", max_frames=200)
+    assert len(screens) == 200
+    assert Clock.ticks[-1] == pytest.approx(12.5)
+    assert films(tmp_path / "videos") == {"play_1.webm": ((280, width), 201, True)}
     out = capsys.readouterr().out
-    assert "the agent acts   temperature 1.05" in out
-    assert "0.3 s" in out
-    assert len(screens) == 4
-    assert screens[0].shape == (256 + 48, 256, 3)
-    pixels = screens[0][:256, :256]
-    assert np.array_equal(pixels, pixels[::4, ::4].repeat(4, 0).repeat(4, 1))
-    assert screens[0][256:].max() > 200  # the text
-    assert not pygame.display.get_init()
+    assert "play_1.webm shows 16.1 s" in out
+    assert f"the last {'dream' if mode == 'dream' else 'reality'}: return" in out
 
 
-def test_the_window_closes_by_its_cross_and_after_max_frames(tiny_bundle, monkeypatch, screens):
-    import pygame
+def test_pictures_are_enlarged_and_the_text_is_there(tiny_bundle, tmp_path, monkeypatch, screens):
+    press(monkeypatch)
+    play(tiny_bundle, PlayConfig(mode="both"), tmp_path, max_frames=2)
+    assert screens[0].shape == (652, 932, 3)
+    for left in (12, 472):
+        pixels = screens[1][40:488, left : left + 448]
+        assert np.array_equal(pixels, pixels[::7, ::7].repeat(7, 0).repeat(7, 1))
+        assert pixels.std() > 1
+    legend = screens[1][550:, :]
+    assert legend.max() > 200
 
-    happen(monkeypatch)
-    play(str(tiny_bundle), PlayConfig(driver="agent", scale=1), max_frames=3)
+
+def test_the_window_grows_with_the_mode_and_a_film_ends_with_it(
+    tiny_bundle, tmp_path, monkeypatch, screens
+):
+    press(monkeypatch, at_1="v", at_4="m", at_5="m", at_6="v", at_8="v", at_9="escape")
+    play(tiny_bundle, SMALL, tmp_path)
+    assert len(screens) == 9
+    assert [screen.shape[1] for screen in screens] == [472] * 5 + [548] * 4
+    assert {name: film[:2] for name, film in films(tmp_path).items()} == {
+        "play_1.webm": ((280, 256), 4),
+        "play_2.webm": ((280, 516), 3),
+    }
+
+
+def test_pause_and_single_steps(tiny_bundle, tmp_path, monkeypatch, screens, capsys):
+    press(monkeypatch, at_3="space", at_5="n", at_7="n n", at_9="space", at_10="escape")
+    play(tiny_bundle, SMALL, tmp_path)
+    changes = [
+        not np.array_equal(one[40:296, 108:364], two[40:296, 108:364])
+        for one, two in pairwise(screens)
+    ]
+    assert changes == [True, True, False, False, True, False, True, False, True]
+    assert "in 0.6 s" in capsys.readouterr().out  # 3 + 1 + 2 + 1 steps
+
+
+def test_keys_change_who_acts_and_the_temperature_and_begin_again(
+    tiny_bundle, tmp_path, monkeypatch, screens, capsys
+):
+    drawn = []
+    from worldmodels.play.window import Window
+
+    draw = Window.draw
+
+    def spy(self, session, recorded):
+        drawn.append((session.driver, session.temperature, session.dream.steps))
+        draw(self, session, recorded)
+
+    monkeypatch.setattr(Window, "draw", spy)
+    press(monkeypatch, at_1="a t t", at_2="g", at_3="r", at_4="a")
+    play(tiny_bundle, SMALL, tmp_path, max_frames=5)
+    assert drawn == [
+        ("agent", 1.0, 1),
+        ("you", 1.1, 2),
+        ("you", 1.05, 3),
+        ("you", 1.05, 1),
+        ("agent", 1.05, 2),
+    ]
+
+
+def test_what_fails_is_told_and_the_window_stays(
+    tiny_bundle, tmp_path, monkeypatch, screens, capsys
+):
+    (tmp_path / "file").touch()
+    press(monkeypatch, at_1="v", at_3="escape")
+    play(tiny_bundle, SMALL, tmp_path / "file" / "videos")
     assert len(screens) == 3
-    happen(monkeypatch, [], [(pygame.QUIT, {})])
-    play(tiny_bundle, PlayConfig(scale=1))
-    assert len(screens) == 4
+    assert "play_1.webm" in capsys.readouterr().out
+    message = screens[1][40 + 256 + 12 + 28 :][:28]
+    assert message.max() > 150
+    assert screens[0][40 + 256 + 12 + 28 :][:28].max() < 50
 
 
-def test_mistakes_are_named(tiny_bundle, monkeypatch):
+def test_the_window_closes_by_its_cross_and_lets_go_of_keys(
+    tiny_bundle, tmp_path, monkeypatch, screens
+):
+    events = [
+        [pygame.event.Event(pygame.KEYDOWN, {"key": pygame.K_UP})],
+        [pygame.event.Event(pygame.WINDOWFOCUSLOST)],
+        [],
+        [pygame.event.Event(pygame.QUIT)],
+    ]
+    monkeypatch.setattr(pygame.event, "get", lambda: events.pop(0))
+    play(tiny_bundle, PlayConfig(driver="you", scale=4), tmp_path)
+    assert len(screens) == 3
+    assert not pygame.display.get_init()
+    top, left = screens[0].shape[0] - 40 - 28 * 3, 0  # the legend
+    lit = [(screen[top:, left:] == (205, 130, 30)).all(-1).any() for screen in screens]
+    assert lit == [True, False, False]
+
+
+def test_mistakes_are_named(tiny_bundle, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="nowhere is no bundle"):
-        play("nowhere", PlayConfig())
+        play("nowhere", PlayConfig(), tmp_path)
     with monkeypatch.context() as patch:
         patch.setenv("SDL_VIDEODRIVER", "no such driver")
         with pytest.raises(InputError, match="no window can be opened"):
-            play(tiny_bundle, PlayConfig(), max_frames=1)
+            play(tiny_bundle, PlayConfig(), tmp_path, max_frames=1)
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(InputError, match=r"pip install worldmodels-dream\[play\]"):
-        play(tiny_bundle, PlayConfig(), max_frames=1)
+        play(tiny_bundle, PlayConfig(), tmp_path, max_frames=1)

@@ -70,7 +70,7 @@ class Controls:
         self.rest = _rest(actions, arrows)
         found: Iterable[ActionKey]
         if arrows:
-            found = (ActionKey(key, name, 0, choice) for key, (choice, name) in arrows.items())
+            found = (ActionKey(key, name, 0, float(to)) for key, (to, name) in arrows.items())
         elif actions.counts:
             found = _numbered(actions, self.rest)
         else:
@@ -108,7 +108,8 @@ class Controls:
     def _parts(self, action: Float32[np.ndarray, " A"]) -> list[float]:
         if not self.actions.counts:
             return action.tolist()
-        return np.ravel(self.actions.to_environment(action[None])[0]).tolist()
+        own = self.actions.to_environment(action[None])[0]
+        return np.ravel(own).astype(float).tolist()
 
 
 def _rest(actions: Actions, arrows: Arrows) -> list[float]:
@@ -135,7 +136,8 @@ def _numbered(actions: Actions, rest: Sequence[float]) -> Iterator[ActionKey]:
                 for choice in range(count)
                 if choice != rest[part]
             ]
-    return (ActionKey(key, *move) for key, move in zip(DIGITS, moves, strict=False))
+    for key, (name, part, to) in zip(DIGITS, moves, strict=False):
+        yield ActionKey(key, name, part, float(to))
 
 
 def _moved(actions: Actions, rest: Sequence[float], names: dict[str, str]) -> Iterator[ActionKey]:
