@@ -26,7 +26,7 @@ TURNS = {"right": 0, "down": 1, "left": 2, "up": 3}
 COMMANDS = (
     ("a", "agent or you"),
     ("m", "dream, reality, both"),
-    ("s", "same moment again"),
+    ("s", "same moment"),
     ("space", "pause"),
     ("n", "one step"),
     ("t g", "temperature"),
@@ -92,8 +92,8 @@ class Window:
             x, row = MARGIN, row + 1
             for keys, text in group:
                 names = tuple(keys.split())
-                width = sum(map(self._cap_width, names)) + self._font.size(text)[0] + 3 * MARGIN
-                if x > MARGIN and x + width - 2 * MARGIN > self._width - MARGIN:
+                width = sum(map(self._cap_width, names)) + self._font.size(text)[0] + 2 * MARGIN
+                if x > MARGIN and x + width > self._width:
                     x, row = MARGIN, row + 1
                 yield Entry(names, text, x, row)
                 x += width
