@@ -22,7 +22,7 @@ def test_help_names_every_command_and_is_quick():
         assert about(name) in done.stdout
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"gallery"}))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_the_help_of_a_command(name, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([name, "--help"])

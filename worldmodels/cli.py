@@ -185,10 +185,15 @@ def study(name: str, flags: list[str]) -> None:
     print(f"{run.folder / 'study'} holds study.md and study.json")  # noqa: T201
 
 
-def gallery(name: str, flags: list[str]) -> None:  # noqa: ARG001
+def gallery(name: str, flags: list[str]) -> None:
     """Train and show another mixture density system: gallery NAME [--data PATH]."""
-    from worldmodels.gallery.system import show
+    from worldmodels.gallery.system import SYSTEMS, show
 
+    if name_and_flags(flags)[0] is None and {"-h", "--help"} & {*flags}:
+        parser = argparse.ArgumentParser(description=about(name))
+        known = f"{', '.join(SYSTEMS)}; `worldmodels gallery NAME --help` explains its arguments."
+        parser.add_argument("name", metavar="NAME", help=known)
+        parser.parse_args(["--help"])
     run, numbers = show(flags)
     for number, value in numbers.items():
         print(f"{number}: {value:.4g}" if isinstance(value, float) else f"{number}: {value}")  # noqa: T201

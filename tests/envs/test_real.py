@@ -55,7 +55,23 @@ class Picture(gymnasium.Env):
         return self.np_random.integers(0, 256, shape).astype(dtype)
 
 
+class Scarce(Picture):
+    """Two can be open at once."""
+
+    left = 2
+
+    def __init__(self):
+        if not Scarce.left:
+            raise ValueError("no more")
+        super().__init__()
+        Scarce.left -= 1
+
+    def close(self):
+        Scarce.left += 1
+
+
 gymnasium.register("tests/Picture-v0", Picture)
+gymnasium.register("tests/Scarce-v0", Scarce)
 
 
 def car(repeat, **options):
@@ -195,6 +211,13 @@ def test_wrong_actions_are_refused_before_any_lane_is_stepped(id_, actions):
     assert "\n" not in str(caught.value)
     np.testing.assert_array_equal(env.frames, frames)
     env.close()
+
+
+def test_environments_are_closed_where_a_later_one_cannot_be_made():
+    world = describe(EnvConfig(id="tests/Scarce-v0"))
+    with pytest.raises(InputError, match="no more"):
+        RealEnvs(world, 3)
+    assert Scarce.left == 2
 
 
 def test_same_step_is_not_offered():

@@ -77,6 +77,15 @@ def test_every_mode_plays_200_steps_and_records_them(
     assert f"the last {'dream' if mode == 'dream' else 'reality'}: return" in out
 
 
+def test_worlds_that_draw_with_pygame_leave_the_window_open(
+    dark_bundle, tmp_path, monkeypatch, screens
+):
+    press(monkeypatch, at_1="m", at_2="m")
+    play(dark_bundle, SMALL, tmp_path, max_frames=150)  # the cart falls, and begins again
+    assert [screen.shape[1] for screen in screens] == [472] * 2 + [548] * 148
+    assert not pygame.display.get_init()
+
+
 def test_pictures_are_enlarged_and_the_text_is_there(tiny_bundle, tmp_path, monkeypatch, screens):
     press(monkeypatch)
     play(tiny_bundle, PlayConfig(mode="both"), tmp_path, max_frames=2)

@@ -2,18 +2,14 @@
 
 from dataclasses import replace
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.envs.classic_control import CartPoleEnv
 
 from worldmodels.artifacts import Bundle
 from worldmodels.errors import InputError
-from worldmodels.models.action import Actions
 from worldmodels.models.vae import frames_of
 from worldmodels.play.session import PlayConfig, Session
-from worldmodels.world import EnvConfig, RawPicture, World
 
 
 @pytest.fixture
@@ -41,24 +37,6 @@ def watched(env, monkeypatch):
 
     monkeypatch.setattr(env, "step", watch)
     return taken
-
-
-class Dark(CartPoleEnv):
-    """Falls within some ten steps, and shows no picture of the end, like ViZDoom."""
-
-    def render(self):
-        picture = super().render()
-        return picture if self.steps_beyond_terminated is None else np.zeros_like(picture)
-
-
-gymnasium.register("tests/Dark-v0", Dark)
-
-
-@pytest.fixture
-def dark_bundle(make_bundle):
-    config = EnvConfig(id="tests/Dark-v0", reward="constant", reward_per_frame=1.0)
-    actions = Actions("discrete", counts=(2,)).to_dict()
-    return make_bundle(World(config, actions, 50.0, {}, RawPicture((400, 600, 3), rendered=True)))
 
 
 def test_the_agent_acts_until_you_do(session_of, monkeypatch):

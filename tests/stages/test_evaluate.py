@@ -50,6 +50,18 @@ def test_a_bundle_returns_the_same_again(bundle, script, tmp_path, capsys):
     assert fresh["seeds"] == [300_000_000, 3]
 
 
+def test_a_run_that_is_named_as_a_bundle_keeps_what_is_known_of_it(script, smoke_copy):
+    run = smoke_copy("episodes", "vae", "latents", "mdnrnn", "controller")
+    script("evaluate", "--run", run.folder, *FEW)
+    known = load_json(run.evaluation_file)
+    more = ["--evaluate.episodes=4", *FEW[1:]]
+    script("evaluate", run.folder, "--run", run.folder, *more)
+    again = load_json(run.evaluation_file)
+    assert again["episodes"] == 4
+    assert again["real_frames"] == known["real_frames"]
+    assert again["seconds"] > known["seconds"]
+
+
 def test_no_such_bundle(script, capsys):
     with pytest.raises(SystemExit, match="2"):
         script("evaluate", "nobody", *FEW)

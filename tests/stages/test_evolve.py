@@ -23,7 +23,22 @@ class Unpaid(CartPoleEnv):
         return observation, 0.0, *rest
 
 
+class Broken(CartPoleEnv):
+    """CartPole that pays NaN where it goes left first, else its angle."""
+
+    def reset(self, **options):
+        self.first = True
+        return super().reset(**options)
+
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        reward = np.nan if self.first and action == 0 else float(observation[2])
+        self.first = False
+        return observation, reward, *rest
+
+
 gymnasium.register("tests/Unpaid-v0", Unpaid)
+gymnasium.register("tests/Broken-v0", Broken)
 
 
 def steps_of(run):
@@ -35,7 +50,7 @@ def steps_of(run):
 def unrewarded(script, smoke_copy):
     """A run whose dream, and whose cart in reality, pay nothing."""
 
-    def make(**evolve):
+    def make(id_="tests/Unpaid-v0", **evolve):
         run = smoke_copy(
             *("episodes", "vae", "latents"),
             cma={"population_size": POPULATION},
@@ -45,7 +60,7 @@ def unrewarded(script, smoke_copy):
         )
         world = json.loads(run.world_file.read_text())
         unpaid = {"reward": "constant", "reward_per_frame": 0.0, "terminates": False}
-        world["config"] |= {"id": "tests/Unpaid-v0", **unpaid}
+        world["config"] |= {"id": id_, **unpaid}
         run.world_file.write_text(json.dumps(world))
         script("train_mdnrnn", "--run", run.folder)
         script("evolve", "--run", run.folder)
@@ -73,6 +88,20 @@ def test_only_training_stops_early(unrewarded):
     about = load_tensors(run.controller / "controller.safetensors")[1]
     assert about["real_steps"]["evolve"] == 36
     assert about["real_steps"]["validate"] > VALIDATED * 4
+
+
+def test_returns_that_are_not_finite_do_not_spoil_the_log(unrewarded, capsys):
+    run = unrewarded("tests/Broken-v0", generations=0, real_generations=1, validation_episodes=0)
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    (logged,) = [line for line in lines if "dead" in line]
+    assert all(np.isfinite(logged[name]) for name in ("mean", "best", "std"))
+    told = History.load(history_file(run)).told[0]
+    finite = told[np.isfinite(told)]
+    assert 0 < len(finite) < POPULATION
+    assert logged["mean"] == pytest.approx(finite.mean())
+    assert logged["dead"] == pytest.approx(1 - len(set(finite)) / len(finite))
+    share = f"share of candidates without a finite return is {1 - len(finite) / POPULATION:.4g}"
+    assert share in capsys.readouterr().out
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path):

@@ -123,7 +123,13 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         check_lanes(num_envs)
         self.world, self.num_envs, self.autoreset_mode = world, num_envs, autoreset_mode
         self.drawing, self.official = True, official
-        self.envs = [make_env(world.config, official=official) for _ in range(num_envs)]
+        self.envs: list[gymnasium.Env[Any, Any]] = []
+        try:
+            for _ in range(num_envs):
+                self.envs.append(make_env(world.config, official=official))
+        except BaseException:
+            self.close()
+            raise
         self.metadata = {"autoreset_mode": autoreset_mode, "render_fps": world.fps}
         self.single_observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.single_action_space = self.envs[0].action_space

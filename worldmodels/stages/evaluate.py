@@ -72,8 +72,7 @@ def evaluate(
     """
     with Metrics(run, "evaluate") as metrics:
         _write_bundle(run, dream, seed)
-        rounds = [*map(Run, sorted((run.folder / "rounds").glob("[0-9][0-9]"))), run]
-        report = _report(run, run.bundle, config, workers, metrics, rounds)
+        report = _report(run, run.bundle, config, workers, metrics, _makers(run))
         _sign(run.bundle, report)
     return report
 
@@ -94,7 +93,14 @@ def evaluate_bundle(
     """
     folder = bundle_folder(name)
     with Metrics(run, "evaluate") as metrics:
-        return _report(run, folder, config, workers, metrics)
+        made_here = folder.resolve() == run.bundle.resolve()
+        rounds = _makers(run) if made_here else ()
+        return _report(run, folder, config, workers, metrics, rounds)
+
+
+def _makers(run: Run) -> list[Run]:
+    """The rounds of a run and the run itself, which have made its bundle."""
+    return [*map(Run, sorted((run.folder / "rounds").glob("[0-9][0-9]"))), run]
 
 
 def _report(

@@ -235,12 +235,14 @@ def _episodes(setting: Setting, generation: int) -> tuple[Evaluate, list[int]]:
 
 def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: int) -> None:
     means = returns.mean(axis=1)
-    dead = 1.0 - len(np.unique(means[np.isfinite(means)])) / len(means)
+    finite = means[np.isfinite(means)]
+    known = finite if len(finite) else np.array([np.nan])
+    dead = 1.0 - len(np.unique(known)) / len(known)
     setting.metrics.log(
         generation,
-        mean=means.mean(),
-        best=means.max(),
-        std=means.std(),
+        mean=known.mean(),
+        best=known.max(),
+        std=known.std(),
         sigma=es.sigma,
         dead=dead,
         steps=steps,
@@ -253,6 +255,13 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
             0.5,
             "many candidates return exactly the same: the dream does not react to actions, or ends "
             "at once; raise cma.sigma0 or look at M with worldmodels watch",
+        )
+        setting.metrics.check(
+            "share of candidates without a finite return",
+            1.0 - len(finite) / len(means),
+            0.0,
+            0.0,
+            "they rank last; look for rewards that are NaN or infinite",
         )
 
 
