@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 
+from worldmodels.artifacts import load_controller
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_tensors
+from worldmodels.stages.evolve import EvolveConfig
 from worldmodels.stages.history import History, Validated, history_file
 
 POPULATION, ROLLOUTS, HORIZON = 6, 3, 12
@@ -141,3 +143,30 @@ def test_a_foreign_history_is_named(tmp_path, missing):
     save_tensors(path, tensors, about)
     with pytest.raises(InputError, match="is no history of an evolution"):
         History.load(path)
+
+
+def test_several_evolutions_differ_by_luck_and_the_best_is_kept(script, smoke_copy, hashes):
+    run = smoke_copy(
+        *("vae", "latents", "mdnrnn"),
+        evolve={"evolutions": 2, "generations": 2, "validation_episodes": 3, "final_episodes": 0},
+    )
+    script("evolve", "--run", run.folder)
+    files = [history_file(run, evolution) for evolution in (0, 1)]
+    one, other = (History.load(path) for path in files)
+    assert not np.array_equal(one.told, other.told)
+    saved = load_controller(run)
+    validated = max(one.validated + other.validated, key=lambda it: it.score)
+    np.testing.assert_array_equal(saved.best, np.float32(validated.mean))
+    assert saved.validation_return == validated.score
+    spent = [history.real_steps["validate"] for history in (one, other)]
+    assert saved.real_steps == {"validate": sum(spent), "evolve": 0}
+    before = hashes(run.controller)
+    files[1].unlink()  # as after a kill before its first generation
+    (run.controller / "controller.safetensors").unlink()
+    script("evolve", "--run", run.folder)
+    assert hashes(run.controller) == before
+
+
+def test_several_evolutions_need_validation():
+    with pytest.raises(InputError, match=r"evolve\.evolutions is 3, but evolve\.valid"):
+        EvolveConfig(evolutions=3, validation_episodes=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -47,6 +48,9 @@ class EvolveConfig:
     start: Literal["fresh", "best"] = "fresh"
     """In later rounds: `fresh` starts from zeros; `best` from the best controller so far, carried
     over to the new V and M. What is carried over is validated too, and may be kept."""
+    evolutions: PositiveInt = 1
+    """Evolutions, one after the other, that differ by their random numbers alone: each has all
+    generations, and validation chooses among the averages of all. One may fail by bad luck."""
     real_generations: NonNegativeInt = 0
     """Generations in the real world afterwards, from the dream's mean; the paper's CarRacing:
     1800 and none in the dream."""
@@ -74,6 +78,11 @@ class EvolveConfig:
             raise InputError(
                 "evolve.generations and evolve.real_generations are both 0: set one of them"
             )
+        if self.evolutions > 1 and not self.validation_episodes:
+            raise InputError(
+                f"evolve.evolutions is {self.evolutions}, but evolve.validation_episodes is 0: "
+                "validation chooses among evolutions; set it"
+            )
 
     @property
     def total(self) -> int:
@@ -94,6 +103,16 @@ class Setting:
     config: EvolveConfig
     cma: CMAConfig
     seed: int
+    evolution: int
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """Tells the random numbers of rounds and evolutions apart."""
+        return (self.run.number, *([self.evolution] if self.evolution else []))
+
+    def step(self, generation: int) -> int:
+        """The step of a generation in metrics.jsonl: evolutions follow one another."""
+        return self.evolution * self.config.total + generation
 
 
 def evolve(
@@ -134,21 +153,30 @@ def evolve(
         validation = Evaluation(place=Reality.of_run(run, controller), workers=workers)
         real = replace(validation, patience=config.patience)
         evaluations = replace(real, place=dreams), real, validation
-        setting = Setting(run, *evaluations, metrics, config, cma, seed)
-        history = _history(setting, start)
-        _run_generations(setting, history, start is not None)
-        best, score = _race(setting, history, _candidates(setting, history))
-        kept = best.mean, history.validated[-1].mean
-        chosen, last = (torch.from_numpy(mean).float() for mean in kept)
-        saved = SavedController(controller, chosen, last, score, history.real_steps)
-        save_controller(result, saved, history.mdnrnn)
+        histories = []
+        for evolution in range(config.evolutions):
+            setting = Setting(run, *evaluations, metrics, config, cma, seed, evolution)
+            histories.append(_history(setting, start))
+            _run_generations(setting, histories[-1], start is not None and not evolution)
+        real_steps = {
+            name: sum(history.real_steps[name] for history in histories)
+            for name in histories[0].real_steps
+        }
+        candidates = _best([one for history in histories for one in history.validated])
+        best, score, steps = _race(setting, candidates)
+        real_steps["validate"] += steps
+        last = _best([history.validated[-1] for history in histories])[0]
+        means = [torch.from_numpy(one.mean).float() for one in (best, last)]
+        saved = SavedController(controller, *means, score, real_steps)
+        save_controller(result, saved, histories[0].mdnrnn)
     merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "not validated"
     say(f"C is {result}: {merit}")
 
 
 def _history(setting: Setting, start: Run | None) -> History:
     """The history so far, or a new one."""
-    path, size = history_file(setting.run), setting.dream.place.controller.num_parameters
+    path = history_file(setting.run, setting.evolution)
+    size = setting.dream.place.controller.num_parameters
     if path.exists():
         history = History.load(path)
         check_evolved_in(setting.run, history.mdnrnn, path)
@@ -187,7 +215,7 @@ def _run_generations(setting: Setting, history: History, carried: bool) -> None:
             average = np.mean(means[-min((here + 1) // 2, AVERAGED) :], axis=0)
             score = _validate(setting, history, average, done)
             bar.set_postfix(dream=f"{returns.mean():.1f}", real=f"{score:.1f}")
-        history.save(history_file(setting.run))
+        history.save(history_file(setting.run, setting.evolution))
 
 
 def _replay(setting: Setting, history: History) -> tuple[CMAES, list[np.ndarray]]:
@@ -196,7 +224,7 @@ def _replay(setting: Setting, history: History) -> tuple[CMAES, list[np.ndarray]
     Raises:
         InputError: they lead elsewhere than they did.
     """
-    es = CMAES(setting.cma, history.start, seed_for(setting.seed, "evolve", setting.run.number))
+    es = CMAES(setting.cma, history.start, seed_for(setting.seed, "evolve", *setting.key))
     means = []
     for generation, told in enumerate(history.told):
         es = _strategy(setting, generation, es)
@@ -206,7 +234,7 @@ def _replay(setting: Setting, history: History) -> tuple[CMAES, list[np.ndarray]
     # on another machine the last bits may differ, which does not matter; but a full covariance may
     # have other eigenvectors there, and then its candidates were not those that were told
     if history.told and not np.allclose(es.mean, history.mean, rtol=0, atol=0.01 * es.sigma):
-        path = history_file(setting.run)
+        path = history_file(setting.run, setting.evolution)
         raise InputError(
             f"{path} does not lead to the mean that it holds: it was made with other settings or "
             "on another kind of machine; go on there, or delete it and evolve again"
@@ -219,17 +247,17 @@ def _strategy(setting: Setting, generation: int, es: CMAES) -> CMAES:
     if generation == 0 or generation != setting.config.generations:
         return es
     config = replace(setting.cma, sigma0=REAL_SIGMA0)
-    return CMAES(config, es.mean, seed_for(setting.seed, "evolve real", setting.run.number))
+    return CMAES(config, es.mean, seed_for(setting.seed, "evolve real", *setting.key))
 
 
 def _episodes(setting: Setting, generation: int) -> tuple[Evaluate, list[int]]:
     """Where a generation is evaluated, and on which seeds (new ones, shared by all candidates)."""
-    config, number = setting.config, setting.run.number
+    config = setting.config
     count = config.rollouts_per_candidate
     if generation < config.generations:
-        base = seed_for(setting.seed, "dreams", number, generation) % 2**40
+        base = seed_for(setting.seed, "dreams", *setting.key, generation) % 2**40
         return setting.dream, [base + r for r in range(count)]
-    generator = numpy_generator(setting.seed, "real training", number, generation)
+    generator = numpy_generator(setting.seed, "real training", *setting.key, generation)
     return setting.real, generator.integers(SPLIT_SIZE, size=count).tolist()
 
 
@@ -239,7 +267,7 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
     known = finite if len(finite) else np.array([np.nan])
     dead = 1.0 - len(np.unique(known)) / len(known)
     setting.metrics.log(
-        generation,
+        setting.step(generation),
         mean=known.mean(),
         best=known.max(),
         std=known.std(),
@@ -274,34 +302,32 @@ def _validate(setting: Setting, history: History, mean: np.ndarray, generation: 
         validated = Validated(generation, mean, returns[0])
         history.real_steps["validate"] += int(lengths.sum())
         std = returns.std()
-        setting.metrics.log(generation, validation=validated.score, validation_std=std)
+        setting.metrics.log(
+            setting.step(generation), validation=validated.score, validation_std=std
+        )
     history.validated.append(validated)
     return validated.score
 
 
-def _candidates(setting: Setting, history: History) -> list[Validated]:
-    """The averages among which C is chosen: the best by validation; without it the last one."""
-    if not setting.config.validation_episodes:
-        return history.validated[-1:]
-    return sorted(history.validated, key=lambda one: -np.nan_to_num(one.score, nan=-np.inf))[
-        :FINALISTS
-    ]
+def _best(validated: Sequence[Validated]) -> list[Validated]:
+    """The best averages first; without validation the last one."""
+    if not np.isfinite([one.score for one in validated]).any():
+        return list(validated[-1:])
+    return sorted(validated, key=lambda one: -np.nan_to_num(one.score, nan=-np.inf))[:FINALISTS]
 
 
-def _race(
-    setting: Setting, history: History, candidates: list[Validated]
-) -> tuple[Validated, float]:
-    """The best candidate and its score.
+def _race(setting: Setting, candidates: list[Validated]) -> tuple[Validated, float, int]:
+    """The best candidate, its score, and the real steps that it took to find it.
 
     Several are measured on further validation episodes, and these alone decide: the luck of the
     first ones is not in them.
     """
     count, first = setting.config.final_episodes, setting.config.validation_episodes
-    best, score = candidates[0], candidates[0].score
+    best, score, steps = candidates[0], candidates[0].score, 0
     if len(candidates) > 1 and count:
         means, seeds = np.stack([one.mean for one in candidates]), ("validation", first, count)
         raced = race(setting.validation, means, environment_seeds(*seeds), [(count, 1)])
         best, score = candidates[raced.kept[0]], float(raced.returns.mean())
-        history.real_steps["validate"] += raced.steps
+        steps = raced.steps
     setting.metrics.log(best.generation, chosen=score)
-    return best, score
+    return best, score, steps

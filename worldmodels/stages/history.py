@@ -96,6 +96,6 @@ class History:
             )
 
 
-def history_file(run: Run) -> Path:
-    """Where an evolution keeps its history."""
-    return run.controller / "history.safetensors"
+def history_file(run: Run, evolution: int = 0) -> Path:
+    """Where one of a run's evolutions keeps its history."""
+    return run.controller / f"history{f'_{evolution}' if evolution else ''}.safetensors"
