@@ -166,8 +166,8 @@ def evolve(
         best, score, steps = _race(setting, candidates)
         real_steps["validate"] += steps
         last = _best([history.validated[-1] for history in histories])[0]
-        means = [torch.from_numpy(one.mean).float() for one in (best, last)]
-        saved = SavedController(controller, *means, score, real_steps)
+        chosen, newest = (torch.from_numpy(one.mean).float() for one in (best, last))
+        saved = SavedController(controller, chosen, newest, score, real_steps)
         save_controller(result, saved, histories[0].mdnrnn)
     merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "not validated"
     say(f"C is {result}: {merit}")
