@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.command_line import validated
+from worldmodels.data.recording import Recording, load_recordings, save_recordings
 from worldmodels.data.starts import Starts
 from worldmodels.errors import InputError
 from worldmodels.files import (
@@ -45,6 +46,8 @@ Model = TypeVar("Model", bound=nn.Module)
 
 FORMAT = 1
 """Version of the bundle's layout."""
+RECORDINGS = "recordings.safetensors"
+"""A bundle's short real episodes; a bundle may lack them."""
 SHIPPED = Path(__file__).parent / "bundles"
 """Folder of the bundles that come with the package."""
 
@@ -330,6 +333,8 @@ class Bundle:
     """Temperature and horizon that C was evolved at."""
     about: dict[str, Any] = field(default_factory=dict)
     """How it was made: seed, command, scores."""
+    recordings: tuple[Recording, ...] = ()
+    """Short real episodes, to show beside the dream."""
 
     @property
     def actions(self) -> Actions:
@@ -351,6 +356,10 @@ class Bundle:
         }
         _save_half(folder / "weights.safetensors", weights)
         _save_half(folder / "starts.safetensors", self.starts.tensors())
+        if self.recordings:
+            save_recordings(folder / RECORDINGS, self.recordings)
+        else:
+            (folder / RECORDINGS).unlink(missing_ok=True)
         save_text(folder / "README.md", self._card())
         configs = self.vae.config, self.mdnrnn.config, self.controller.config
         world = self.world.to_dict()
@@ -386,7 +395,12 @@ class Bundle:
             raise InputError(f"{folder / 'weights.safetensors'} is no bundle's: make it again")
         starts = load_starts(folder / "starts.safetensors")
         with naming(file):
-            return cls._rebuilt(_complete(_Description, description), tensors, starts)
+            bundle = cls._rebuilt(_complete(_Description, description), tensors, starts)
+        if not (folder / RECORDINGS).exists():
+            return bundle
+        M = bundle.mdnrnn
+        sizes = M.latent_size, M.config.hidden_size, M.action_size
+        return replace(bundle, recordings=load_recordings(folder / RECORDINGS, *sizes))
 
     @classmethod
     def _rebuilt(cls, one: _Description, tensors: dict[str, Tensor], starts: Starts) -> Bundle:

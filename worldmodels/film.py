@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from worldmodels.errors import InputError
 from worldmodels.files import replacing
 
 TITLE_HEIGHT = 24
@@ -20,6 +22,8 @@ GAP = 4
 BACKGROUND = (24, 24, 24)
 WEBP_QUALITY, WEBP_METHOD = 80, 4
 """Method 6 saves another 5% and takes 20 times as long."""
+SHEET_COLUMNS = 16
+"""Pictures in a row of a sheet."""
 
 Frame = UInt8[np.ndarray, "height width 3"]
 
@@ -86,6 +90,38 @@ def write_webp(path: Path, frames: Sequence[Frame], fps: float) -> None:
             quality=WEBP_QUALITY,
             method=WEBP_METHOD,
         )
+
+
+def sheet(frames: UInt8[np.ndarray, "T side side 3"]) -> bytes:
+    """One WebP picture of all frames, SHEET_COLUMNS in a row, from the top left."""
+    count, side = frames.shape[:2]
+    rows = -(-count // SHEET_COLUMNS)
+    grid = np.zeros((rows * SHEET_COLUMNS, side, side, 3), np.uint8)
+    grid[:count] = frames
+    grid = grid.reshape(rows, SHEET_COLUMNS, side, side, 3).transpose(0, 2, 1, 3, 4)
+    file = io.BytesIO()
+    picture = Image.fromarray(grid.reshape(rows * side, SHEET_COLUMNS * side, 3))
+    picture.save(file, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
+    return file.getvalue()
+
+
+def pictures_of(film: bytes, count: int, side: int) -> UInt8[np.ndarray, "T side side 3"]:
+    """The first `count` frames of a sheet.
+
+    Raises:
+        InputError: it is no picture, or of another size.
+    """
+    size = SHEET_COLUMNS * side, -(-count // SHEET_COLUMNS) * side
+    try:
+        with Image.open(io.BytesIO(film), formats=["WEBP"]) as picture:
+            if picture.size != size:
+                raise ValueError(f"{picture.size} pixels, not {size}")
+            grid = np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError) as error:  # PIL's errors are these
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"a film is broken ({reason}): make the bundle again") from error
+    grid = grid.reshape(-1, side, SHEET_COLUMNS, side, 3).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(grid.reshape(-1, side, side, 3)[:count])
 
 
 def beside(

@@ -31,6 +31,7 @@ from worldmodels.models.controller import controller_for
 from worldmodels.ranges import Range
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import environment_seeds
+from worldmodels.stages.record import record
 from worldmodels.versions import circumstances
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
@@ -176,7 +177,7 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
         seed=seed,
     )
     made = {"seed": seed, "validation": saved.validation_return}
-    Bundle(
+    bundle = Bundle(
         load_world(run),
         vae,
         mdnrnn,
@@ -185,7 +186,8 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
         starts,
         asdict(dream.plain),
         made,
-    ).save(run.bundle)
+    )
+    replace(bundle, recordings=record(bundle)).save(run.bundle)
 
 
 def _play(
