@@ -1,0 +1,130 @@
+"""Export a bundle as a folder that any web server can show: the dream in the browser."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from worldmodels.artifacts import Bundle, claim
+from worldmodels.envs.dream import DreamConfig, make_dream, warm
+from worldmodels.errors import InputError
+from worldmodels.files import save_json
+from worldmodels.web.controls import controls_of, title
+from worldmodels.web.graphs import graphs
+from worldmodels.web.runtime import runtime_files
+
+PAGE = Path(__file__).parent / "page"
+"""The page's own files."""
+MANIFEST = "dream.json"
+HORIZON = 1000
+"""Steps after which a dream ends, as in `worldmodels play`."""
+STARTS = 100
+"""Most start windows that a page has."""
+
+
+def export_web(name: str | Path, folder: Path) -> None:
+    """Writes the page, the networks, the starts, the recordings and the runtime.
+
+    Args:
+        name: of a bundle, or its folder.
+        folder: new, empty, or an exported page, which is replaced.
+
+    Raises:
+        InputError: there is no such bundle, or the folder holds other files or cannot be written.
+    """
+    bundle = Bundle.load(name)
+    if bundle.controller.config.senses != "own":
+        raise InputError("a page needs an agent whose controller.senses is own")
+    claim(folder / MANIFEST, "world")
+    with _filling(folder) as fresh:
+        for file in (*PAGE.iterdir(), *runtime_files()):
+            shutil.copyfile(file, fresh / file.name)
+        for graph, content in graphs(bundle).items():
+            (fresh / f"{graph}.onnx").write_bytes(content)
+        for place, recording in enumerate(bundle.recordings):
+            (fresh / f"reality{place}.webp").write_bytes(recording.film.numpy().tobytes())
+        starts = _starts(bundle)
+        (fresh / "starts.bin").write_bytes(starts.astype("<f4").tobytes())
+        save_json(fresh / MANIFEST, _manifest(bundle, len(starts)))
+
+
+def _manifest(bundle: Bundle, starts: int) -> dict[str, Any]:
+    """What the page must know of the bundle; `starts` counts those of recordings too."""
+    dream: DreamConfig = make_dream(1, bundle=bundle).config.plain
+    M, config = bundle.mdnrnn, bundle.world.config
+    controls, rest, added = controls_of(bundle.world)
+    windows = starts - len(bundle.recordings)
+    ends = any(head.does("ends") for head in M.heads)
+    return {
+        "world": title(bundle.world),
+        "rate": bundle.world.fps / config.action_repeat,
+        "latent": M.latent_size,
+        "hidden": M.config.hidden_size,
+        "uniforms": M.uniforms,
+        "mixtures": M.config.num_mixtures,
+        "controls": [asdict(control) for control in controls],
+        "rest": rest,
+        "added": added,
+        "low": bundle.actions.space.low,
+        "high": bundle.actions.space.high,
+        "temperature": dream.temperature,
+        "ends": dream.ends if ends else "none",
+        "pays": config.reward == "constant" or any(head.does("pays") for head in M.heads),
+        "horizon": HORIZON,
+        "windows": windows,
+        "recordings": [
+            {
+                "start": windows + place,
+                "film": f"reality{place}.webp",
+                "actions": one.actions,
+                "rewards": one.rewards,
+                "ended": bool(one.ended[0]),
+            }
+            for place, one in enumerate(bundle.recordings)
+        ],
+        "scores": bundle.about.get("scores"),
+    }
+
+
+@torch.inference_mode()
+def _starts(bundle: Bundle) -> Float32[np.ndarray, "N numbers"]:
+    """z, h, c and the restart flag where dreams begin: start windows, then recordings."""
+    kept = np.linspace(0, len(bundle.starts) - 1, min(STARTS, len(bundle.starts))).astype(int)
+    z, h, c, first = (part[kept] for part in warm(bundle.mdnrnn, bundle.starts))
+    rows = [torch.cat([z, h, c, first[:, None]], 1)]
+    rows += [torch.cat([one.z, one.h, one.c, torch.zeros(1)])[None] for one in bundle.recordings]
+    return torch.cat(rows).numpy()
+
+
+@contextmanager
+def _filling(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder whose files replace those of `folder` when the block succeeds."""
+    there = folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as name:
+            fresh = Path(name)
+            yield fresh
+            files = sorted(fresh.iterdir(), key=lambda path: path.name == MANIFEST)
+            for old in {path.name for path in folder.iterdir() if path.is_file()}:
+                if not (fresh / old).exists():
+                    (folder / old).unlink()
+            for file in files:
+                file.replace(folder / file.name)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror or error}): free space or choose another "
+            "folder"
+        ) from error
+    finally:
+        if not there and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
