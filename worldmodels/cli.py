@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worldmodels.command_line import name_and_flags, one_line_errors, parse, read
+from worldmodels.command_line import name_and_flags, one_line_errors, options_of, parse, read
 from worldmodels.errors import InputError
 from worldmodels.run import Run
 
@@ -141,6 +141,27 @@ def play(name: str, flags: list[str]) -> None:
     play(bundle, config.play, Run(_home(bundle)).videos)
 
 
+def export_web(name: str, flags: list[str]) -> None:
+    """Write a page on which the dream of a BUNDLE runs in the browser: --out FOLDER."""
+    from worldmodels.web.export import ExportOptions, export_web
+
+    bundle, flags = name_and_flags(flags)
+    options = options_of(ExportOptions, about(name), flags)
+    example = "export-web BUNDLE --out FOLDER"
+    folder = Path(_named(options.out or None, "folder", example))
+    export_web(_named(bundle, "bundle", f"{example}; a shipped name, a bundle or a run"), folder)
+    print(f"{folder} holds the page: any web server can show it")  # noqa: T201
+
+
+def web(name: str, flags: list[str]) -> None:
+    """Show the dream of a BUNDLE in the browser of this machine: web take_cover."""
+    from worldmodels.web.serve import ServeOptions, web
+
+    bundle, flags = name_and_flags(flags)
+    options = options_of(ServeOptions, about(name), flags)
+    web(_named(bundle, "bundle", "web BUNDLE, a shipped name, a bundle or a run"), options.port)
+
+
 def unpack(name: str, flags: list[str]) -> None:
     """Make a run of a BUNDLE, to evolve or study other controllers: --config FILE --run RUN."""
     from worldmodels.artifacts import unpack
@@ -219,6 +240,8 @@ COMMANDS: dict[str, Callable[[str, list[str]], None]] = {
     "evaluate": evaluate,
     "watch": watch,
     "play": play,
+    "web": web,
+    "export-web": export_web,
     "inspect-dream": inspect_dream,
     "study": study,
     "unpack": unpack,

@@ -117,6 +117,21 @@ def parse(
     return parser.build(kind, values), run
 
 
+def options_of(kind: type[C], description: str, argv: Sequence[str]) -> C:
+    """The options of a command that has neither a config nor a run folder.
+
+    Args:
+        kind: dataclass whose fields are the options, all with defaults.
+        description: first line of `--help`.
+        argv: the arguments.
+
+    Raises:
+        InputError: for a mistake on the command line.
+    """
+    parser = Parser.of(kind, description=description, usage="%(prog)s BUNDLE [--option VALUE ...]")
+    return parser.build(kind, parser.parse_args(list(argv)))
+
+
 def validated(kind: type[C], values: Mapping[str, Any], base: C | None = None) -> C:
     """The dataclass of a mapping, as of a JSON file.
 

@@ -60,12 +60,13 @@ class Recording:
     ) -> Recording:
         """Makes one of frames; `state` is z, h and c at the first."""
         film = torch.frombuffer(bytearray(sheet(frames.numpy())), dtype=torch.uint8)
-        return cls(*state, actions, rewards, torch.tensor([float(ended)]), film)
+        z, h, c = state
+        return cls(z, h, c, actions, rewards, torch.tensor([float(ended)]), film)
 
 
 def save_recordings(path: Path, recordings: Sequence[Recording]) -> None:
     """Writes the file of a bundle; films as they are, all else in float16."""
-    tensors = {}
+    tensors = dict[str, Tensor]()
     for place, one in enumerate(recordings):
         tensors |= {f"{place}.{name}": getattr(one, name).half() for name in SIZES}
         tensors[f"{place}.film"] = one.film

@@ -18,7 +18,7 @@ from worldmodels.seeding import environment_seeds
 
 EPISODES = 3
 LEAD, LENGTH = 4.0, 12.0
-"""Seconds of an episode that are left out, if it is long enough, and most seconds of a recording."""
+"""Seconds at an episode's start that are left out, if it is long enough, and most seconds kept."""
 
 
 def record(bundle: Bundle, episodes: int = EPISODES) -> tuple[Recording, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,8 +94,13 @@ def _of_box(actions: Actions, names: tuple[tuple[str, str], ...]) -> list[Contro
     return _keyed(found)
 
 
-def _keyed(found: list[tuple[str, int, tuple[float, ...]]]) -> list[Control]:
-    """Controls with keys: their names' arrows, else digits, then letters that have no other use."""
+def _keyed(found: Sequence[tuple[str, int, tuple[float, ...]]]) -> list[Control]:
+    """Controls with keys: their names' arrows, else digits, then letters that have no other use.
+
+    Those with arrows come first, left before right.
+    """
+    order = list(KEYS)
+    found = sorted(found, key=lambda one: order.index(one[0]) if one[0] in KEYS else len(order))
     free = list("1234567890bcefghijklmnoquvxyz")
     return [
         Control(label, KEYS.get(label) or (free.pop(0) if free else ""), start, values)

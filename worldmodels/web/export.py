@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from jaxtyping import Float32
 from worldmodels.artifacts import Bundle, claim
 from worldmodels.envs.dream import DreamConfig, make_dream, warm
 from worldmodels.errors import InputError
-from worldmodels.files import save_json
+from worldmodels.files import save_json, save_text
 from worldmodels.web.controls import controls_of, title
 from worldmodels.web.graphs import graphs
 from worldmodels.web.runtime import runtime_files
@@ -29,6 +31,14 @@ HORIZON = 1000
 """Steps after which a dream ends, as in `worldmodels play`."""
 STARTS = 100
 """Most start windows that a page has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Options of the command."""
+
+    out: str = ""
+    """The page's folder: new, empty, or an exported page, which is replaced."""
 
 
 def export_web(name: str | Path, folder: Path) -> None:
@@ -44,6 +54,8 @@ def export_web(name: str | Path, folder: Path) -> None:
     bundle = Bundle.load(name)
     if bundle.controller.config.senses != "own":
         raise InputError("a page needs an agent whose controller.senses is own")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder")
     claim(folder / MANIFEST, "world")
     with _filling(folder) as fresh:
         for file in (*PAGE.iterdir(), *runtime_files()):
@@ -54,7 +66,10 @@ def export_web(name: str | Path, folder: Path) -> None:
             (fresh / f"reality{place}.webp").write_bytes(recording.film.numpy().tobytes())
         starts = _starts(bundle)
         (fresh / "starts.bin").write_bytes(starts.astype("<f4").tobytes())
-        save_json(fresh / MANIFEST, _manifest(bundle, len(starts)))
+        manifest = _manifest(bundle, len(starts))
+        index = Template((PAGE / "index.html").read_text(encoding="utf-8"))
+        save_text(fresh / "index.html", index.substitute(_texts(bundle, manifest)))
+        save_json(fresh / MANIFEST, manifest)
 
 
 def _manifest(bundle: Bundle, starts: int) -> dict[str, Any]:
@@ -65,7 +80,7 @@ def _manifest(bundle: Bundle, starts: int) -> dict[str, Any]:
     windows = starts - len(bundle.recordings)
     ends = any(head.does("ends") for head in M.heads)
     return {
-        "world": title(bundle.world),
+        "world": bundle.world.config.id,
         "rate": bundle.world.fps / config.action_repeat,
         "latent": M.latent_size,
         "hidden": M.config.hidden_size,
@@ -78,7 +93,6 @@ def _manifest(bundle: Bundle, starts: int) -> dict[str, Any]:
         "high": bundle.actions.space.high,
         "temperature": dream.temperature,
         "ends": dream.ends if ends else "none",
-        "pays": config.reward == "constant" or any(head.does("pays") for head in M.heads),
         "horizon": HORIZON,
         "windows": windows,
         "recordings": [
@@ -91,7 +105,28 @@ def _manifest(bundle: Bundle, starts: int) -> dict[str, Any]:
             }
             for place, one in enumerate(bundle.recordings)
         ],
-        "scores": bundle.about.get("scores"),
+    }
+
+
+def _texts(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, str]:
+    """What is filled into the page: texts, and which parts are hidden for lack of content."""
+    rewards = any(head.does("pays") for head in bundle.mdnrnn.heads)
+    shown = {
+        "return": rewards or bundle.world.config.reward == "constant",
+        "reward": rewards,
+        "end": manifest["ends"] != "none",
+        "compare": manifest["recordings"],
+    }
+    scores = bundle.about.get("scores")
+    score = (
+        "In the real world this agent returns {mean:.0f} ± {std:.0f} ({episodes} {split} episodes)."
+    )
+    return {
+        "world": html.escape(title(bundle.world).replace("Vizdoom", "Doom ")),
+        "rate": f"{manifest['rate']:.3g}",
+        "temperature": f"{manifest['temperature']:.2f}",
+        "scores": html.escape(f"{score.format(**scores)}.") if scores else "",
+        **{f"no_{part}": "" if there else "hidden" for part, there in shown.items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""onnxruntime-web, which computes the networks in the browser: fetched with npm once, then cached."""
+"""onnxruntime-web, which computes the networks in the browser: npm fetches it once."""
 
 from __future__ import annotations
 

@@ -5,16 +5,26 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from worldmodels.errors import InputError
+from worldmodels.ranges import Range
 from worldmodels.run import say
 from worldmodels.web.export import export_web
 
 ADDRESS = "127.0.0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Options of the command."""
+
+    port: Annotated[int, Range(0, 65535)] = 0
+    """Port of the loopback address; 0: any free one."""
 
 
 class _Files(SimpleHTTPRequestHandler):
@@ -30,7 +40,7 @@ class _Files(SimpleHTTPRequestHandler):
         self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ARG002
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: ARG002
         return
 
 
@@ -43,14 +53,13 @@ def serving(folder: Path, port: int = 0) -> Iterator[ThreadingHTTPServer]:
         port: 0: any free one.
 
     Raises:
-        InputError: the port is taken or out of range.
+        InputError: the port is taken.
     """
     try:
         server = ThreadingHTTPServer((ADDRESS, port), partial(_Files, directory=str(folder)))
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or "it must be from 0 to 65535"
+    except OSError as error:
         raise InputError(
-            f"--port {port} cannot be used ({reason}): name another, or leave it out"
+            f"--port {port} cannot be used ({error.strerror}): name another, or leave it out"
         ) from error
     with server:
         yield server

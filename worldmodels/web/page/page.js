@@ -31,6 +31,7 @@ class Page {
   async start() {
     await this.restart();
     performance.mark("first-frame");
+    for (const control of document.querySelectorAll("button, input")) control.disabled = false;
     const tick = async (now) => {
       const wait = this.over ? AGAIN : 1000 / this.about.rate;
       if (this.running && now >= this.due) {
@@ -103,11 +104,10 @@ class Page {
     byId("seed").value = String(value);
   }
 
-  async compare() {
+  compare() {
     this.comparing = this.comparing < 0 ? 0 : -1;
     this.driver = this.comparing < 0 ? "agent" : "recording";
-    await this.restart();
-    if (!this.running) this.pause();
+    return this.restart();
   }
 
   pause() {
@@ -189,7 +189,8 @@ class Page {
     const rewards = this.history.reward;
     const [least, largest] = [Math.min(0, ...rewards), Math.max(0.01, ...rewards)];
     drawCurve(byId("reward"), rewards, least, largest, accent, line);
-    drawCurve(byId("end"), this.history.end, 0, 1, colors.getPropertyValue("--other"), line);
+    const likely = Math.max(0.05, ...this.history.end);
+    drawCurve(byId("end"), this.history.end, 0, likely, colors.getPropertyValue("--other"), line);
     for (const [name, digits] of Object.entries({ entropy: 2, reward: 2, end: 3 })) {
       byId(`${name}-value`).textContent = this.history[name].at(-1)?.toFixed(digits) ?? "-";
     }
@@ -199,11 +200,12 @@ class Page {
   #describe() {
     const { driver, dream, recording, running } = this;
     const seconds = (steps) => `${(steps / this.about.rate).toFixed(1)} s`;
-    const drivers = { agent: "agent", you: "you", recording: "recorded actions" };
+    const drivers = { agent: "agent", you: "you", recording: "recording" };
     byId("who").textContent = drivers[driver];
-    byId("driver-text").textContent = driver === "you" ? "Let the agent act" : "Take over";
+    byId("driver-text").textContent = driver === "you" ? "Hand back" : "Take over";
     byId("pause-text").textContent = running ? "Pause" : "Go on";
     byId("alive").textContent = seconds(dream.steps);
+    byId("alive").dataset.steps = String(dream.steps);
     byId("return").textContent = (this.total ?? 0).toFixed(1);
     byId("compare").setAttribute("aria-pressed", String(recording !== null));
     byId("compare-text").textContent = recording ? "Back to the dream alone" : "What would reality do?";
@@ -223,9 +225,9 @@ class Page {
     const next = this.running ? " The next one begins soon." : "";
     if (end) return `${end} after ${seconds} s.${this.over ? next : ""}`;
     if (recording && driver === "recording") {
-      return "Both begin in the same moment, with the same actions. Take over to leave reality's path.";
+      return "Same start, same actions. Take over to leave reality's path.";
     }
-    if (recording) return "The dream has left reality's path: its actions are no longer the recorded ones.";
+    if (recording) return "Same start, other actions: the dream has left reality's path.";
     return driver === "you" ? "You act. Hold a button or its key." : "The agent acts.";
   }
 
@@ -281,22 +283,23 @@ class Page {
       w: ["compare", () => this.compare()],
     };
     for (const [id, command] of Object.values(commands)) byId(id).addEventListener("click", command);
-    const keyed = new Map(this.about.controls.map((control) => [control.key, control]));
+    const keyed = new Map(this.about.controls.map((one) => [one.key.toLowerCase(), one]));
     document.addEventListener("keydown", (event) => {
       if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) {
         return;
       }
-      const control = keyed.get(event.key);
+      const key = event.key.toLowerCase();
+      const control = keyed.get(key);
       if (control) {
         event.preventDefault(); // arrows would scroll the page
         if (!event.repeat) this.#hold(control);
-      } else if (!event.repeat && event.key.toLowerCase() in commands) {
-        const [id, command] = commands[event.key.toLowerCase()];
+      } else if (!event.repeat && key in commands) {
+        const [id, command] = commands[key];
         if (!byId(id).hidden) command();
       }
     });
     document.addEventListener("keyup", (event) => {
-      if (keyed.has(event.key)) this.held.delete(keyed.get(event.key));
+      this.held.delete(keyed.get(event.key.toLowerCase()));
     });
     window.addEventListener("blur", () => this.held.clear());
     byId("temperature").addEventListener("input", (event) => {
@@ -351,28 +354,9 @@ function drawCurve(canvas, values, least, largest, color, line) {
   context.stroke();
 }
 
-function introduce({ world, rate, temperature, pays, ends, recordings, scores }) {
-  byId("world").textContent = world;
-  byId("rate").textContent = `${Math.round(rate * 10) / 10} moments a second, each`;
-  document.title = `The dream of ${world}`;
-  byId("temperature").value = String(temperature);
-  for (const id of ["temperature-value", "learnt"]) byId(id).textContent = temperature.toFixed(2);
-  byId("return-box").hidden = byId("reward-gauge").hidden = !pays;
-  byId("end-gauge").hidden = ends === "none";
-  byId("compare").hidden = recordings.length === 0;
-  if (scores) {
-    byId("scores").textContent =
-      `In the real world this agent returns ${scores.mean.toFixed(0)} ± ${scores.std.toFixed(0)} ` +
-      `(${scores.episodes} ${scores.split} episodes).`;
-  }
-}
-
 try {
   const dream = await Dream.load();
-  introduce(dream.manifest);
-  const page = new Page(dream);
-  for (const control of document.querySelectorAll("button, input")) control.disabled = false;
-  await page.start();
+  await new Page(dream).start();
 } catch (error) {
   say(`The dream cannot be shown: ${error.message ?? error}`);
   throw error;
