@@ -30,6 +30,7 @@ TOP = [
     "bundle/bundle.json",
     "bundle/weights.safetensors",
     "bundle/starts.safetensors",
+    "bundle/recordings.safetensors",
     "bundle/README.md",
     "evaluation.json",
     "videos/dream.webm",
