@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float32, UInt8
 
+from worldmodels.acting.keys import Controls
 from worldmodels.acting.policies import Candidates, Policy
 from worldmodels.acting.rollout import steps
 from worldmodels.artifacts import Bundle
@@ -18,7 +19,6 @@ from worldmodels.envs.dream import make_dream
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
-from worldmodels.play.keys import Controls
 from worldmodels.ranges import PositiveFloat, PositiveInt, Seed
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds
 

@@ -20,7 +20,7 @@ from worldmodels.artifacts import Bundle, claim
 from worldmodels.envs.dream import DreamConfig, make_dream, warm
 from worldmodels.errors import InputError
 from worldmodels.files import save_json, save_text
-from worldmodels.web.controls import controls_of, title
+from worldmodels.web.controls import pads_of, title
 from worldmodels.web.graphs import graphs
 from worldmodels.web.runtime import runtime_files
 
@@ -76,7 +76,7 @@ def _manifest(bundle: Bundle, starts: int) -> dict[str, Any]:
     """What the page must know of the bundle; `starts` counts those of recordings too."""
     dream: DreamConfig = make_dream(1, bundle=bundle).config.plain
     M, config = bundle.mdnrnn, bundle.world.config
-    controls, rest, added = controls_of(bundle.world)
+    pads, rest = pads_of(bundle.world)
     windows = starts - len(bundle.recordings)
     ends = any(head.does("ends") for head in M.heads)
     return {
@@ -86,11 +86,8 @@ def _manifest(bundle: Bundle, starts: int) -> dict[str, Any]:
         "hidden": M.config.hidden_size,
         "uniforms": M.uniforms,
         "mixtures": M.config.num_mixtures,
-        "controls": [asdict(control) for control in controls],
+        "pads": [asdict(pad) for pad in pads],
         "rest": rest,
-        "added": added,
-        "low": bundle.actions.space.low,
-        "high": bundle.actions.space.high,
         "temperature": dream.temperature,
         "ends": dream.ends if ends else "none",
         "horizon": HORIZON,
@@ -122,7 +119,7 @@ def _texts(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, str]:
         "In the real world this agent returns {mean:.0f} ± {std:.0f} ({episodes} {split} episodes)."
     )
     return {
-        "world": html.escape(title(bundle.world).replace("Vizdoom", "Doom ")),
+        "world": html.escape(title(bundle.world)),
         "rate": f"{manifest['rate']:.3g}",
         "temperature": f"{manifest['temperature']:.2f}",
         "scores": html.escape(f"{score.format(**scores)}.") if scores else "",

