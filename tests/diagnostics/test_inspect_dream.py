@@ -129,7 +129,7 @@ def test_a_dream_that_ends_otherwise_than_reality(inspect, smoke_copy, capsys, a
         assert row["returns"]["real"] == pytest.approx(row["real"])
         assert (row["ratio"] < 1) == after_one_step
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("looks wrong")]
-    assert "the collecting policy's survival in the dream" in line
+    assert "explorer: steps survived in the dream" in line
     assert ("below -0.15" if after_one_step else "above 0.15") in line
     assert "controller" not in [row["policy"] for row in report["survival"]]
 

@@ -10,8 +10,9 @@ from worldmodels.diagnostics.survival import (
     return_curve,
     step_limits,
     survival_curve,
+    until_stalled,
 )
-from worldmodels.world import EnvConfig
+from worldmodels.world import EnvConfig, RawPicture, World
 
 
 def outcomes(lengths, died, horizon):
@@ -102,3 +103,29 @@ def test_returns_of_either_sign_have_no_ratio():
 def test_reality_on_the_dreams_scale(config, expected):
     paid = dream_rewards(config)(np.array([7.0]), {"count": np.array([2.0])})
     assert paid == pytest.approx(expected)
+
+
+def test_a_life_until_a_second_without_a_count():
+    """Counts pay 2, a step costs 0.1; a second has 3 steps."""
+    config = EnvConfig(
+        reward="count",
+        count_attribute="n",
+        reward_per_count=2.0,
+        reward_per_frame=-0.025,
+        action_repeat=4,
+    )
+    world = World(config, {}, 12.0, {}, RawPicture((64, 64, 3)))
+    counts = np.array(
+        [
+            [1, 0, 0, 1, 0, 0, 0, 1],  # stalls at 4, though it goes on later
+            [1, 0, 0, 1, 0, 0, 1, 0],  # never: two steps are no second, the last is not over
+            [0.1, 0.2, 0.1, 1, 1, 1, 1, 1],  # at once; fractions are no count
+            [1, 1, 1, 1, 0, 0, 0, 0],  # ends after 5 steps: what follows is nothing
+        ]
+    )
+    lengths = np.array([8, 8, 8, 5])
+    rewards = np.where(np.arange(8) < lengths[:, None], counts * 2.0 - 0.1, 0.0)
+    lanes = np.zeros(4, bool)
+    found = until_stalled(Outcomes(rewards, lengths, lanes, lanes), world)
+    assert found.terminated.tolist() == [True, False, True, False]
+    assert found.lengths.tolist() == [4, 6, 1, 3]

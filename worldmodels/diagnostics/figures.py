@@ -77,7 +77,7 @@ def _pit(figure: Any, rows: Rows) -> None:
 def _survival(figure: Any, rows: Rows) -> None:
     """A panel for each policy."""
     figure.set_size_inches(max(6.0, 3.5 * len(rows)), 4)
-    survival = rows[0]["measure"] == "steps survived"
+    survival = rows[0]["measure"] != "return"
     panels = np.ravel(figure.subplots(1, len(rows), sharey=survival, squeeze=False))
     for axes, row in zip(panels, rows, strict=True):
         for world, label, color in (("dream", "dream", DREAM), ("real", "reality", REAL)):
@@ -85,7 +85,7 @@ def _survival(figure: Any, rows: Rows) -> None:
             axes.plot(curve, color=color, label=f"{label}, mean {row[world]:.1f}")
         axes.set(title=row["policy"], xlabel="steps from the start")
         axes.legend(fontsize="small")
-    panels[0].set_ylabel("share alive" if survival else "mean return so far")
+    panels[0].set_ylabel("share left" if survival else "mean return so far")
 
 
 def _ranking(figure: Any, rows: Rows) -> None:

@@ -28,6 +28,7 @@ from worldmodels.diagnostics.survival import (
     return_curve,
     step_limits,
     survival_curve,
+    until_stalled,
 )
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, controller_for
@@ -40,6 +41,8 @@ from worldmodels.world import EnvConfig, World
 
 LANES = 10
 """Starts of a job."""
+SURVIVED, UNTIL_STALLED = "steps survived", "steps until a second without a count"
+"""Measures of a life; a world without either is measured by its returns."""
 COMPARED = 60
 """Frames of a replay that must equal the recorded ones."""
 
@@ -168,20 +171,28 @@ def _beside(
 
     The dreams of one moment count as one value, their mean.
     """
-    ends = inspection.mdnrnn.find(TerminationHead) is not None
     every = np.repeat(limits, inspection.settings.dreams)
     dream, real = dream.within(every), real.within(limits)
+    env = inspection.world.config
 
     def compared(dreamt: np.ndarray, there: np.ndarray) -> dict[str, Any]:
         means = dreamt.reshape(len(limits), -1).mean(axis=1)
         return compare(means, there, episodes, inspection.seed)
 
     returns = compared(dream.rewards.sum(axis=1), real.rewards.sum(axis=1))
-    lives = (dream, every), (real, limits)
-    curves = [survival_curve(one) if ends else return_curve(one, cut) for one, cut in lives]
+    measure, lives = "return", list[Outcomes]()
+    if inspection.mdnrnn.find(TerminationHead) is not None:
+        measure, lives = SURVIVED, [dream, real]
+    elif env.reward == "count" and env.reward_per_count:
+        measure, lives = UNTIL_STALLED, [until_stalled(o, inspection.world) for o in (dream, real)]
+    curves = (
+        [survival_curve(one) for one in lives]
+        if lives
+        else [return_curve(dream, every), return_curve(real, limits)]
+    )
     return {
-        "measure": "steps survived" if ends else "return",
-        **(compared(dream.lengths, real.lengths.astype(np.float64)) if ends else returns),
+        "measure": measure,
+        **(compared(*(one.lengths.astype(np.float64) for one in lives)) if lives else returns),
         "returns": returns,
         "curves": dict(zip(("dream", "real"), curves, strict=True)),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from jaxtyping import Bool, Float64, Int64
 from scipy import stats
 
 from worldmodels.seeding import numpy_generator
-from worldmodels.world import EnvConfig
+from worldmodels.world import EnvConfig, World
 
+NO_COUNT = 0.5
+"""Less is none: M predicts a fraction of a count where it is not sure."""
 RESAMPLES = 2000
 """Bootstrap resamples of an interval."""
 
@@ -44,6 +46,26 @@ class Outcomes:
         died = self.terminated & (self.lengths <= limits)
         rewards = np.where(observed, self.rewards, 0.0)
         return Outcomes(rewards, np.minimum(self.lengths, limits), died, self.truncated)
+
+
+def until_stalled(outcomes: Outcomes, world: World) -> Outcomes:
+    """The outcomes up to the first second without a count, as if the lane had died there.
+
+    For worlds that pay for counts, in which an agent may fail for good and the episode goes on: a
+    car that has left the road. A lane that stops sooner is censored.
+
+    Args:
+        outcomes: with the rewards of `dream_rewards`.
+        world: pays for counts.
+    """
+    config, horizon = world.config, outcomes.rewards.shape[1]
+    second = min(max(round(world.fps / config.action_repeat), 1), horizon)
+    counts = (outcomes.rewards - config.reward_per_step) / config.reward_per_count
+    sums = np.lib.stride_tricks.sliding_window_view(counts, second, axis=1).sum(axis=2)
+    complete = np.arange(sums.shape[1]) <= (outcomes.lengths - second)[:, None]
+    stalled = complete & (sums < NO_COUNT)
+    until = np.where(stalled.any(axis=1), stalled.argmax(axis=1), complete.sum(axis=1))
+    return replace(outcomes, lengths=np.maximum(until, 1), terminated=stalled.any(axis=1))
 
 
 def dream_rewards(config: EnvConfig) -> Rewards:
