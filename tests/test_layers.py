@@ -24,6 +24,7 @@ FLOORS = [
     {"stages"},
     {"config"},
     {"diagnostics", "gallery", "play", "web"},
+    {"report"},
     {"pipeline"},
     {"cli"},
     {"__main__"},

@@ -206,6 +206,20 @@ def study(name: str, flags: list[str]) -> None:
     print(f"{run.folder / 'study'} holds study.md and study.json")  # noqa: T201
 
 
+def report(name: str, flags: list[str]) -> None:
+    """Write report.html of a RUN: results, curves, pictures, films, config, in one file."""
+    from worldmodels.report.report import report
+
+    parser = argparse.ArgumentParser(
+        prog=f"worldmodels {name}", description=about(name), allow_abbrev=False
+    )
+    parser.add_argument("run", nargs="?", metavar="RUN", help="The folder of a run.")
+    options, unknown = parser.parse_known_args(flags)
+    if unknown:
+        raise InputError(f"{unknown[0]} is unknown: report takes a folder alone")
+    report(Run(_named(options.run, "run", "report RUN, the folder of a run")))
+
+
 def gallery(name: str, flags: list[str]) -> None:
     """Train and show another mixture density system: gallery NAME [--data PATH]."""
     from worldmodels.gallery.system import SYSTEMS, show
@@ -244,6 +258,7 @@ COMMANDS: dict[str, Callable[[str, list[str]], None]] = {
     "export-web": export_web,
     "inspect-dream": inspect_dream,
     "study": study,
+    "report": report,
     "unpack": unpack,
     "gallery": gallery,
     "find-baselines": find_baselines,

@@ -73,6 +73,24 @@ def filming(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[
             film.unlink(missing_ok=True)
 
 
+def middle_of(path: Path) -> Frame:
+    """The picture in the middle of a film.
+
+    Raises:
+        InputError: the file is no film.
+    """
+    film = cv2.VideoCapture(str(path))
+    try:
+        pictures = int(film.get(cv2.CAP_PROP_FRAME_COUNT))
+        film.set(cv2.CAP_PROP_POS_FRAMES, max(0, pictures // 2))
+        read, picture = film.read()
+    finally:
+        film.release()
+    if not read:
+        raise InputError(f"{path} is no film: delete it and run `worldmodels watch` again")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
 def write_webp(path: Path, frames: Sequence[Frame], fps: float) -> None:
     """Writes RGB frames of one size as an animated WebP that repeats endlessly.
 
@@ -135,6 +153,11 @@ def beside(
     ]
     gap = np.full((titled[0].shape[0], GAP, 3), BACKGROUND, np.uint8)
     return np.hstack([part for panel in titled for part in (panel, gap)][:-1])
+
+
+def captioned(picture: Frame, text: str) -> Frame:
+    """The picture above a line of text."""
+    return np.vstack([picture, _title(text, picture.shape[1])])
 
 
 @contextmanager

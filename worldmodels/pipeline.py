@@ -8,7 +8,9 @@ import numpy as np
 
 from worldmodels.artifacts import link, load_controller
 from worldmodels.config import Config
+from worldmodels.errors import InputError
 from worldmodels.files import save_text
+from worldmodels.report.report import report
 from worldmodels.run import Metrics, Run, say
 from worldmodels.stages.collect import collect
 from worldmodels.stages.encode import encode
@@ -25,7 +27,7 @@ KEPT = ("world.json", "vae", "mdnrnn", "latents", "controller")
 
 
 def pipeline(run: Run, config: Config) -> None:
-    """Runs what is missing of `config.rounds` rounds, evaluates the best, films it.
+    """Runs what is missing of `config.rounds` rounds, evaluates the best, films it, reports.
 
     Source: the iterative procedure of Ha & Schmidhuber 2018, section 5.
     """
@@ -39,9 +41,10 @@ def pipeline(run: Run, config: Config) -> None:
             first = config.evolve.validation_episodes + config.evolve.final_episodes
             _copy(select_round(run, rounds, config.select, config.workers, first), run)
         evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
-        if config.controller.senses == "own" and not (run.videos / "dream.webm").exists():
+        if config.controller.senses == "own" and not _filmed(run, config):
             watch(run, config.watch, config.seed)
         _minutes([*rounds, run] if config.rounds > 1 else [run])
+        _report(run)
 
 
 def one_round(run: Run, config: Config, best: Run | None) -> None:
@@ -84,6 +87,22 @@ def _copy(best: Run, run: Run) -> None:
         else:
             link(source, target)
     save_text(done, f"{best.number}\n")
+
+
+def _filmed(run: Run, config: Config) -> bool:
+    return all((run.videos / f"{film}.webm").exists() for film in config.watch.films)
+
+
+def _report(run: Run) -> None:
+    """Writes the report, unless it is newer than the evaluation that it tells of."""
+    file = run.folder / "report.html"
+    if file.exists() and file.stat().st_mtime >= run.evaluation_file.stat().st_mtime:
+        say(f"{file} is there already")
+        return
+    try:
+        report(run)
+    except InputError as error:  # matplotlib is missing
+        say(str(error))
 
 
 def _minutes(runs: list[Run]) -> None:

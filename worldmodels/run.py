@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from worldmodels.errors import InputError
@@ -118,7 +119,7 @@ class Metrics:
     """Records a stage's numbers in the run's metrics.jsonl and in TensorBoard.
 
     The block holds the lock of the run. Leaving it adds a line with the stage's active seconds,
-    cores and threads; published times are the sum of these.
+    cores, threads and command; published times are the sum of these.
     """
 
     def __init__(self, run: Run, stage: str) -> None:
@@ -173,6 +174,16 @@ class Metrics:
             if isinstance(number, (int, float)):
                 self.writer.add_scalar(f"{self.stage}/{name}", number, step)
 
+    def picture(self, name: str, step: int, picture: np.ndarray | Path) -> None:
+        """Shows an RGB picture (height, width, 3), or that of a file, in TensorBoard."""
+        if isinstance(picture, Path):
+            from PIL import Image
+
+            with Image.open(picture) as file:
+                picture = np.asarray(file.convert("RGB"))
+        self.writer = self.writer or _summary_writer(self.run.tensorboard)
+        self.writer.add_image(f"{self.stage}/{name}", picture, step, dataformats="HWC")
+
     def check(self, name: str, value: float, low: float, high: float, advice: str) -> bool:
         """Compares a result with its expected band.
 
@@ -199,7 +210,8 @@ class Metrics:
 
         end = {"stage": self.stage, "event": "end", "seconds": round(self.seconds, 3)}
         stopped = {} if kind is None else {"stopped_by": kind.__name__}
-        self._append({**end, "cores": cores(), "threads": torch.get_num_threads(), **stopped})
+        made = {"cores": cores(), "threads": torch.get_num_threads(), "command": command()}
+        self._append({**end, **made, **stopped})
         if self.writer is not None:
             self.writer.close()
 
@@ -235,6 +247,11 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def command() -> str:
+    """The command line of this process."""
+    return " ".join(sys.argv)
 
 
 def progress(items: Iterable[Item] | int, label: str = "", **options: Any) -> "tqdm[Item]":

@@ -1,12 +1,11 @@
 """The versions and circumstances that world.json, evaluations and reports record."""
 
-import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from worldmodels.precision import name_of, product_dtype
-from worldmodels.run import cores
+from worldmodels.run import command, cores
 
 
 def package_versions() -> dict[str, str]:
@@ -20,4 +19,4 @@ def package_versions() -> dict[str, str]:
 
 def circumstances() -> dict[str, Any]:
     """The command, processor cores and versions that made a result."""
-    return {"command": " ".join(sys.argv), "cores": cores(), "versions": package_versions()}
+    return {"command": command(), "cores": cores(), "versions": package_versions()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from worldmodels.diagnostics.figures import FIGURES, draw_figure
@@ -23,6 +24,9 @@ from worldmodels.workers import one_thread
 SURVIVAL_TOLERANCE, RETURN_TOLERANCE = 0.15, 0.5
 """Sanity bands: the mean life in the dream, less that in reality, as a share of it; or where no
 life is measured the mean return, in standard deviations of reality's."""
+
+ROW_NAMES = ("steps_ahead", "probability", "policy", "pixels")
+"""What tells the rows of a part apart."""
 
 PARTS: dict[str, tuple[Callable[[Inspection], Rows], str]] = {
     "reconstruction": (reconstruction, "V's mean square error, everywhere and where frames move"),
@@ -66,16 +70,34 @@ def inspect_dream(run: Run, config: InspectSections) -> dict[str, Any]:
             save_json(file, report)
         report = load_json(file)
         _check(metrics, report.get("survival", []))
+        _show(metrics, report, inspection.folder)
+    return report
+
+
+def _show(metrics: Metrics, report: dict[str, Any], folder: Path) -> None:
+    """Prints the tables and draws the figures, in files and in TensorBoard."""
     shown = {name: rows for name in PARTS if (rows := report.get(name))}
     titles = {name: f"{PARTS[name][1]}\n({_held_out(report, name)})" for name in shown}
     for name, rows in shown.items():
         say(f"{titles[name]}\n{table_of(rows)}\n")
+        metrics.log(0, **_numbers(name, rows))
     try:
-        for name in set(shown) & set(FIGURES):
-            draw_figure(name, shown[name], titles[name], inspection.folder)
+        for name in sorted(set(shown) & set(FIGURES)):
+            draw_figure(name, shown[name], titles[name], folder)
+            metrics.picture(name, 0, folder / f"{name}.png")
     except InputError as error:
         say(str(error))
-    return report
+
+
+def _numbers(part: str, rows: Rows) -> dict[str, float]:
+    """The numbers of a part by full names, such as `likelihood/5/nll`."""
+    found = {}
+    for row in rows:
+        own = [str(row[name]) for name in ROW_NAMES if name in row]
+        for name, value in row.items():
+            if isinstance(value, float):
+                found["/".join([part, *own, name])] = value
+    return found
 
 
 def _held_out(report: dict[str, Any], part: str) -> str:

@@ -9,7 +9,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
 
     What only figures show (dictionaries, longer lists) is left out.
     """
-    cells = [_cells(row) for row in rows]
+    cells = [cells_of(row) for row in rows]
     lines = [list(cells[0]), *(list(row.values()) for row in cells)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
@@ -19,10 +19,11 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def line_of(row: Mapping[str, Any]) -> str:
     """A row as one line."""
-    return ", ".join(f"{name} {cell}" for name, cell in _cells(row).items())
+    return ", ".join(f"{name} {cell}" for name, cell in cells_of(row).items())
 
 
-def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+def cells_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row's names and values as text, without what only figures show."""
     return {n.replace("_", " "): _cell(value) for n, value in row.items() if _is_cell(value)}
 
 

@@ -136,7 +136,9 @@ def _report(
         "seconds": sum(Metrics.spent(rounds).values()) + metrics.seconds,
     }
     save_json(run.evaluation_file, report)
-    _histogram(run, returns, report["baselines"])
+    means = {f"{name}_mean": row["mean"] for name, row in report["baselines"].items()}
+    metrics.log(0, mean=report["mean"], low=report["ci95"][0], high=report["ci95"][1], **means)
+    _histogram(run, report, metrics)
     _print(report, run, folder)
     return report
 
@@ -237,22 +239,28 @@ def _real_frames(runs: Iterable[Run], world: World) -> dict[str, int]:
     return {name: count * world.config.action_repeat for name, count in steps.items()}
 
 
-def _histogram(run: Run, returns: np.ndarray, baselines: dict[str, Any]) -> None:
+def _histogram(run: Run, report: dict[str, Any], metrics: Metrics) -> None:
     try:
         figure = new_figure(6, 3.5)
     except InputError as error:
         say(str(error))
         return
+    draw_histogram(figure, report)
+    figure.savefig(run.folder / "histogram.png", dpi=120)
+    metrics.picture("test_episodes", 0, run.folder / "histogram.png")
+
+
+def draw_histogram(figure: Any, report: dict[str, Any]) -> None:
+    """The episode returns of an evaluation.json: the agent's and those of the baselines."""
     axes = figure.subplots()
-    rows = {"agent": returns, **{name: row["returns"] for name, row in baselines.items()}}
-    bins = np.histogram_bin_edges(np.concatenate(list(rows.values())), 30)
-    for name, values in rows.items():
-        label = f"{name}: {np.mean(values):.0f} ± {np.std(values, ddof=1):.0f}"
-        axes.hist(values, list(bins), alpha=0.6, label=label)
+    rows = {"agent": report, **report["baselines"]}
+    bins = np.histogram_bin_edges(np.concatenate([row["returns"] for row in rows.values()]), 30)
+    for name, row in rows.items():
+        label = f"{name}: {row['mean']:.0f} ± {row['std']:.0f}"
+        axes.hist(row["returns"], list(bins), alpha=0.6, label=label)
     axes.set_xlabel("episode return")
     axes.set_ylabel("episodes")
     axes.legend()
-    figure.savefig(run.folder / "histogram.png", dpi=120)
 
 
 def _print(report: dict[str, Any], run: Run, folder: Path) -> None:

@@ -20,6 +20,9 @@ from worldmodels.run import Metrics, progress
 LOG_EVERY = 50
 """Steps between two lines of metrics.jsonl."""
 
+SHOWN = 10
+"""How often a training is shown in pictures, beside its end."""
+
 CHECKPOINT_SECONDS = 60.0
 """Time between two checkpoints, from which an interrupted training continues to the same bits."""
 
@@ -62,6 +65,7 @@ def fit(
     name: str,
     clip: Literal["norm", "value"] = "norm",
     device: torch.device | None = None,
+    show: Callable[[int], None] | None = None,
 ) -> None:
     """Trains a model in place, or continues from its checkpoint.
 
@@ -76,6 +80,8 @@ def fit(
         name: what is trained, in messages and logged names; no prefix where it is the stage's.
         clip: whether `config.gradient_clip` limits the gradient's norm or each of its values.
         device: that of the losses; none: the best one.
+        show: is called with the step some times during the training and at its end, to show
+            what the model does.
 
     Raises:
         InputError: the loss is not finite, or the checkpoint belongs to another model.
@@ -95,7 +101,11 @@ def fit(
             bar.set_postfix({key: f"{number:.4g}" for key, number in numbers.items()})
             prefix = "" if name == metrics.stage else f"{name}_"
             metrics.log(step, **{prefix + key: number for key, number in numbers.items()})
+        if show is not None and step % max(1, config.steps // SHOWN) == 0:
+            show(step)
     model.cpu()
+    if show is not None:
+        show(config.steps)
 
 
 def _descend(

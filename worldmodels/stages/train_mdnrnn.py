@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from torch import Tensor
 
 from worldmodels.artifacts import check_latents, load_mdnrnn, load_vae, load_world, save_mdnrnn
 from worldmodels.data.dataset import EpisodeSource, SequenceBatches, latent_source
+from worldmodels.data.episode import LatentEpisode
 from worldmodels.errors import InputError
 from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
 from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.pictures import dream_beside_record, long_enough
 from worldmodels.models.sequence import SequenceBatch
+from worldmodels.models.vae import VAE
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, say
@@ -61,12 +65,21 @@ def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, 
         say(f"{result} is there already")
         return
     source = latent_source(run, views=True)
-    latent_size = load_vae(run).config.latent_size
+    vae = load_vae(run)
     with Metrics(run, "train_mdnrnn") as metrics:
-        mdnrnn = _begin(run, model, world, latent_size, seed)
+        mdnrnn = _begin(run, model, world, vae.config.latent_size, seed)
         metrics.log(0, precision=name_of(product_dtype(best_device())))
-        losses, saved = _Losses(mdnrnn, source, config, seed, run.number), "checkpoint.safetensors"
-        fit(mdnrnn, losses, config, metrics, run.mdnrnn / saved, "train_mdnrnn", clip="value")
+        losses = _Losses(mdnrnn, source, config, seed, run.number)
+        fit(
+            mdnrnn,
+            losses,
+            config,
+            metrics,
+            run.mdnrnn / "checkpoint.safetensors",
+            "train_mdnrnn",
+            clip="value",
+            show=_Pictures(vae, mdnrnn, source, metrics),
+        )
         _check(losses, metrics)
         save_mdnrnn(run, mdnrnn, world, made_from)
     say(f"M is {result}")
@@ -87,6 +100,24 @@ def _begin(
         before = load_mdnrnn(run.earlier[-1])
         mdnrnn.load_state_dict(before.state_dict())
     return mdnrnn
+
+
+class _Pictures:
+    """Shows a dream beside one of the newest episodes, in TensorBoard."""
+
+    def __init__(self, vae: VAE, mdnrnn: MDNRNN, source: EpisodeSource, metrics: Metrics) -> None:
+        self.vae, self.mdnrnn, self.metrics = vae, mdnrnn, metrics
+        loaded = (LatentEpisode.load(path) for path in source.new)
+        self.episode = next((one for one in loaded if long_enough(one.mu)), None)
+
+    def __call__(self, step: int) -> None:
+        if self.episode is None:
+            return
+        mdnrnn = copy.deepcopy(self.mdnrnn).cpu().eval()
+        record = torch.from_numpy(self.episode.mu).float(), torch.from_numpy(self.episode.actions)
+        noise = torch_generator(0, "shown dream")
+        picture, _ = dream_beside_record(self.vae, mdnrnn, *record, noise)
+        self.metrics.picture("record_above_dream", step, picture)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from worldmodels.artifacts import load_vae, load_world, save_vae
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, FrameBatches
 from worldmodels.data.episode import Episode, episode_files
+from worldmodels.models.pictures import reconstructions_by_error, traversals
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -66,7 +68,8 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
             metrics.log(0, precision=name_of(product_dtype(best_device())))
             mirrored = bool(load_world(run).config.mirrored_actions)
             losses = _Losses(vae, source, config, seed, run.number, mirrored)
-            fit(vae, losses, config, metrics, run.vae / "checkpoint.safetensors", "train_vae")
+            checkpoint, show = run.vae / "checkpoint.safetensors", _Pictures(vae, source, metrics)
+            fit(vae, losses, config, metrics, checkpoint, "train_vae", show=show)
         _check(vae, source, config, metrics)
         save_vae(run, vae)
     say(f"V is {result}")
@@ -78,6 +81,25 @@ def _begin(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> VAE
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "vae", run.number))
         return VAE(model)
+
+
+class _Pictures:
+    """Shows what V does with some of the newest frames, in TensorBoard."""
+
+    def __init__(self, vae: VAE, source: EpisodeSource, metrics: Metrics) -> None:
+        self.vae, self.metrics, self.frames = vae, metrics, _newest_frames(source)
+
+    def __call__(self, step: int) -> None:
+        vae = copy.deepcopy(self.vae).cpu().eval()
+        picture, _ = reconstructions_by_error(vae, self.frames)
+        self.metrics.picture("worst_median_best", step, picture)
+        picture, _ = traversals(vae, vae.encode(self.frames)[0])
+        self.metrics.picture("latents", step, picture)
+
+
+def _newest_frames(source: EpisodeSource) -> UInt8[Tensor, "N 64 64 3"]:
+    frames = torch.cat([torch.from_numpy(Episode.load(p).frames) for p in source.new[-4:]])
+    return frames[:: max(1, len(frames) // 512)]
 
 
 @dataclass(frozen=True)
@@ -123,8 +145,7 @@ def frames_loss(
 @torch.inference_mode()
 def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Metrics) -> None:
     """Sanity bands on some of the newest frames."""
-    frames = torch.cat([torch.from_numpy(Episode.load(p).frames) for p in source.new[-4:]])
-    frames = frames[:: max(1, len(frames) // 512)]
+    frames = _newest_frames(source)
     mu, logvar = vae.encode(frames)
     squares = (vae.decode(mu) - images_of(frames)).square().sum(dim=(1, 2, 3)).mean()
     checkpoint = metrics.run.vae / "checkpoint.safetensors"

@@ -1,10 +1,12 @@
-"""Watch: a film of reality, of its reconstruction, and of the dream that continues from it."""
+"""Watch: films of an agent in reality, in V's reconstruction of it, and in the dream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import chain, count, islice, repeat
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -17,7 +19,7 @@ from worldmodels.envs.dream import make_dream
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
-from worldmodels.film import beside, write_webm, write_webp
+from worldmodels.film import Frame, beside, captioned, write_webm, write_webp
 from worldmodels.models.vae import frames_of
 from worldmodels.ranges import PositiveFloat
 from worldmodels.run import Metrics, Run, progress, say
@@ -34,16 +36,44 @@ RESYNC = 8.0
 """Seconds after which the dream is put back onto reality."""
 SCALE = 3
 """Enlargement of the frames of 64x64 pixels."""
-WEBP_SECONDS, WEBP_FPS = 20.0, 12.5
-"""Limits of the animated picture, which is for a README: it stays below 2 MB."""
+WEBP_SECONDS, WEBP_FPS, WEBP_BYTES = 20.0, 12.5, 2_000_000
+"""Limits of the animated picture, which is for a README: a whole episode may take longer, but shows
+fewer pictures a second then."""
+LAP_PICTURES = 2000
+"""Most pictures of a whole episode, which may have no end."""
+TEMPERATURES, TEMPERATURES_SECONDS = (0.1, 0.5, 1.0, 1.3), 12.0
+"""Of the dreams that are filmed side by side, and the length of that film."""
+
+FilmName = Literal["dream", "lap", "temperatures"]
+FILMS: dict[FilmName, tuple[str, str]] = {
+    "dream": (
+        "Reality, V's reconstruction of it, and M's dream",
+        f"The dream is put back onto reality every {RESYNC:.0f} seconds and goes on alone in "
+        "between, under the actions of C, which sees the dream; its caption counts the seconds "
+        "alone.",
+    ),
+    "lap": (
+        "A whole real episode",
+        "Left the official environment, right what V's z says of it: all that C sees of the frame.",
+    ),
+    "temperatures": (
+        "One start, dreamt at four temperatures",
+        "All four dreams have the same start and the same noise, which counts for more the higher "
+        "the temperature: low ones repeat themselves, high ones invent.",
+    ),
+}
+"""What each film in videos/ shows, and how to read it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchConfig:
-    """The film."""
+    """The films."""
 
-    seconds: PositiveFloat = 40.0
-    """Length at the world's own speed; the film shows one real episode after the other."""
+    seconds: PositiveFloat = 20.0
+    """Length of `dream` at the world's own speed; it shows one real episode after the other."""
+    films: tuple[FilmName, ...] = field(default=get_args(FilmName))
+    """Which are made: `dream`, reality beside its reconstruction and the dream; `lap`, a whole real
+    episode; `temperatures`, one start dreamt at four temperatures."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +102,6 @@ class SideBySide:
 
     def __init__(self, bundle: Bundle, seed: int) -> None:
         """`seed` is the seed of the dream's noise."""
-        if bundle.controller.config.senses != "own":
-            raise InputError("films need an agent whose controller.senses is own")
         mode, inputs = AutoresetMode.DISABLED, bundle.controller.config.inputs
         self.bundle = bundle
         self.seconds = bundle.world.config.action_repeat / bundle.world.fps
@@ -128,29 +156,96 @@ def moments(bundle: Bundle, config: WatchConfig, seed: int) -> list[Moment]:
         both.close()
 
 
+def lap(bundle: Bundle) -> Iterator[Frame]:
+    """The first test episode of the official environment, from start to end."""
+    mode, inputs = AutoresetMode.DISABLED, bundle.controller.config.inputs
+    envs = RealEnvs(bundle.world, 1, official=True, autoreset_mode=mode)
+    reality = FeatureEnv(envs, bundle.vae, bundle.mdnrnn, bundle.actions, inputs)
+    seconds, earned = bundle.world.config.action_repeat / bundle.world.fps, 0.0
+
+    def picture(step: int, over: bool = False) -> Frame:
+        titles = "reality: the end" if over else "reality", "reconstruction"
+        seen = frames_of(bundle.vae.decode(reality.memory.z))[0].numpy()
+        film = beside((envs.frames[0], seen), titles, SCALE)
+        return captioned(film, f"{step * seconds:.1f} s, episode return {earned:.0f}")
+
+    try:
+        seed = environment_seeds("test", 0, 1)[0]
+        observations, _ = reality.reset(seed=[seed])
+        shown = picture(0)
+        for number, step in enumerate(steps(reality, Candidates.of_bundle(bundle), observations)):
+            yield shown
+            earned, over = earned + float(step.rewards[0]), not step.live[0]
+            if envs.frames[0].any():  # ViZDoom has no picture of the end
+                shown = picture(number + 1, over)
+        yield from repeat(shown, max(1, round(PAUSE / seconds)))
+    finally:
+        reality.close()
+
+
+def temperatures(bundle: Bundle, seed: int) -> Iterator[Frame]:
+    """One start dreamt at several temperatures, C acting in each."""
+    mode = AutoresetMode.DISABLED
+    dreams = [
+        make_dream(1, bundle=bundle, temperature=each, horizon=ENDLESS, autoreset_mode=mode)
+        for each in TEMPERATURES
+    ]
+    seconds = bundle.world.config.action_repeat / bundle.world.fps
+    acting = []
+    for dream in dreams:
+        observations, _ = dream.reset(seed=[seed])
+        acting.append(steps(dream, Candidates.of_bundle(bundle), observations))
+    for number in range(max(1, round(TEMPERATURES_SECONDS / seconds))):
+        ends = (": end" if dream.terminated[0] else "" for dream in dreams)
+        titles = [f"temperature {t}{end}" for t, end in zip(TEMPERATURES, ends, strict=True)]
+        film = beside([dream.render()[0] for dream in dreams], titles, SCALE)
+        yield captioned(film, f"four dreams from one start, {number * seconds:.1f} s")
+        for one in acting:
+            next(one, None)  # a dream that has ended stays as it is
+
+
 def watch(run: Run, config: WatchConfig, seed: int, name: str | None = None) -> None:
-    """Writes videos/dream.webm and videos/dream.webp: a bundle in reality and dream.
+    """Films a bundle: writes each film as a WebM and as an animated WebP of at most 2 MB.
 
     Args:
-        run: where the videos go.
-        config: its length.
-        seed: of the dream's noise.
+        run: the films go to its videos/.
+        config: which films, and how long.
+        seed: of the dreams' noise.
         name: of a bundle; none: the run's own.
 
     Raises:
-        InputError: there is no such bundle.
+        InputError: there is no such bundle, or its agent has no senses of its own.
     """
     if name is None:
         name = str(run.need(run.bundle / "bundle.json", "worldmodels evaluate").parent)
     bundle = Bundle.load(name)
+    if bundle.controller.config.senses != "own":
+        raise InputError("films need an agent whose controller.senses is own")
+    films: dict[FilmName, Callable[[], Iterator[Frame]]] = {
+        "dream": lambda: (one.picture() for one in moments(bundle, config, seed)),
+        "lap": lambda: islice(lap(bundle), LAP_PICTURES),
+        "temperatures": lambda: temperatures(bundle, seed_for(seed, "watch")),
+    }
     with Metrics(run, "watch") as metrics:
-        film = moments(bundle, config, seed)
         fps = bundle.world.fps / bundle.world.config.action_repeat
-        webm, webp = run.videos / "dream.webm", run.videos / "dream.webp"
-        write_webm(webm, (moment.picture() for moment in film), fps)
-        every = max(1, round(fps / WEBP_FPS))
-        shown = film[: max(1, round(WEBP_SECONDS * fps)) : every]
-        write_webp(webp, [moment.picture() for moment in shown], fps / every)
-        metrics.log(0, frames=len(film))
-    shown_seconds = len(shown) * every / fps
-    say(f"{webm} shows {len(film) / fps:.0f} s, {webp.name} the first {shown_seconds:.0f} s")
+        for film in config.films:
+            pictures = list(films[film]())
+            webm, webp = run.videos / f"{film}.webm", run.videos / f"{film}.webp"
+            write_webm(webm, pictures, fps)
+            shown = pictures if film == "lap" else pictures[: max(1, round(WEBP_SECONDS * fps))]
+            _write_small(webp, shown, fps)
+            metrics.log(0, **{f"{film}_frames": len(pictures)})
+            metrics.picture(film, 0, pictures[len(pictures) // 2])
+            length, kept = len(pictures) / fps, len(shown) / fps
+            part = "the same" if len(shown) == len(pictures) else f"the first {kept:.0f} s"
+            say(f"{webm} shows {length:.0f} s, {webp.name} {part}")
+
+
+def _write_small(path: Path, pictures: list[Frame], fps: float) -> None:
+    """Writes an animated WebP with fewer and fewer pictures a second until it is small enough."""
+    every = max(1, round(fps / WEBP_FPS))
+    while True:
+        write_webp(path, pictures[::every], fps / every)
+        if path.stat().st_size <= WEBP_BYTES or every >= len(pictures):
+            return
+        every *= 2

@@ -1,0 +1,577 @@
+"""The parts of a report: what each shows, how it is read, and which command makes what is missing.
+
+Each part is a function of the run's files.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from jaxtyping import UInt8
+from PIL import Image
+
+from worldmodels.command_line import mapping_of
+from worldmodels.config import Config
+from worldmodels.diagnostics.figures import FIGURES
+from worldmodels.diagnostics.inspection import Rows
+from worldmodels.diagnostics.table import cells_of
+from worldmodels.figure import svg_of
+from worldmodels.files import plain
+from worldmodels.film import middle_of
+from worldmodels.models.pictures import (
+    dream_beside_record,
+    reconstructions_by_error,
+    traversals,
+)
+from worldmodels.report.learning import (
+    draw_dream_against_reality,
+    draw_mdnrnn,
+    draw_minutes,
+    draw_returns,
+    draw_vae,
+    drawn_on,
+    dreamt_and_real,
+)
+from worldmodels.report.material import Material
+from worldmodels.run import Metrics
+from worldmodels.seeding import torch_generator
+from worldmodels.stages.evaluate import draw_histogram
+from worldmodels.stages.watch import FILMS
+
+FILM_BYTES = 10_000_000
+"""Most bytes of all films in a page, which grow by a third there."""
+SCALE = 3
+"""Enlargement of pictures that are made of frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A figure, a table, a picture or a film, or the command that makes it."""
+
+    title: str
+    """States what it shows."""
+    reading: str
+    """How to read it, in a sentence."""
+    svg: str = ""
+    table: Sequence[Mapping[str, str]] = ()
+    picture: str = ""
+    """Address of a PNG, as data."""
+    film: str = ""
+    """Address of a WebM, as data."""
+    poster: str = ""
+    """Address of the picture that stands for the film before it plays."""
+    code: Sequence[str] = ()
+    """Lines of commands or of a file."""
+    wide: bool = False
+    """Whether it takes the whole width of the page."""
+    fill: str = ""
+    """The command that makes what is missing."""
+    reason: str = ""
+    """Why it does not apply, where no command makes it."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Some parts under a heading."""
+
+    heading: str
+    about: str
+    parts: list[Part]
+
+
+def sections(material: Material) -> list[Section]:
+    """All of a report."""
+    return [
+        Section(
+            "Result",
+            "Measured on test episodes of the official environment, which have decided nothing.",
+            [scores(material), histogram(material)],
+        ),
+        Section(
+            "How it learnt",
+            "A round collects episodes, trains V and M on them, and evolves C. Validation episodes "
+            "are real ones that decide which C is kept; the test episodes above are others.",
+            [
+                returns(material),
+                dream_against_reality(material),
+                vae_curves(material),
+                mdnrnn_curve(material),
+            ],
+        ),
+        Section(
+            "What V sees",
+            "V turns a frame into z, and z into a frame again. What V leaves out, the agent "
+            "cannot see.",
+            [
+                reconstructions(material),
+                latents(material),
+                moving_error(material),
+                *fireballs(material),
+            ],
+        ),
+        Section("Films", "Captions stand inside the picture.", films(material)),
+        Section(
+            "Dream and reality",
+            "M in the place of the world, on episodes that nothing was fitted to.",
+            [beside_record(material), by_horizon(material), *dream_parts(material)],
+        ),
+        Section(
+            "Temperatures and ablations",
+            "C evolved again in the same dream under other conditions, each row with the same "
+            "budget.",
+            [study_table(material)],
+        ),
+        Section(
+            "How it was made",
+            "",
+            [
+                minutes(material),
+                versions(material),
+                checks(material),
+                differences(material),
+                commands(material),
+            ],
+        ),
+    ]
+
+
+def scores(material: Material) -> Part:
+    """The agent's returns beside those of the baselines."""
+    reading = (
+        "The 95% interval is where the mean over very many episodes would lie, as far as these "
+        "episodes tell. The lead is measured on the same episodes: an interval above 0 means that "
+        "the agent is better."
+    )
+    found = material.evaluation
+    if found is None:
+        title = "The agent's returns on test episodes, beside open-loop policies"
+        return Part(title=title, reading=reading, fill=_command(material, "evaluate"))
+    low, high = found["ci95"]
+    title = (
+        f"The agent returns {number(found['mean'])} on average "
+        f"(95% interval {number(low)} to {number(high)})"
+    )
+    rows = {"agent": found, **found["baselines"]}
+    table = [
+        {
+            "policy": "the agent" if name == "agent" else f"{name} (sees nothing)",
+            "mean return": number(row["mean"]),
+            "standard deviation": number(row["std"]),
+            "95% interval": _between(row["ci95"]),
+            "the agent's lead": _between(row["paired_ci95"]) if "paired_ci95" in row else "",
+        }
+        for name, row in rows.items()
+    ]
+    return Part(title=title, reading=reading, table=table)
+
+
+def histogram(material: Material) -> Part:
+    """The returns of the test episodes."""
+    found = material.evaluation
+    title = "Returns of the test episodes"
+    reading = (
+        "A bar is the number of episodes with about this return; the legend has mean ± standard "
+        "deviation."
+    )
+    if found is None:
+        return Part(title=title, reading=reading, fill=_command(material, "evaluate"))
+    title = f"Returns of {found['episodes']} {found['split']} episodes"
+    return Part(
+        title=title, reading=reading, svg=_svg("histogram", drawn_on(draw_histogram, found))
+    )
+
+
+def returns(material: Material) -> Part:
+    """Learning curves, in reality and in the dream."""
+    title, rounds = "Real return by generation, and the training return below", material.rounds
+    reading = (
+        "Green points: the mean over the same real validation episodes, with its 95% interval. "
+        "Below: mean ± standard deviation of the population, purple in the dream, green in "
+        "reality. Grey lines separate rounds."
+    )
+    if not any(one.logged("evolve", "mean")[0] for one in rounds):
+        return Part(title=title, reading=reading, fill=_command(material, "evolve"))
+    return Part(
+        title=title, reading=reading, svg=_svg("returns", drawn_on(draw_returns, rounds), 5, 3.7)
+    )
+
+
+def dream_against_reality(material: Material) -> Part:
+    """Whether progress in the dream is progress in reality."""
+    title, rounds = "Return in the dream against return in reality", material.rounds
+    label = " Numbers count the rounds." if len(rounds) > 1 else ""
+    reading = (
+        "A point is a validation; points that rise to the right mean that what pays in the dream "
+        "pays in reality. Dreams are shorter than episodes, so the axes differ in scale; bars are "
+        f"95% intervals.{label}"
+    )
+    if not any(one.logged("evolve", "mean")[0] for one in rounds):
+        return Part(title=title, reading=reading, fill=_command(material, "evolve"))
+    if not any(map(dreamt_and_real, rounds)):
+        reason = "No generation in the dream was validated (evolve.validation_episodes)."
+        return Part(title=title, reading=reading, reason=reason)
+    draw = drawn_on(draw_dream_against_reality, rounds)
+    return Part(title=title, reading=reading, svg=_svg("dream-real", draw, 5, 3.7))
+
+
+def vae_curves(material: Material) -> Part:
+    """V's losses."""
+    title = "V's training: error of the reconstruction, and information in z"
+    reading = (
+        "The error falls as V learns to draw; the KL is what z says of a frame, in nats, and "
+        "should stay well above 0."
+    )
+    return _trained(material, "train_vae", "reconstruction", title, reading, draw_vae)
+
+
+def mdnrnn_curve(material: Material) -> Part:
+    """M's loss."""
+    title = "M's training: surprise at the next z"
+    reading = (
+        "Lower is better: M should come to lie clearly below orange, which predicts that z stays "
+        "as it is, and cannot come below green."
+    )
+    return _trained(material, "train_mdnrnn", "nll", title, reading, draw_mdnrnn)
+
+
+def reconstructions(material: Material) -> Part:
+    """The worst, the median and the best frames."""
+    title = "Reconstructions by V: the worst, the median, the best"
+    reading = (
+        "Each frame stands above its reconstruction; look in the first row for what V cannot draw."
+    )
+    if material.vae is None:
+        return Part(title=title, reading=reading, fill=_command(material, "train-vae"))
+    if material.frames is None:
+        return Part(title=title, reading=reading, fill=_inspect(material))
+    picture, errors = reconstructions_by_error(material.vae, material.frames)
+    kind = "held-out frames" if material.episodes[1] else "frames that V was trained on"
+    worst, median, best = (f"{error:.4f}" for error in errors)
+    reading = (
+        f"{reading} Rows: the worst, the median, the best of {len(material.frames)} {kind}, with "
+        f"mean square errors of {worst}, {median} and {best} (black against white: 1)."
+    )
+    return Part(title=title, reading=reading, picture=png(picture))
+
+
+def latents(material: Material) -> Part:
+    """What single numbers of z mean."""
+    title = "What single numbers of z mean"
+    reading = (
+        "In each row one number of z goes from its lowest to its highest value in the data, and "
+        "nothing else changes."
+    )
+    if material.vae is None:
+        return Part(title=title, reading=reading, fill=_command(material, "train-vae"))
+    if material.mu is None:
+        return Part(title=title, reading=reading, fill=_inspect(material))
+    picture, chosen = traversals(material.vae, material.mu)
+    reading = f"{reading} Rows: z[{'], z['.join(map(str, chosen))}], which vary most."
+    return Part(title=title, reading=reading, picture=png(picture))
+
+
+def moving_error(material: Material) -> Part:
+    """V's error where something moves."""
+    title = "V's error everywhere, and where something moves"
+    reading = (
+        "Where something moves, the error should be far below that of each episode's median "
+        "picture; black against white would be 1."
+    )
+    rows = material.inspected("reconstruction")
+    if not rows:
+        return Part(title=title, reading=reading, fill=_inspect(material))
+    (found,) = rows
+    table = [
+        {"mean square error": name, "value": number(found[key])}
+        for name, key in (
+            ("everywhere", "error"),
+            ("where something moves", "moving_error"),
+            ("there, of the median picture", "median_error"),
+        )
+    ]
+    title += f" ({found['frames']:,} held-out frames)"
+    return Part(title=title, reading=reading, table=table)
+
+
+def fireballs(material: Material) -> list[Part]:
+    """V's recall of Doom's fireballs, where the world has them."""
+    rows = material.inspected("fireballs")
+    title = "How many of Doom's fireballs V keeps"
+    reading = "The share of fireballs that keep at least half of their contrast, by their size."
+    return [Part(title=title, reading=reading, table=list(map(_cells, rows)))] if rows else []
+
+
+def films(material: Material) -> list[Part]:
+    """The films in videos/, as far as they fit in the page."""
+    found, left = [], FILM_BYTES
+    for name, (title, reading) in FILMS.items():
+        path = material.run.videos / f"{name}.webm"
+        if not path.exists():
+            found.append(Part(title=title, reading=reading, fill=_command(material, "watch")))
+        elif path.stat().st_size > left:
+            reason = f"The film is too large for this page: it lies in videos/{path.name}."
+            found.append(Part(title=title, reading=reading, reason=reason))
+        else:
+            left -= path.stat().st_size
+            film = _address("video/webm", path.read_bytes())
+            poster, wide = _poster(path), name != "lap"
+            found.append(Part(title=title, reading=reading, film=film, poster=poster, wide=wide))
+    return found
+
+
+def by_horizon(material: Material) -> Part:
+    """Survival or return in both worlds."""
+    rows = material.inspected("survival")
+    what = "Survival" if rows and rows[0]["measure"] == "steps survived" else "Return"
+    title = f"{what} by horizon, in the dream and in reality"
+    reading = (
+        "Each panel is a policy that goes on from the same recorded moments in both worlds: where "
+        "the curves part, the dream stops being like reality."
+    )
+    if not rows:
+        return Part(title=title, reading=reading, fill=_inspect(material))
+    last = rows[-1]
+    title += f": {last['policy']} {number(last['dream'])} and {number(last['real'])}"
+    return _of_inspection(rows, "survival", title, reading, wide=True)
+
+
+def beside_record(material: Material) -> Part:
+    """A recorded episode and M's dream under its actions."""
+    title = "A recorded episode, and M's dream under the same actions"
+    reading = (
+        "Above the record, below a dream that began in the first picture: small differences grow "
+        "with the steps, as chance decides, but each picture should look like the world."
+    )
+    if material.vae is None or material.mdnrnn is None:
+        fill = _command(material, "train-mdnrnn")
+        return Part(title=title, reading=reading, fill=fill, wide=True)
+    mdnrnn, episode = material.mdnrnn
+    record = torch.from_numpy(episode.mu).float(), torch.from_numpy(episode.actions)
+    noise = torch_generator(0, "shown dream")
+    picture, steps = dream_beside_record(material.vae, mdnrnn, *record, noise)
+    reading += f" Steps in the dream: {', '.join(map(str, steps))}."
+    return Part(title=title, reading=reading, picture=png(picture, 2), wide=True)
+
+
+DREAM_PARTS: dict[str, tuple[str, str]] = {
+    "likelihood": (
+        "How far ahead M predicts better than no prediction",
+        "Lower is better; where purple meets orange, M knows no more of the future than that z "
+        "stays as it is.",
+    ),
+    "pit": (
+        "Whether M's uncertainty is right",
+        "The bars are level with the line if the next z falls everywhere in M's distribution as "
+        "often as M says; a U means too sure, an arch means too unsure.",
+    ),
+    "termination": (
+        "Calibration: predicted and observed ends of episodes",
+        "On the diagonal an end that M predicts with some probability comes as often; the bars "
+        "count the steps at each probability.",
+    ),
+    "ranking": (
+        "Whether the dream ranks controllers as reality does",
+        "Each point is a controller; the more the points lie on a rising line, the better the "
+        "dream tells good controllers from bad ones.",
+    ),
+}
+NOT_THERE = {
+    "termination": "M predicts no ends in this world.",
+    "ranking": "It needs controllers in RUN/controllers, as `worldmodels study` leaves them.",
+}
+"""Why a part that was inspected may have no rows."""
+
+
+def dream_parts(material: Material) -> list[Part]:
+    """What inspect-dream measured of M."""
+    found = []
+    for name, (title, reading) in DREAM_PARTS.items():
+        rows = material.inspected(name)
+        if rows:
+            found.append(_of_inspection(rows, name, title, reading, wide=name == "termination"))
+        elif name in material.inspection and name in NOT_THERE:
+            found.append(Part(title=title, reading=reading, reason=NOT_THERE[name]))
+        else:
+            found.append(Part(title=title, reading=reading, fill=_inspect(material)))
+    return found
+
+
+def study_table(material: Material) -> Part:
+    """The rows of study.json."""
+    title = "Returns by temperature and by what C sees"
+    reading = (
+        "A row with a high dream return and a low real one has found what pays in the dream alone; "
+        "ci95 is the 95% interval of the real mean."
+    )
+    found = material.study
+    if found is None or "table" not in found:
+        rows = "{cold: {dream: {temperature: 0.5}}, hot: {dream: {temperature: 1.3}}}"
+        command = f"worldmodels study {material.run.folder} --study.rows '{rows}'"
+        return Part(title=title, reading=reading, fill=command, wide=True)
+    table = [_cells(row) for row in found["table"]]
+    return Part(title=title, reading=reading, table=table, wide=True)
+
+
+def minutes(material: Material) -> Part:
+    """Active time by stage."""
+    spent = {name: seconds / 60 for name, seconds in Metrics.spent(material.runs).items()}
+    cores = {line["cores"] for run in material.runs for line in Metrics.ends(run)}
+    title = f"It took {number(sum(spent.values()))} minutes"
+    title += f" of {max(cores)} cores" if cores else ""
+    reading = "Active time of each stage, over all rounds and restarts."
+    if not spent:
+        return Part(title=title, reading=reading, fill=_command(material, "pipeline"))
+    draw = drawn_on(draw_minutes, spent)
+    return Part(title=title, reading=reading, svg=_svg("minutes", draw, 5, 2.8))
+
+
+def checks(material: Material) -> Part:
+    """The sanity checks that failed."""
+    lines = [
+        ({"round": str(index)} if run is not material.run else {"round": "all"}) | line
+        for index, run in enumerate(material.runs)
+        for line in Metrics.lines(run)
+        if "check" in line
+    ]
+    bad = [line for line in lines if not line["good"]]
+    reading = "Each stage compares its results with expected bands and says what looks wrong."
+    if not bad:
+        title = f"All {len(lines)} sanity checks passed" if lines else "Sanity checks"
+        return Part(title=title, reading=reading, reason="Nothing looks wrong." if lines else "-")
+    table = [
+        {"round": b["round"], "stage": b["stage"], "check": b["check"], "value": number(b["value"])}
+        for b in bad
+    ]
+    title = f"{len(bad)} of {len(lines)} sanity checks look wrong"
+    return Part(title=title, reading=reading, table=table)
+
+
+def differences(material: Material) -> Part:
+    """The config, and where it differs from the defaults."""
+    title = "Configuration: differences from the defaults"
+    reading = "The defaults are mostly the paper's values; what is not listed has its default."
+    if material.config is None:
+        return Part(title=title, reading=reading, reason="This folder has no config.yaml.")
+    own, default = _flat(material.config), _flat(Config())
+    table = [
+        {"field": name, "here": _value(value), "default": _value(default.get(name))}
+        for name, value in own.items()
+        if value != default.get(name)
+    ]
+    text = yaml.safe_dump(mapping_of(material.config), sort_keys=False)
+    return Part(title=title, reading=reading, table=table, code=text.splitlines(), wide=True)
+
+
+def commands(material: Material) -> Part:
+    """The command lines."""
+    title = "The exact commands"
+    reading = "The same commands with the same versions on the same kind of machine give the same."
+    found = material.commands
+    reason = "" if found else "The run's files name no command."
+    return Part(title=title, reading=reading, code=found, reason=reason, wide=True)
+
+
+def versions(material: Material) -> Part:
+    """Packages, and the weights that were measured."""
+    title = "Versions"
+    reading = "Packages that results depend on, and the number type of large products."
+    found = material.evaluation
+    if found is None:
+        return Part(title=title, reading=reading, fill=_command(material, "evaluate"))
+    rows = {**found["versions"], "sha256 of the weights": found["bundle_sha256"][:16] + "…"}
+    table = [{"what": name, "version": value} for name, value in rows.items()]
+    return Part(title=title, reading=reading, table=table)
+
+
+def number(value: float | None) -> str:
+    """A number for people: thousands separated, three digits where it is small.
+
+    >>> number(1294.3), number(825.4), number(0.12345), number(None)
+    ('1,294', '825', '0.123', '-')
+    """
+    if value is None or not np.isfinite(value):
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def png(picture: UInt8[np.ndarray, "height width 3"], scale: int = SCALE) -> str:
+    """The address of a picture, enlarged, as data."""
+    file = io.BytesIO()
+    large = picture.repeat(scale, 0).repeat(scale, 1)
+    Image.fromarray(large).save(file, "PNG", optimize=True)
+    return _address("image/png", file.getvalue())
+
+
+def _address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _poster(path: Path) -> str:
+    """A picture from the middle of a film."""
+    file = io.BytesIO()
+    Image.fromarray(middle_of(path)).save(file, "WEBP", quality=80)
+    return _address("image/webp", file.getvalue())
+
+
+def _svg(name: str, draw: Callable[[Any], None], width: float = 5, height: float = 3.2) -> str:
+    return svg_of(name, draw, width, height)
+
+
+def _trained(
+    material: Material,
+    stage: str,
+    name: str,
+    title: str,
+    reading: str,
+    draw: Callable[..., None],
+) -> Part:
+    if not any(one.logged(stage, name)[0] for one in material.rounds):
+        command = _command(material, stage.replace("_", "-"))
+        return Part(title=title, reading=reading, fill=command)
+    svg = _svg(stage, drawn_on(draw, material.rounds))
+    return Part(title=title, reading=reading, svg=svg)
+
+
+def _of_inspection(rows: Rows, name: str, title: str, reading: str, wide: bool) -> Part:
+    svg = _svg(name, drawn_on(FIGURES[name], rows), 5, 3.5)
+    return Part(title=title, reading=reading, svg=svg, wide=wide)
+
+
+def _command(material: Material, command: str) -> str:
+    return f"worldmodels {command} --run {material.run.folder}"
+
+
+def _inspect(material: Material) -> str:
+    return f"worldmodels inspect-dream {material.run.folder}"
+
+
+def _between(ends: Iterable[float]) -> str:
+    return " to ".join(map(number, ends))
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    return {name.replace("ci95", "95% interval"): cell for name, cell in cells_of(row).items()}
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """All fields by their full names, such as `collect.explore.policy`."""
+    found: dict[str, Any] = {}
+    for one in fields(config):
+        name, value = f"{prefix}{one.name}", getattr(config, one.name)
+        found |= _flat(value, f"{name}.") if is_dataclass(value) else {name: value}
+    return found
+
+
+def _value(value: Any) -> str:
+    text: str = yaml.safe_dump(plain(value), default_flow_style=True, width=1000)
+    return text.removesuffix("\n").removesuffix("\n...").strip()

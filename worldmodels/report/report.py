@@ -1,0 +1,72 @@
+"""Report: one HTML file about a run, which opens anywhere and loads nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from worldmodels.files import save_text
+from worldmodels.report.material import Material
+from worldmodels.report.parts import number, sections
+from worldmodels.run import Run, say
+
+
+def report(run: Run) -> Path:
+    """Writes report.html of a finished or unfinished run, from the files that are there.
+
+    It plays nothing. A part whose files are missing names the command that makes them.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: the folder is no run, a file in it is broken, or matplotlib is missing.
+    """
+    material = Material(run)
+    environment = Environment(
+        loader=PackageLoader("worldmodels.report", ""),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["drawn"] = Markup  # figures of our own
+    page = environment.get_template("page.html").render(
+        name=run.name, world=_world(material), about=_about(material), sections=sections(material)
+    )
+    path = run.folder / "report.html"
+    save_text(path, page)
+    say(f"{path} is the report: open it in a browser")
+    return path
+
+
+def _world(material: Material) -> str:
+    if material.evaluation is not None:
+        return str(material.evaluation["environment"])
+    return material.config.env.id if material.config else "a world"
+
+
+def _about(material: Material) -> list[str]:
+    """What a reader should know first, in sentences."""
+    found = material.evaluation
+    if found is None:
+        return ["The agent has not been measured yet: the run is not finished."]
+    low, high = found["ci95"]
+    sentences = [
+        f"The agent returns {number(found['mean'])} ± {number(found['std'])} (mean ± standard "
+        f"deviation) over {found['episodes']} {found['split']} episodes; the 95% interval of the "
+        f"mean is {number(low)} to {number(high)}."
+    ]
+    if found["baselines"]:
+        name, best = max(found["baselines"].items(), key=lambda pair: pair[1]["mean"])
+        sentences.append(f"The best policy that sees nothing ({name}) returns {best['mean']:.0f}.")
+    if "real_frames" in found:
+        frames = sum(found["real_frames"].values())
+        sentences.append(
+            f"It was made in {number(found['seconds'] / 60)} minutes of {found['cores']} cores "
+            f"from {frames:,} real frames, {found['real_frames']['validate']:,} of them to choose "
+            "among controllers."
+        )
+    return sentences
