@@ -91,6 +91,7 @@ TINY = [
     "--cma.population_size=4",
     "--evolve.rollouts_per_candidate=1",
     "--watch.seconds=0.5",
+    "--watch.films=[dream]",
 ]
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from worldmodels.film import GAP, TITLE_HEIGHT, beside, write_webm, write_webp
+from worldmodels.errors import InputError
+from worldmodels.film import GAP, TITLE_HEIGHT, beside, middle_of, write_webm, write_webp
 
 
 def moving_square(number: int = 12, height: int = 48, width: int = 64) -> list[np.ndarray]:
@@ -81,6 +82,16 @@ def test_a_film_that_fails_replaces_nothing(tmp_path: Path) -> None:
         write_webm(path, interrupted(), fps=10.0)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == before
+
+
+def test_the_middle_of_a_film(tmp_path: Path) -> None:
+    frames, path = moving_square(), tmp_path / "film.webm"
+    write_webm(path, frames, fps=20.0)
+    errors = [error(middle_of(path), frame) for frame in frames]
+    assert int(np.argmin(errors)) in (5, 6)
+    path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"film\.webm is no film"):
+        middle_of(path)
 
 
 def test_opencv_is_not_heard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,7 @@ TOP = [
     "evaluation.json",
     "videos/dream.webm",
     "videos/dream.webp",
+    "report.html",
 ]
 STAGES = ["collect", "train_vae", "encode", "train_mdnrnn", "evolve", "evaluate", "watch"]
 CAR_RACING = """

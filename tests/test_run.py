@@ -2,11 +2,15 @@
 
 import errno
 import fcntl
+import io
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from worldmodels.errors import InputError
 from worldmodels.run import Metrics, Run, cores, progress
@@ -37,6 +41,27 @@ def test_metrics_append_lines_and_end_with_the_cost(tmp_run):
     assert lines[3]["cores"] == cores()
     assert lines[3]["threads"] == torch.get_num_threads()
     assert len(os.listdir(tmp_run.tensorboard)) == 2
+
+
+def test_pictures_are_in_tensorboard(tmp_run):
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[1, 2] = (255, 0, 9)
+    Image.fromarray(picture).save(tmp_run.folder.parent / "one.png")
+    with Metrics(tmp_run, "watch") as metrics:
+        metrics.picture("array", 3, picture)
+        metrics.picture("file", 4, tmp_run.folder.parent / "one.png")
+    found = EventAccumulator(str(tmp_run.tensorboard)).Reload()
+    for name, step in (("watch/array", 3), ("watch/file", 4)):
+        (event,) = found.Images(name)
+        assert event.step == step
+        assert np.array_equal(Image.open(io.BytesIO(event.encoded_image_string)), picture)
+
+
+def test_the_command_is_kept(tmp_run, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["worldmodels encode", "--run", "here"])
+    with Metrics(tmp_run, "encode"):
+        pass
+    assert Metrics.ends(tmp_run)[0]["command"] == "worldmodels encode --run here"
 
 
 def test_metrics_count_the_cost_of_a_failed_stage_too(tmp_run):

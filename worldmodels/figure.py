@@ -27,7 +27,7 @@ def new_figure(width: int | float = 6, height: int | float = 4) -> Any:
 
 
 def svg_of(
-    name: str, draw: Callable[[Any], None], width: int | float = 6, height: int | float = 4
+    name: str, draw: Callable[[Any], None], width: int | float = 5, height: int | float = 3.2
 ) -> str:
     """A figure as SVG for a page: text stays text, in the page's own colour.
 

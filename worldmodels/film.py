@@ -155,7 +155,7 @@ def beside(
     return np.hstack([part for panel in titled for part in (panel, gap)][:-1])
 
 
-def captioned(picture: Frame, text: str) -> Frame:
+def captioned(picture: UInt8[np.ndarray, "h width 3"], text: str) -> Frame:
     """The picture above a line of text."""
     return np.vstack([picture, _title(text, picture.shape[1])])
 

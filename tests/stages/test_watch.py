@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import cv2
 import gymnasium
@@ -11,14 +12,17 @@ import torch
 from gymnasium.envs.classic_control import CartPoleEnv
 from PIL import Image, ImageSequence
 
+from worldmodels.acting.agent import Agent
 from worldmodels.artifacts import Bundle
 from worldmodels.errors import InputError
+from worldmodels.film import TITLE_HEIGHT, captioned
 from worldmodels.models.action import Actions
 from worldmodels.models.vae import frames_of
-from worldmodels.stages.watch import WatchConfig, moments, watch
+from worldmodels.seeding import environment_seeds
+from worldmodels.stages.watch import WatchConfig, lap, moments, temperatures, watch
 from worldmodels.world import EnvConfig, RawPicture, World
 
-SHORT = WatchConfig(seconds=2.0)
+SHORT = WatchConfig(seconds=2.0, films=("dream",))
 """25 steps of CarRacing at 12.5 a second: 3 in step with reality, then put back every 10."""
 
 
@@ -74,7 +78,7 @@ def test_films_lie_in_the_run(tiny_bundle, tmp_run, capsys):
     assert sorted(tmp_run.videos.iterdir()) == [webm, webp]
     assert frame_count(webm) == 25
     assert seconds_of(webp) == pytest.approx(2.0)
-    assert "dream.webm shows 2 s, dream.webp the first 2 s" in capsys.readouterr().out
+    assert "dream.webm shows 2 s, dream.webp the same" in capsys.readouterr().out
     ends = [json.loads(line) for line in tmp_run.metrics.read_text().splitlines()]
     assert ends[-1]["stage"] == "watch"
 
@@ -142,6 +146,57 @@ def test_a_dream_that_ends_stays_so_until_it_is_put_back(make_bundle, monkeypatc
     film = moments(bundle, WatchConfig(seconds=0.12), seed=0)
     assert [m.dream_over for m in film] == [False, True, True, True, False, True]
     assert film[0].picture().shape == film[1].picture().shape
+
+
+def fall(bundle):
+    """Return and length of the first test episode."""
+    agent, env = Agent(bundle), gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    env.reset(seed=environment_seeds("test", 0, 1)[0])
+    earned, steps, over = 0.0, 0, False
+    while not over:
+        _, reward, over, _, _ = env.step(agent.act(env.render()))
+        earned, steps = earned + reward, steps + 1
+    return earned, steps
+
+
+def test_the_lap_is_the_whole_first_test_episode(make_bundle):
+    bundle = Bundle.load(make_bundle(cart_pole()))
+    earned, steps = fall(bundle)
+    film = list(lap(bundle))
+    assert len(film) == steps + 50  # the end is shown for a second
+    last = captioned(film[-1][:-TITLE_HEIGHT], f"{steps / 50:.1f} s, episode return {earned:.0f}")
+    assert np.array_equal(film[-1], last)
+    assert not np.array_equal(film[0], film[-1])
+
+
+def panels(picture):
+    return [picture[:, place : place + 192] for place in range(0, picture.shape[1], 196)]
+
+
+def test_four_temperatures_begin_alike_and_part(tiny_bundle, monkeypatch):
+    monkeypatch.setattr("worldmodels.stages.watch.TEMPERATURES_SECONDS", 1.0)
+    bundle = Bundle.load(tiny_bundle)
+    film = list(temperatures(bundle, seed=3))
+    assert len(film) == 12
+    world = slice(TITLE_HEIGHT, -TITLE_HEIGHT)
+    first, last = ([panel[world] for panel in panels(film[i])] for i in (0, -1))
+    assert len(first) == 4
+    assert all(np.array_equal(first[0], panel) for panel in first)
+    assert all(not np.array_equal(a, b) for a, b in pairwise(last))
+    again = list(temperatures(bundle, seed=3))
+    assert all(np.array_equal(a, b) for a, b in zip(film, again, strict=True))
+
+
+def test_a_webp_that_would_be_too_large_shows_fewer_pictures(tiny_bundle, tmp_run, monkeypatch):
+    tmp_run.folder.mkdir()
+    tiny_bundle.rename(tmp_run.bundle)
+    watch(tmp_run, SHORT, seed=0)
+    webp = tmp_run.videos / "dream.webp"
+    monkeypatch.setattr("worldmodels.stages.watch.WEBP_BYTES", webp.stat().st_size - 1)
+    watch(tmp_run, SHORT, seed=0)
+    with Image.open(webp) as picture:
+        assert picture.n_frames == 13
+    assert seconds_of(webp) == pytest.approx(13 * 0.16)
 
 
 def test_mistakes_are_named(tmp_run):

@@ -116,24 +116,24 @@ class Material:
     @cached_property
     def vae(self) -> VAE | None:
         """The run's V, or that of its bundle."""
-        if (self.run.vae / "vae.safetensors").exists():
-            return load_vae(self.run)
-        newest = [one for one in self.round_runs if (one.vae / "vae.safetensors").exists()]
-        if newest:  # the rounds are not over
-            return load_vae(newest[-1])
+        made = [one for one in self.runs if (one.vae / "vae.safetensors").exists()]
+        if made:  # the best round's, once the rounds are over
+            return load_vae(made[-1])
         has_bundle = (self.run.bundle / "bundle.json").exists()
         return Bundle.load(self.run.bundle).vae if has_bundle else None
 
     @cached_property
-    def mdnrnn(self) -> tuple[MDNRNN, LatentEpisode] | None:
-        """The newest M, and an episode that was recorded in its world; None without both."""
-        for run in (self.run, *reversed(self.round_runs)):
-            files = sorted(run.latents.glob("*.npz"))
-            if files and (run.mdnrnn / "mdnrnn.safetensors").exists():
-                loaded = (LatentEpisode.load(path) for path in reversed(files))
-                episode = next((one for one in loaded if long_enough(one.mu)), None)
-                return (load_mdnrnn(run), episode) if episode else None
-        return None
+    def mdnrnn(self) -> MDNRNN | None:
+        """The M that belongs to it."""
+        made = [one for one in self.runs if (one.mdnrnn / "mdnrnn.safetensors").exists()]
+        return load_mdnrnn(made[-1]) if made else None
+
+    @cached_property
+    def latents(self) -> LatentEpisode | None:
+        """The newest recorded episode that is long enough to dream beside it."""
+        files = [path for one in self.runs for path in sorted(one.latents.glob("*.npz"))]
+        loaded = (LatentEpisode.load(path) for path in reversed(files))
+        return next((one for one in loaded if long_enough(one.mu)), None)
 
     @cached_property
     def episodes(self) -> tuple[list[Path], bool]:

@@ -185,7 +185,7 @@ def histogram(material: Material) -> Part:
         return Part(title=title, reading=reading, fill=_command(material, "evaluate"))
     title = f"Returns of {found['episodes']} {found['split']} episodes"
     return Part(
-        title=title, reading=reading, svg=_svg("histogram", drawn_on(draw_histogram, found))
+        title=title, reading=reading, svg=svg_of("histogram", drawn_on(draw_histogram, found))
     )
 
 
@@ -200,7 +200,7 @@ def returns(material: Material) -> Part:
     if not any(one.logged("evolve", "mean")[0] for one in rounds):
         return Part(title=title, reading=reading, fill=_command(material, "evolve"))
     return Part(
-        title=title, reading=reading, svg=_svg("returns", drawn_on(draw_returns, rounds), 5, 3.7)
+        title=title, reading=reading, svg=svg_of("returns", drawn_on(draw_returns, rounds), 5, 3.7)
     )
 
 
@@ -219,7 +219,7 @@ def dream_against_reality(material: Material) -> Part:
         reason = "No generation in the dream was validated (evolve.validation_episodes)."
         return Part(title=title, reading=reading, reason=reason)
     draw = drawn_on(draw_dream_against_reality, rounds)
-    return Part(title=title, reading=reading, svg=_svg("dream-real", draw, 5, 3.7))
+    return Part(title=title, reading=reading, svg=svg_of("dream-real", draw, 5, 3.7))
 
 
 def vae_curves(material: Material) -> Part:
@@ -353,10 +353,13 @@ def beside_record(material: Material) -> Part:
     if material.vae is None or material.mdnrnn is None:
         fill = _command(material, "train-mdnrnn")
         return Part(title=title, reading=reading, fill=fill, wide=True)
-    mdnrnn, episode = material.mdnrnn
+    episode = material.latents
+    if episode is None:
+        reason = "No recorded episode is long enough, or their latents are gone."
+        return Part(title=title, reading=reading, reason=reason, wide=True)
     record = torch.from_numpy(episode.mu).float(), torch.from_numpy(episode.actions)
     noise = torch_generator(0, "shown dream")
-    picture, steps = dream_beside_record(material.vae, mdnrnn, *record, noise)
+    picture, steps = dream_beside_record(material.vae, material.mdnrnn, *record, noise)
     reading += f" Steps in the dream: {', '.join(map(str, steps))}."
     return Part(title=title, reading=reading, picture=png(picture, 2), wide=True)
 
@@ -430,7 +433,7 @@ def minutes(material: Material) -> Part:
     if not spent:
         return Part(title=title, reading=reading, fill=_command(material, "pipeline"))
     draw = drawn_on(draw_minutes, spent)
-    return Part(title=title, reading=reading, svg=_svg("minutes", draw, 5, 2.8))
+    return Part(title=title, reading=reading, svg=svg_of("minutes", draw, 5, 2.8))
 
 
 def checks(material: Material) -> Part:
@@ -523,10 +526,6 @@ def _poster(path: Path) -> str:
     return _address("image/webp", file.getvalue())
 
 
-def _svg(name: str, draw: Callable[[Any], None], width: float = 5, height: float = 3.2) -> str:
-    return svg_of(name, draw, width, height)
-
-
 def _trained(
     material: Material,
     stage: str,
@@ -538,12 +537,12 @@ def _trained(
     if not any(one.logged(stage, name)[0] for one in material.rounds):
         command = _command(material, stage.replace("_", "-"))
         return Part(title=title, reading=reading, fill=command)
-    svg = _svg(stage, drawn_on(draw, material.rounds))
+    svg = svg_of(stage, drawn_on(draw, material.rounds))
     return Part(title=title, reading=reading, svg=svg)
 
 
 def _of_inspection(rows: Rows, name: str, title: str, reading: str, wide: bool) -> Part:
-    svg = _svg(name, drawn_on(FIGURES[name], rows), 5, 3.5)
+    svg = svg_of(name, drawn_on(FIGURES[name], rows), 5, 3.5)
     return Part(title=title, reading=reading, svg=svg, wide=wide)
 
 
