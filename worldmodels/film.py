@@ -156,8 +156,8 @@ def beside(
 
 
 def captioned(picture: UInt8[np.ndarray, "h width 3"], text: str) -> Frame:
-    """The picture above a line of text."""
-    return np.vstack([picture, _title(text, picture.shape[1])])
+    """The picture below a line of text: players cover the bottom of a film."""
+    return np.vstack([_title(text, picture.shape[1]), picture])
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def _pit(figure: Any, rows: Rows) -> None:
     places = (np.arange(len(density)) + 0.5) / len(density)
     axes.bar(places, density, 0.95 / len(density), color=DREAM)
     axes.axhline(1.0, color="black", linewidth=1)
-    axes.set_xlabel("P(z ≤ the next z) under M's mixture; uniform if the mixture is right")
+    axes.set_xlabel("P(z ≤ the next z) under M's mixture")
     axes.set_ylabel("density")
 
 

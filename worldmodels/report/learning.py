@@ -66,10 +66,15 @@ def dreamt_and_real(one: Round) -> list[tuple[float, float, float, float]]:
 
 def draw_vae(figure: Any, rounds: Sequence[Round]) -> None:
     """V's two losses by training step."""
+    from matplotlib import ticker
+
     above, below = figure.subplots(2, 1, sharex=True)
     _draw_logged(above, rounds, "train_vae", "reconstruction", REAL)
     _draw_logged(below, rounds, "train_vae", "kl", DREAM)
     above.set(yscale="log", ylabel="squared error")
+    above.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    above.yaxis.set_major_formatter(ticker.ScalarFormatter())
+    above.yaxis.set_minor_locator(ticker.NullLocator())
     below.set(ylabel="KL in nats", xlabel="training step, over all rounds")
 
 

@@ -322,8 +322,8 @@ def films(material: Material) -> list[Part]:
         else:
             left -= path.stat().st_size
             film = _address("video/webm", path.read_bytes())
-            poster, wide = _poster(path), name != "lap"
-            found.append(Part(title=title, reading=reading, film=film, poster=poster, wide=wide))
+            poster = _poster(path)
+            found.append(Part(title=title, reading=reading, film=film, poster=poster, wide=True))
     return found
 
 
@@ -388,7 +388,7 @@ DREAM_PARTS: dict[str, tuple[str, str]] = {
 }
 NOT_THERE = {
     "termination": "M predicts no ends in this world.",
-    "ranking": "It needs controllers in RUN/controllers, as `worldmodels study` leaves them.",
+    "ranking": "It needs several controllers, which a study leaves in RUN/controllers.",
 }
 """Why a part that was inspected may have no rows."""
 
@@ -412,7 +412,7 @@ def study_table(material: Material) -> Part:
     title = "Returns by temperature and by what C sees"
     reading = (
         "A row with a high dream return and a low real one has found what pays in the dream alone; "
-        "ci95 is the 95% interval of the real mean."
+        "the interval is that of the real mean."
     )
     found = material.study
     if found is None or "table" not in found:
