@@ -101,7 +101,7 @@ def _report(run: Run) -> None:
         return
     try:
         report(run)
-    except InputError as error:  # matplotlib is missing
+    except InputError as error:  # matplotlib is missing, or a film is broken
         say(str(error))
 
 

@@ -20,8 +20,8 @@ from worldmodels.run import Metrics, progress
 LOG_EVERY = 50
 """Steps between two lines of metrics.jsonl."""
 
-SHOWN = 10
-"""How often a training is shown in pictures, beside its end."""
+SHOWN = 4
+"""How often a training is shown in pictures before its end."""
 
 CHECKPOINT_SECONDS = 60.0
 """Time between two checkpoints, from which an interrupted training continues to the same bits."""

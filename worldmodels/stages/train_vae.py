@@ -26,6 +26,8 @@ CHUNK_EPISODES = 32
 """Episodes in memory at once: 400 MB of 1000 frames each."""
 ACTIVE_LATENTS = 4
 """Sanity: at least so many latents with a KL above 0.1 nats."""
+PICTURED = 5
+"""Every so many of the checked frames are pictured, which then takes a tenth of a second."""
 RECONSTRUCTION_ERROR = 100.0
 """Sanity: at most this sum of squares per image."""
 
@@ -87,7 +89,8 @@ class _Pictures:
     """Shows what V does with some of the newest frames, in TensorBoard."""
 
     def __init__(self, vae: VAE, source: EpisodeSource, metrics: Metrics) -> None:
-        self.vae, self.metrics, self.frames = vae, metrics, _newest_frames(source)
+        self.vae, self.metrics = vae, metrics
+        self.frames = _newest_frames(source)[::PICTURED]
 
     def __call__(self, step: int) -> None:
         vae = copy.deepcopy(self.vae).cpu().eval()
