@@ -18,7 +18,8 @@ from worldmodels.report.parts import Part, sections
 from worldmodels.report.report import report
 from worldmodels.run import Metrics, Run
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+CHROMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, CHROMES)), None)
 INSPECT = {
     "workers.processes": 1,
     "inspect.episodes": 12,
