@@ -60,8 +60,12 @@ def test_the_command(installed, python):
 EVERYTHING = """
 import worldmodels
 from worldmodels.cli import main
+from worldmodels.web.export import PAGE
 
 worldmodels.load("take_cover")
+assert {path.name for path in PAGE.iterdir()} == {
+    "index.html", "style.css", "page.js", "dream.js"
+}
 print(worldmodels.__file__)
 for command in (["pipeline", "--config=smoke", "-h"], ["gallery", "densities", "--help"]):
     try:

@@ -122,7 +122,7 @@ def _texts(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, str]:
         "world": html.escape(title(bundle.world)),
         "rate": f"{manifest['rate']:.3g}",
         "temperature": f"{manifest['temperature']:.2f}",
-        "scores": html.escape(f"{score.format(**scores)}.") if scores else "",
+        "scores": html.escape(score.format(**scores)) if scores else "",
         **{f"no_{part}": "" if there else "hidden" for part, there in shown.items()},
     }
 
