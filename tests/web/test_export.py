@@ -90,9 +90,10 @@ def test_the_runtime_needs_npm_once(refused, runtime, tiny_bundle, tmp_path, mon
 
 
 def test_a_page_is_replaced_by_the_next(export, tiny_bundle, tmp_path):
-    """Files of an older page go; a world without reward and end works too."""
+    """Films of an older page go, a user's files stay; a world without an end works too."""
     out = export(tiny_bundle, tmp_path / "page")
     (out / "reality7.webp").write_bytes(b"old")
+    (out / "CNAME").write_text("a user's")
     before = {path.name for path in out.iterdir()}
     export(tiny_bundle, out)
     assert {path.name for path in out.iterdir()} == before - {"reality7.webp"}

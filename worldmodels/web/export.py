@@ -38,7 +38,7 @@ class ExportOptions:
     """Options of the command."""
 
     out: str = ""
-    """The page's folder: new, empty, or an exported page, which is replaced."""
+    """The page's folder: new, empty, or an exported page, whose files are replaced."""
 
 
 def export_web(name: str | Path, folder: Path) -> None:
@@ -46,7 +46,7 @@ def export_web(name: str | Path, folder: Path) -> None:
 
     Args:
         name: of a bundle, or its folder.
-        folder: new, empty, or an exported page, which is replaced.
+        folder: new, empty, or an exported page, whose files are replaced.
 
     Raises:
         InputError: there is no such bundle, or the folder holds other files or cannot be written.
@@ -147,9 +147,8 @@ def _filling(folder: Path) -> Iterator[Path]:
             fresh = Path(name)
             yield fresh
             files = sorted(fresh.iterdir(), key=lambda path: path.name == MANIFEST)
-            for old in {path.name for path in folder.iterdir() if path.is_file()}:
-                if not (fresh / old).exists():
-                    (folder / old).unlink()
+            for film in folder.glob("reality*.webp"):  # the new bundle may have fewer
+                film.unlink()
             for file in files:
                 file.replace(folder / file.name)
     except OSError as error:
