@@ -183,6 +183,11 @@ def test_mistakes_are_named(tiny_bundle, tmp_path, monkeypatch):
         patch.setenv("SDL_VIDEODRIVER", "no such driver")
         with pytest.raises(InputError, match="no window can be opened"):
             play(tiny_bundle, PlayConfig(), tmp_path, max_frames=1)
+    with monkeypatch.context() as patch:
+        for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"):
+            patch.delenv(name, raising=False)
+        with pytest.raises(InputError, match="no window can be opened"):
+            play(tiny_bundle, PlayConfig(), tmp_path, max_frames=1)
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(InputError, match=r"pip install worldmodels-dream\[play\]"):
         play(tiny_bundle, PlayConfig(), tmp_path, max_frames=1)

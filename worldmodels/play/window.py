@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -181,12 +182,16 @@ def window(pygame: Any, scale: int) -> Iterator[Window]:
     """
     try:
         pygame.display.init()
+        driver = pygame.display.get_driver()
+        if driver == "offscreen" and not os.environ.get("SDL_VIDEODRIVER"):
+            pygame.quit()  # SDL's last resort
+            raise pygame.error("no display was found")
     except pygame.error as error:
         raise InputError(
             f"no window can be opened ({error}): play where there is a display"
         ) from error
     try:
-        if (driver := pygame.display.get_driver()) in ("dummy", "offscreen"):
+        if driver in ("dummy", "offscreen"):
             say(f"SDL_VIDEODRIVER is {driver}: the window is on no screen")
         pygame.font.init()
         pygame.display.set_caption("worldmodels")
