@@ -253,13 +253,26 @@ def browser():
         browser.close()
 
 
+@pytest.fixture
+def page_of(browser):
+    """An empty page under some conditions; a busy machine may take its time."""
+    contexts = []
+
+    def make(**conditions):
+        contexts.append(browser.new_context(**conditions))
+        contexts[-1].set_default_timeout(120_000)
+        return contexts[-1].new_page()
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
 @pytest.mark.parametrize("width", [360, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_opens_from_disk_without_a_network(finished, browser, width, scheme):
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-    )
-    page, said, asked = context.new_page(), [], []
+def test_it_opens_from_disk_without_a_network(finished, page_of, width, scheme):
+    viewport, said, asked = {"width": width, "height": 900}, [], []
+    page = page_of(viewport=viewport, color_scheme=scheme, offline=True)
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url.split(":")[0]))
@@ -282,15 +295,22 @@ def test_it_opens_from_disk_without_a_network(finished, browser, width, scheme):
     )
     light = [sum(map(int, re.findall(r"\d+", colour)[:3])) > 380 for colour in (text, ground)]
     assert light == ([False, True] if scheme == "light" else [True, False])
-    context.close()
 
 
-def test_films_play(finished, browser):
-    page = browser.new_page()
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_screen_readers_find_no_serious_fault(finished, page_of, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = page_of(color_scheme=scheme)
+    page.goto((finished.folder / "report.html").as_uri())
+    faults = axe.Axe().run(page).response["violations"]
+    assert [one for one in faults if one["impact"] in ("serious", "critical")] == []
+
+
+def test_films_play(finished, page_of):
+    page = page_of()
     page.goto((finished.folder / "report.html").as_uri())
     page.evaluate("document.querySelector('video').play()")
     page.wait_for_function("document.querySelector('video').currentTime > 0.1")
-    page.close()
 
 
 def test_tensorboard_shows_the_same_while_the_run_goes_on(finished):

@@ -27,7 +27,7 @@ CHUNK_EPISODES = 32
 ACTIVE_LATENTS = 4
 """Sanity: at least so many latents with a KL above 0.1 nats."""
 PICTURED = 5
-"""Every so many of the checked frames are pictured, which then takes a tenth of a second."""
+"""Of this many checked frames one is pictured: pictures then take a quarter of a second."""
 RECONSTRUCTION_ERROR = 100.0
 """Sanity: at most this sum of squares per image."""
 
