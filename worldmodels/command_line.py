@@ -34,6 +34,10 @@ WORDINGS = (
     (r"^Option '(\S+)' is not accepted.*", r"\1 is unknown"),
     (r"^unrecognized arguments: --([^\s=]+).*", r"\1 is unknown"),
     (r"^Parser key \"(\S+)\":", r"\1:"),
+    (
+        r"^later: invalid literal for int\(\).*: '(.*)'$",
+        r"later names rounds, not \1: write later: {1: {collect: {episodes: 100}}}",
+    ),
     (r"<class '(\w+)'>", r"\1"),
     (r"\bNoneType\b", "null"),
     (r"Annotated\[(\w+), [^\]]*\]", r"\1"),
