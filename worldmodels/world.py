@@ -51,9 +51,9 @@ class EnvConfig:
     """A picture that is redder than the one before by more than this, of 255 on average, shows
     damage: Doom's picture reddens when a shot hits. none: no picture does."""
     mirrored_actions: tuple[int, ...] = ()
-    """The actions in the mirror image of a world that looks and behaves the same in it. Of choices:
-    their order there, [0, 2, 1] swaps the last two. Of a box: a sign for each part, [-1, 1, 1]
-    turns the first. V and M then learn from the mirror images too; none: they do not."""
+    """The choices in the mirror image of a world that looks and behaves the same in it: [0, 2, 1]
+    swaps the last two. M then learns from the mirror image of each episode too; none: it does
+    not."""
 
     @property
     def reward_per_step(self) -> float:
@@ -65,11 +65,9 @@ class EnvConfig:
             0 <= self.crop[0] < self.crop[1] and 0 <= self.crop[2] < self.crop[3]
         ):
             raise InputError(f"env.crop is {self.crop}: top < bottom and left < right are needed")
-        choices = list(range(len(self.mirrored_actions)))
-        if sorted(self.mirrored_actions) != choices and set(self.mirrored_actions) - {1, -1}:
+        if sorted(self.mirrored_actions) != list(range(len(self.mirrored_actions))):
             raise InputError(
-                f"env.mirrored_actions is {list(self.mirrored_actions)}: it must name each choice "
-                "once, or give 1 or -1 for each part of a Box"
+                f"env.mirrored_actions is {list(self.mirrored_actions)}: each choice is needed once"
             )
         if self.reward == "count" and not self.count_attribute:
             raise InputError("env.count_attribute is missing: reward `count` needs it")

@@ -160,23 +160,6 @@ def test_medians_are_those_of_the_frames_episodes(pictures):
         assert torch.equal(batch.medians, batch.frames // 16 * 16 + 3)
 
 
-def test_half_of_the_frames_are_seen_in_a_mirror(tmp_path):
-    frames = np.zeros((9, 64, 64, 3), np.uint8)
-    frames[:, :, :32] = 100
-    steps, flags = np.zeros(8, np.float32), np.zeros(8, bool)
-    episode = Episode(frames, np.zeros((8, 1), np.float32), steps, steps, flags, flags)
-    episode.save(tmp_path / "00_000000.npz")
-    sizes = {"batch_size": 64, "chunk_episodes": 1, "batches_per_chunk": 4}
-    source = EpisodeSource([tmp_path / "00_000000.npz"])
-    batches = FrameBatches(source=source, seed=1, medians=True, mirrored=True, **sizes)
-    batch = next(batches.starting(0))
-    turned = batch.frames[:, 0, 0, 0] == 0
-    assert 20 < int(turned.sum()) < 44
-    assert (batch.frames[turned].flip(2) == torch.from_numpy(frames[:1])).all()
-    assert (batch.frames[~turned] == torch.from_numpy(frames[:1])).all()
-    assert torch.equal(batch.frames, batch.medians)  # all frames are alike
-
-
 def test_median_of_a_long_episode_is_about_the_median():
     frames = np.random.default_rng(0).integers(0, 50, (400, 64, 64, 3)).astype(np.uint8)
     frames[:, 5, 6] = np.where(np.arange(400) % 5, 200, 10)[:, None]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from worldmodels.data.episode import Episode, LatentEpisode
-from worldmodels.envs.views import MIRRORED
+from worldmodels.envs.take_cover_labels import MIRRORED
 from worldmodels.errors import InputError
 from worldmodels.models.vae import VAE, VAEConfig, images_of
 from worldmodels.precision import set_precision

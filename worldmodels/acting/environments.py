@@ -277,7 +277,7 @@ def _starts(run: Run, config: DreamConfig, seed: int) -> Starts:
     if run.starts.exists():
         return load_starts(run.starts)
     return sample_starts(
-        latent_source(run, views=True),
+        latent_source(run),
         window=config.warmup,
         kind=config.starts,
         seed=seed_for(seed, "starts", run.number),

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from worldmodels.data.episode import ENCODE, Episode, LatentEpisode, episode_files, numbers_of
@@ -122,14 +122,6 @@ class FrameBatch:
     medians: UInt8[Tensor, "B 64 64 3"] | None = None
     """The median image of each frame's episode, where asked for."""
 
-    def flipped(self, which: Bool[Tensor, " B"]) -> FrameBatch:
-        """The batch with some of its frames in a mirror."""
-        rows = which[:, None, None, None]
-        frames = torch.where(rows, self.frames.flip(2), self.frames)
-        if self.medians is None:
-            return FrameBatch(frames)
-        return FrameBatch(frames, torch.where(rows, self.medians.flip(2), self.medians))
-
     def to(self, device: torch.device) -> FrameBatch:
         medians = None if self.medians is None else self.medians.to(device)
         return FrameBatch(self.frames.to(device), medians)
@@ -159,8 +151,6 @@ class FrameBatches(Batches[FrameChunk, FrameBatch]):
 
     medians: bool = False
     """Find the median images too."""
-    mirrored: bool = False
-    """Show each frame in a mirror half of the times."""
 
     def load(self, index: int) -> FrameChunk:
         files = self.source.chunk(self.seed, "frames", index, self.chunk_episodes)
@@ -171,10 +161,7 @@ class FrameBatches(Batches[FrameChunk, FrameBatch]):
         generator = numpy_generator(self.seed, "frame batches", index)
         ends = np.cumsum([len(e) for e in chunk.episodes])
         for _ in range(self.batches_per_chunk):
-            batch = chunk.batch(generator.integers(ends[-1], size=self.batch_size), ends)
-            if self.mirrored:
-                batch = batch.flipped(torch.from_numpy(generator.random(self.batch_size) < 0.5))
-            yield batch
+            yield chunk.batch(generator.integers(ends[-1], size=self.batch_size), ends)
 
 
 def median_image(frames: UInt8[np.ndarray, "T 64 64 3"]) -> UInt8[np.ndarray, "64 64 3"]:

@@ -72,11 +72,10 @@ def describe(config: EnvConfig) -> World:
     env = make_env(config, official=True)
     try:
         actions = Actions.of_space(env.action_space, config.action, config.action_clip)
-        if config.mirrored_actions and not actions.have_mirror(config.mirrored_actions):
+        if config.mirrored_actions and actions.counts != (len(config.mirrored_actions),):
             raise InputError(
-                f"env.mirrored_actions is {list(config.mirrored_actions)}, but {config.id} has "
-                f"{env.action_space}: give the order of its choices, or a sign for each part of a "
-                "Box, -1 only where low is -high (env.action: auto)"
+                f"env.mirrored_actions has {len(config.mirrored_actions)} choices: it needs "
+                f"env.action auto and as many actions, but {config.id} has {env.action_space}"
             )
         picture = _first_picture(env, config)
         if config.count_attribute and not hasattr(env.unwrapped, config.count_attribute):

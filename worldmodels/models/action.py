@@ -137,17 +137,6 @@ class Actions:
         hot = [np.eye(n, dtype=np.float32)[parts[:, i]] for i, n in enumerate(self.counts)]
         return np.concatenate(hot, -1)
 
-    def have_mirror(self, mirrored: tuple[int, ...]) -> bool:
-        """Whether `env.mirrored_actions` fits: an order of choices, or signs of a box."""
-        if self.kind == "discrete":
-            return sorted(mirrored) == list(range(self.counts[0]))
-        signs = zip(mirrored, self.low, self.high, strict=False)
-        return (
-            self.kind == "box"
-            and len(mirrored) == self.size
-            and all(sign == 1 or (sign == -1 and low == -high) for sign, low, high in signs)
-        )
-
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -12,7 +12,7 @@ import torch
 
 from worldmodels.artifacts import claim, link, load_vae, load_world
 from worldmodels.data.episode import Episode, LatentEpisode, episode_files
-from worldmodels.envs.views import ITSELF, marked_steps, seen_as, views_of
+from worldmodels.envs.take_cover_labels import ITSELF, marked_steps, seen_as, views_of
 from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.vae import VAE
 from worldmodels.precision import name_of, product_dtype

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from worldmodels.artifacts import load_vae, load_world, save_vae
+from worldmodels.artifacts import load_vae, save_vae
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, FrameBatches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.pictures import reconstructions_by_error, traversals
@@ -68,8 +68,7 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
         vae = _begin(run, model, config, seed)
         if not (run.earlier and config.start == "keep"):
             metrics.log(0, precision=name_of(product_dtype(best_device())))
-            mirrored = bool(load_world(run).config.mirrored_actions)
-            losses = _Losses(vae, source, config, seed, run.number, mirrored)
+            losses = _Losses(vae, source, config, seed, run.number)
             checkpoint, show = run.vae / "checkpoint.safetensors", _Pictures(vae, source, metrics)
             fit(vae, losses, config, metrics, checkpoint, "train_vae", show=show)
         _check(vae, source, config, metrics)
@@ -112,7 +111,6 @@ class _Losses:
     config: TrainVAEConfig
     seed: int
     round: int
-    mirrored: bool
 
     def __call__(self, start: int) -> Iterator[Loss]:
         config, device = self.config, best_device()
@@ -122,7 +120,6 @@ class _Losses:
             batch_size=config.batch_size,
             chunk_episodes=CHUNK_EPISODES,
             medians=config.motion_weight > 0,
-            mirrored=self.mirrored,
         )
         for step, batch in enumerate(batches.starting(start), start):
             generator = torch_generator(self.seed, "vae noise", self.round, step)

@@ -1,6 +1,7 @@
-"""What V and M learn from episodes beside what was recorded: damage, and mirror images.
+"""What M learns from TakeCover's episodes beside rewards and ends: damage, and mirror images.
 
-`env.damage_redness` and `env.mirrored_actions` turn them on.
+`encode` calls these functions for every world; `env.damage_redness` and `env.mirrored_actions` turn
+them on.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, UInt8
 
 from worldmodels.data.episode import Episode
 from worldmodels.world import EnvConfig
@@ -44,14 +45,8 @@ def views_of(world: EnvConfig) -> tuple[str, ...]:
 
 
 def seen_as(world: EnvConfig, view: str, episode: Episode) -> Episode:
-    """An episode in one of `views_of`. In a mirror sides are swapped, and so are the actions."""
+    """An episode in one of `views_of`. In a mirror sides are swapped, and so are the choices."""
     if view == ITSELF:
         return episode
     frames = np.ascontiguousarray(episode.frames[:, :, ::-1])
-    return replace(episode, frames=frames, actions=_mirrored(episode.actions, world))
-
-
-def _mirrored(actions: Float32[np.ndarray, "T A"], world: EnvConfig) -> Float32[np.ndarray, "T A"]:
-    """The actions in a mirror: choices have another order, parts of a box another sign."""
-    mirrored = list(world.mirrored_actions)
-    return actions[:, mirrored] if 0 in mirrored else actions * np.array(mirrored, np.float32)
+    return replace(episode, frames=frames, actions=episode.actions[:, list(world.mirrored_actions)])
