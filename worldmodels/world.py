@@ -27,6 +27,9 @@ class EnvConfig:
     where the observation is no picture."""
     crop: tuple[int, int, int, int] | None = None
     """Rows and columns to keep of the raw picture, in pixels: top, bottom, left, right."""
+    inset: tuple[int, int, int, int] | None = None
+    """A part of the raw picture that V sees enlarged, as the lowest eighth of its frame: gauges
+    too small to learn. Given as `crop` is; the crop fills the rest."""
     action_repeat: PositiveInt = 1
     """Frames for which an action is held: one step of the agent and of the dream. The paper: 1."""
     max_episode_steps: PositiveInt | None = None
@@ -61,10 +64,9 @@ class EnvConfig:
         return 0.0 if self.reward == "real" else self.reward_per_frame * self.action_repeat
 
     def __post_init__(self) -> None:
-        if self.crop is not None and not (
-            0 <= self.crop[0] < self.crop[1] and 0 <= self.crop[2] < self.crop[3]
-        ):
-            raise InputError(f"env.crop is {self.crop}: top < bottom and left < right are needed")
+        for name, part in (("crop", self.crop), ("inset", self.inset)):
+            if part and not (0 <= part[0] < part[1] and 0 <= part[2] < part[3]):
+                raise InputError(f"env.{name} is {part}: top < bottom and left < right are needed")
         if sorted(self.mirrored_actions) != list(range(len(self.mirrored_actions))):
             raise InputError(
                 f"env.mirrored_actions is {list(self.mirrored_actions)}: each choice is needed once"

@@ -11,7 +11,7 @@ from worldmodels.envs.picture import (
     is_picture,
     preprocess,
     record,
-    shrink,
+    resize,
 )
 from worldmodels.errors import InputError
 from worldmodels.world import EnvConfig, RawPicture, World
@@ -35,11 +35,29 @@ def test_a_picture_is_chosen_cropped_and_resized():
     assert frame.min() == 255
 
 
+def test_an_inset_is_enlarged_below_the_crop():
+    """Gauges of four rows and twelve columns fill eight rows and 64 columns."""
+    picture = PIXELS.copy()
+    picture[:80], picture[90:94, :12], picture[90:94, 3:6] = 100, 0, 250
+    frame = preprocess(world_of(picture, crop=(0, 80, 0, 80), inset=(90, 94, 0, 12)), picture)
+    np.testing.assert_array_equal(frame[:56], 100)
+    np.testing.assert_array_equal(frame[56:, 20:28], 250)  # columns 3.75 to 5.25 of the gauges
+    np.testing.assert_array_equal(frame[56:, 40:], 0)
+
+
+@pytest.mark.parametrize("name", ["crop", "inset"])
+def test_parts_of_the_picture_lie_inside(name):
+    with pytest.raises(InputError, match=rf"env\.{name} \[0, 97, 0, 9\].*96 rows and 80 columns"):
+        world_of(PIXELS, **{name: (0, 97, 0, 9)})
+    with pytest.raises(InputError, match=rf"env\.{name} is .*top < bottom"):
+        EnvConfig(**{name: (9, 9, 0, 9)})
+
+
 @pytest.mark.parametrize("shape", [(96, 80), (96, 80, 1), (64, 64)])
 def test_grey_becomes_three_equal_channels(shape):
     grey = PIXELS[: shape[0], : shape[1], 0].reshape(shape)
     frame = preprocess(world_of(grey), grey)
-    expected = shrink(np.repeat(grey.reshape(*shape[:2], 1), 3, 2), 64)
+    expected = resize(np.repeat(grey.reshape(*shape[:2], 1), 3, 2), 64, 64)
     np.testing.assert_array_equal(frame, expected)
     assert (frame[..., 0] == frame[..., 2]).all()
 
@@ -141,7 +159,7 @@ def test_which_spaces_hold_pictures():
 def test_shrinking_is_opencvs(shape):
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     expected = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA).astype(int)
-    small = shrink(picture, 64)
+    small = resize(picture, 64, 64)
     assert small.dtype == np.uint8
     assert np.abs(small - expected).max() <= 1  # halves may be rounded up
     assert (small != expected).mean() < 1e-3
@@ -149,7 +167,7 @@ def test_shrinking_is_opencvs(shape):
 
 def test_shrinking_averages():
     even = np.full((84, 96, 3), 200, np.uint8)
-    np.testing.assert_array_equal(shrink(even, 64), 200)
+    np.testing.assert_array_equal(resize(even, 64, 64), 200)
     halves = np.zeros((3, 3, 3), np.uint8)
     halves[:, 0] = 90
-    np.testing.assert_array_equal(shrink(halves, 2)[..., 0], [[60, 0], [60, 0]])
+    np.testing.assert_array_equal(resize(halves, 2, 2)[..., 0], [[60, 0], [60, 0]])

@@ -91,8 +91,8 @@ class Agent:
         return lane_mask(episode_start, self.num_envs, "episode_start")
 
     def _frames(self, pictures: np.ndarray) -> np.ndarray:
-        crop = self.bundle.world.config.crop
-        return np.stack([frame_of(picture, crop) for picture in pictures])
+        config = self.bundle.world.config
+        return np.stack([frame_of(picture, config) for picture in pictures])
 
     @torch.inference_mode()
     def _decide(self) -> np.ndarray:

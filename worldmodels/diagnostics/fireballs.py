@@ -89,7 +89,7 @@ def _labelled(env: FrameEnv, path: Path, seed: int) -> Iterator[tuple[np.ndarray
     frames, _ = env.reset(seed=[seed])  # type: ignore[arg-type]
     taken = steps(env, Recorded([actions]), frames, max_steps=len(actions) - 1)
     for seen in chain([frames], (step.observations for step in taken)):
-        mask = frame_of(_mask(doom.state), env.envs.world.config.crop)[:, :, 0]
+        mask = frame_of(_mask(doom.state), env.envs.world.config)[:, :, 0]
         if (mask > INSIDE).any():
             yield seen[0], mask
 

@@ -1,4 +1,4 @@
-"""From an environment's picture to the frame that V sees: choose, check, crop, shrink.
+"""From an environment's picture to the frame that V sees: choose, check, crop, resize.
 
 `collect` checks the first picture once and records its shape and dtype in world.json. Every later
 picture must match that record, so the compiled loop at the end of this file trusts its input.
@@ -23,6 +23,9 @@ SIZE = 64
 """Side of a frame in pixels: V's layers fit 64."""
 SMALLEST_GREY = 32
 """Observations with two axes shorter than this are tables of numbers, not pictures."""
+
+INSET_ROWS = SIZE // 8
+"""Rows of a frame that show `env.inset`."""
 
 Frame = UInt8[np.ndarray, "64 64 3"]
 Taps = tuple[UInt32[np.ndarray, "taps n"], Float32[np.ndarray, "taps n"]]
@@ -74,7 +77,7 @@ def record(
             f"env.id {config.id}: {source} {_named(picture)}, but uint8 (height, width, 3) or grey "
             f"(height, width) is needed: {_cure(picture, rendered)}"
         )
-    _check_crop(config, picture)
+    _check_parts(config, picture)
     if config.screen is not None and isinstance(space, gymnasium.spaces.Dict):
         space = space[config.screen]
     low, high = 0, 255
@@ -96,7 +99,7 @@ def preprocess(world: World, observation: Any) -> Frame:
     """
     picture = choose(world.config, observation)
     check_matches(world, picture)
-    return frame_of(picture, world.config.crop)
+    return frame_of(picture, world.config)
 
 
 def check_matches(world: World, picture: Any, lanes: int | None = None) -> None:
@@ -128,16 +131,21 @@ def check_frames(frames: Any, lanes: int) -> None:
         raise InputError(f"the frames are {_named(frames)}, but V sees uint8 {shape}: use RealEnvs")
 
 
-def frame_of(
-    picture: UInt8[np.ndarray, "h w *channels"], crop: tuple[int, int, int, int] | None
-) -> Frame:
+def frame_of(picture: UInt8[np.ndarray, "h w *channels"], config: EnvConfig) -> Frame:
     """Crops a picture that was checked, repeats grey to three channels, and shrinks it."""
-    if crop is not None:
-        top, bottom, left, right = crop
-        picture = picture[top:bottom, left:right]
     if picture.ndim == 2 or picture.shape[2] == 1:
         picture = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
-    return shrink(picture, SIZE)
+    if config.inset is None:
+        return resize(_part(picture, config.crop), SIZE, SIZE)
+    above = resize(_part(picture, config.crop), SIZE - INSET_ROWS, SIZE)
+    return np.concatenate([above, resize(_part(picture, config.inset), INSET_ROWS, SIZE)])
+
+
+def _part(picture: np.ndarray, part: tuple[int, int, int, int] | None) -> np.ndarray:
+    if part is None:
+        return picture
+    top, bottom, left, right = part
+    return picture[top:bottom, left:right]
 
 
 def _is_array(picture: Any) -> bool:
@@ -162,27 +170,30 @@ def _cure(picture: Any, rendered: bool) -> str:
     return "choose or make such a picture in a wrapper"
 
 
-def _check_crop(config: EnvConfig, picture: np.ndarray) -> None:
+def _check_parts(config: EnvConfig, picture: np.ndarray) -> None:
     height, width = picture.shape[:2]
-    if config.crop is not None and (config.crop[1] > height or config.crop[3] > width):
-        raise InputError(
-            f"env.crop {list(config.crop)} (top, bottom, left, right) lies outside of the picture, "
-            f"which has {height} rows and {width} columns"
-        )
+    for name, part in (("crop", config.crop), ("inset", config.inset)):
+        if part is not None and (part[1] > height or part[3] > width):
+            raise InputError(
+                f"env.{name} {list(part)} (top, bottom, left, right) lies outside of the picture, "
+                f"which has {height} rows and {width} columns"
+            )
 
 
-def shrink(picture: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """A square picture of `size` pixels a side, averaged by area as by OpenCV's INTER_AREA.
+def resize(
+    picture: UInt8[np.ndarray, "h w 3"], rows: int, columns: int
+) -> UInt8[np.ndarray, "{rows} {columns} 3"]:
+    """A picture of other sizes, averaged by area as by OpenCV's INTER_AREA.
 
     OpenCV is fast where the sizes divide each other. For others (CarRacing's 84x96 to 64x64) the
     compiled loop takes half of its time or less.
     """
     picture = np.ascontiguousarray(picture)
     height, width = picture.shape[:2]
-    if height % size == width % size == 0 or min(height, width) < size:
-        return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    small = np.empty((size, size, 3), np.uint8)
-    _average(picture, *_taps(height, size, 1), *_taps(width, size, 3), small)
+    if height % rows == width % columns == 0 or height < rows or width < columns:
+        return cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+    small = np.empty((rows, columns, 3), np.uint8)
+    _average(picture, *_taps(height, rows, 1), *_taps(width, columns, 3), small)
     return small
 
 
