@@ -27,8 +27,13 @@ gymnasium.register(
 )
 gymnasium.register(
     id="worldmodels/Dream-v0",
-    entry_point="worldmodels.envs.dream:SingleDream",
-    vector_entry_point="worldmodels.envs.dream:make_dream",
+    entry_point="worldmodels.envs.registered:SingleDream",
+    vector_entry_point="worldmodels.envs.registered:dreams",
+)
+gymnasium.register(
+    id="worldmodels/Real-v0",
+    entry_point="worldmodels.envs.registered:SingleReality",
+    vector_entry_point="worldmodels.envs.registered:reality",
 )
 
 

@@ -10,13 +10,14 @@ from worldmodels.artifacts import Bundle
 from worldmodels.envs.dream import make_dream
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
+from worldmodels.envs.registered import reality
 from worldmodels.errors import InputError
 
 LANES, STEPS, COST = 2, 4, -0.5
 DISABLED, NEXT_STEP = AutoresetMode.DISABLED, AutoresetMode.NEXT_STEP
 
 
-@pytest.fixture(params=["real", "features", "dream"])
+@pytest.fixture(params=["real", "features", "dream", "registered reality"])
 def make(request, tiny_bundle):
     """Makes two lanes whose episodes are truncated after four steps, and whose time costs."""
     bundle = Bundle.load(tiny_bundle)
@@ -30,6 +31,8 @@ def make(request, tiny_bundle):
     def build(mode=NEXT_STEP):
         if request.param == "dream":
             env = make_dream(LANES, bundle=bundle, horizon=STEPS, autoreset_mode=mode)
+        elif request.param == "registered reality":
+            env = reality(LANES, bundle=bundle, autoreset_mode=mode)
         else:
             env = RealEnvs(world, LANES, autoreset_mode=mode)
         if request.param == "features":

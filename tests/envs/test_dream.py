@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from worldmodels.data.starts import Starts
@@ -352,38 +350,6 @@ def test_a_foreign_dream_of_a_bundle_is_named(tiny_bundle, name, value):
     save_json(file, {**description, "dream": {**description["dream"], name: value}})
     with pytest.raises(InputError, match=rf"^dream\.{name}"):
         make_dream(1, bundle=tiny_bundle)
-
-
-def test_gymnasiums_checker_is_content(tiny_bundle):
-    env = gymnasium.make("worldmodels/Dream-v0", bundle=str(tiny_bundle), render_mode="rgb_array")
-    check_env(env.unwrapped)
-
-
-def test_the_registered_dreams_are_one(tiny_bundle):
-    single = gymnasium.make("worldmodels/Dream-v0", bundle=str(tiny_bundle), horizon=4)
-    many = gymnasium.make_vec(
-        "worldmodels/Dream-v0", num_envs=2, bundle=str(tiny_bundle), horizon=4, temperature=1.0
-    )
-    assert many.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
-    one, _ = single.reset(seed=8)
-    both, _ = many.reset(seed=[3, 8])
-    action = np.array([0.1, 0.5, 0.0], np.float32)
-    for t in range(4):
-        np.testing.assert_allclose(one, both[1], rtol=1e-4, atol=1e-5)
-        one, reward, terminated, truncated, _ = single.step(action)
-        both, rewards, *flags, _ = many.step(np.stack([action, action]))
-        assert reward == pytest.approx(rewards[1], rel=1e-4)
-        assert (terminated, truncated) == (flags[0][1], flags[1][1]) == (False, t == 3)
-
-
-def test_a_missing_bundle_and_a_foreign_mode_are_named(tiny_bundle):
-    with pytest.raises(InputError, match="nowhere is no bundle"):
-        gymnasium.make_vec("worldmodels/Dream-v0", num_envs=1, bundle="nowhere")
-    mode = AutoresetMode.SAME_STEP
-    with pytest.raises(InputError, match="SAME_STEP is not offered"):
-        gymnasium.make_vec(
-            "worldmodels/Dream-v0", num_envs=1, bundle=tiny_bundle, autoreset_mode=mode
-        )
 
 
 def certain_end(logit):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -22,13 +21,19 @@ from worldmodels.envs.lanes import check_lanes, lane_actions, lane_mask, lane_se
 from worldmodels.envs.noise import Noise
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.models.controller import LATENT_BOUND, feature_space, features
+from worldmodels.models.controller import (
+    LATENT_BOUND,
+    ControllerConfig,
+    controller_for,
+    feature_space,
+    features,
+)
 from worldmodels.models.engine import CompiledEngine, DreamState, Engine, Outputs
 from worldmodels.models.mdnrnn import MDNRNN, Head
 from worldmodels.models.vae import VAE, frames_of
 from worldmodels.precision import product_dtype
 from worldmodels.ranges import PositiveFloat, PositiveInt, check_ranges
-from worldmodels.seeding import numpy_generator, seed_for
+from worldmodels.seeding import numpy_generator
 from worldmodels.world import World
 
 Ends = Literal["threshold", "sampled", "none"]
@@ -149,7 +154,8 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.state = DreamState.empty(mdnrnn, num_envs)
         self.steps = np.zeros(num_envs, np.int64)
         self.weights, self.earned = np.ones(num_envs), np.zeros(num_envs)
-        self.keys = [(seed_for(0, "unseeded dream", lane), -1) for lane in range(num_envs)]
+        unseeded = np.random.default_rng().integers(2**62, size=num_envs)
+        self.keys = [(int(seed), -1) for seed in unseeded]
         self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))
 
     def reset(
@@ -160,7 +166,8 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begins a dream in all lanes, or in those of `options["reset_mask"]`.
 
-        A lane without a seed goes on to its next episode number.
+        A lane without a seed goes on to its next episode number; one that never had a seed begins
+        with a random one.
 
         Raises:
             InputError: there is not one seed, or one boolean of the mask, per lane.
@@ -290,6 +297,19 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         return features(self.mdnrnn, *mine, self.inputs).numpy()
 
 
+def inputs_of(bundle: Bundle, inputs: str | None) -> str:
+    """The parts of an observation: the given ones, or those that the bundle's C sees.
+
+    Raises:
+        InputError: they are unknown, or M has none.
+    """
+    config = bundle.controller.config
+    if inputs is not None:
+        config = validated(ControllerConfig, {"inputs": inputs})
+        controller_for(config, bundle.mdnrnn)
+    return config.inputs
+
+
 def _weigher(mdnrnn: MDNRNN, name: str) -> Head | None:
     """The head that weighs rewards; none: nothing does."""
     able = {head.name: head for head in mdnrnn.heads if head.does("survives")}
@@ -318,22 +338,21 @@ def make_dream(
     *,
     bundle: Bundle | str | Path,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-    render_mode: str | None = "rgb_array",
+    inputs: str | None = None,
     **changes: Any,
 ) -> DreamEnv:
-    """`gymnasium.make_vec("worldmodels/Dream-v0", num_envs=, bundle=)`.
+    """The dream of a bundle.
 
     Args:
         num_envs: lanes.
         bundle: a bundle, a shipped one's name, its folder, or a run folder.
         autoreset_mode: NEXT_STEP or DISABLED.
-        render_mode: only rgb_array.
+        inputs: parts of the observation, see `ControllerConfig`; none: those of the bundle's C.
         changes: fields of `DreamConfig`, such as temperature and horizon, in place of the bundle's.
 
     Raises:
         InputError: there is no such bundle, or it is broken, or a field is unknown or wrong.
     """
-    del render_mode
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     try:
         config = validated(DreamConfig, {**loaded.dream, **changes})
@@ -345,37 +364,7 @@ def make_dream(
         loaded.world,
         config,
         num_envs,
-        inputs=loaded.controller.config.inputs,
+        inputs=inputs_of(loaded, inputs),
         autoreset_mode=AutoresetMode(autoreset_mode),
         vae=loaded.vae,
     )
-
-
-class SingleDream(gymnasium.Env[np.ndarray, np.ndarray]):
-    """`gymnasium.make("worldmodels/Dream-v0", bundle=)`: the dream with one lane."""
-
-    # gymnasium.make looks for the modes in the class
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30.0}  # noqa: RUF012
-
-    def __init__(self, bundle: str | Path, render_mode: str | None = None, **options: Any) -> None:
-        self.dream = make_dream(1, bundle=bundle, autoreset_mode=AutoresetMode.DISABLED, **options)
-        self.render_mode = render_mode
-        self.metadata = {**self.metadata, "render_fps": self.dream.metadata["render_fps"]}
-        self.observation_space = self.dream.single_observation_space
-        self.action_space = self.dream.single_action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
-        observations, infos = self.dream.reset(seed=None if seed is None else [seed])
-        return observations[0], infos
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        observations, rewards, terminated, truncated, infos = self.dream.step(
-            np.asarray(action)[None]
-        )
-        return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), infos
-
-    def render(self) -> np.ndarray:
-        return self.dream.render()[0]

@@ -85,6 +85,18 @@ class Actions:
         low, high = (np.array(b, np.float32) for b in (self.low, self.high))
         return gymnasium.spaces.Box(low, high, dtype=np.float32)
 
+    @property
+    def own_space(self) -> gymnasium.Space[Any]:
+        """The space of the environment's own actions."""
+        match self.kind:
+            case "box":
+                return self.space
+            case "multi_binary":
+                return gymnasium.spaces.MultiBinary(self.size)
+            case "multi_discrete":
+                return gymnasium.spaces.MultiDiscrete(list(self.counts))
+        return gymnasium.spaces.Discrete(self.choices)
+
     def bound(self, u: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch A"]:
         """Turns raw controller outputs into actions a."""
         if self.kind == "multi_binary":
