@@ -100,6 +100,36 @@ STAGES = {
 }
 
 
+def import_(name: str, flags: list[str]) -> None:
+    """Make episodes of recordings, a folder or an HDF5 file: import SOURCE --run RUN."""
+    from worldmodels.config import begin
+    from worldmodels.stages.import_episodes import import_episodes
+
+    source, flags = name_and_flags(flags)
+    if not any(flag.startswith("--config") for flag in flags):
+        flags = ["--config=recorded", *flags]
+    config, run = begin(about(name), flags, ["env"], first=True)
+    first = run if config.rounds == 1 else run.round(0)
+    try:
+        import_episodes(first, _named(source, "source", "import SOURCE --run RUN"), config.env)
+    except InputError:
+        if not first.world_file.exists():  # nothing has begun
+            run.config_file.unlink(missing_ok=True)
+        raise
+    _say_next("train-vae", f"--run {run.folder}")
+
+
+def export_episodes(name: str, flags: list[str]) -> None:
+    """Write the episodes of a RUN as a Minari data set: --out FOLDER."""
+    from worldmodels.stages.export_episodes import ExportEpisodesOptions, export_episodes
+
+    run, flags = name_and_flags(flags)
+    options = options_of(ExportEpisodesOptions, about(name), flags)
+    example = "export-episodes RUN --out FOLDER"
+    out = Path(_named(options.out or None, "folder", example))
+    export_episodes(Run(_named(run, "run", example)), out)
+
+
 def pipeline(name: str, flags: list[str]) -> None:
     """All stages and rounds, from nothing to a tested agent and its film: --config FILE."""
     from worldmodels.config import begin
@@ -250,6 +280,7 @@ def find_baselines(name: str, flags: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[str, list[str]], None]] = {
     "pipeline": pipeline,
+    "import": import_,
     **STAGES,
     "evaluate": evaluate,
     "watch": watch,
@@ -260,6 +291,7 @@ COMMANDS: dict[str, Callable[[str, list[str]], None]] = {
     "study": study,
     "report": report,
     "unpack": unpack,
+    "export-episodes": export_episodes,
     "gallery": gallery,
     "find-baselines": find_baselines,
 }

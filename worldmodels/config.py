@@ -23,7 +23,7 @@ from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig
 from worldmodels.stages.train_vae import TrainVAEConfig
 from worldmodels.stages.watch import WatchConfig
 from worldmodels.workers import WorkersConfig
-from worldmodels.world import EnvConfig
+from worldmodels.world import RECORDED, EnvConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,11 @@ class Config:
         if self.rounds > 1 and not self.evolve.validation_episodes:
             raise InputError(
                 "evolve.validation_episodes is 0, but validation chooses among rounds: set it"
+            )
+        if not self.env.live and (self.rounds > 1 or self.evolve.real_generations):
+            raise InputError(
+                f"env.id is {RECORDED}: nothing new can be played; set rounds to 1 and "
+                "evolve.real_generations to 0"
             )
         if self.dream.weight not in ("none", *self.mdnrnn.weighers):
             raise InputError(
@@ -118,9 +123,10 @@ def begin(
         run.need(run.config_file, "worldmodels collect")
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):
         check_mark(run)
-        if config.collect == CollectConfig():
+        if config.env.live and config.collect == CollectConfig():
             say("the sizes are the paper's, days of work: `--config quick` takes 20 minutes")
-        describe(config.env)  # a folder is claimed only for an environment that can be made
+        if config.env.live:
+            describe(config.env)  # a folder is claimed only for an environment that can be made
         run.config_file.unlink(missing_ok=True)  # of a command that stopped before it made anything
     keep(config, run, FREE)
     return config.of_round(run.number), run

@@ -36,7 +36,8 @@ def pipeline(run: Run, config: Config) -> None:
         for index, this in enumerate(rounds):
             one_round(this, config.of_round(index), _best(rounds[:index]) if index else None)
             validation = load_controller(this).validation_return
-            say(f"round {index}: {validation:.1f} on real validation episodes")
+            if config.env.live:
+                say(f"round {index}: {validation:.1f} on real validation episodes")
         if config.rounds > 1:
             first = config.evolve.validation_episodes + config.evolve.final_episodes
             _copy(select_round(run, rounds, config.select, config.workers, first), run)
@@ -95,8 +96,9 @@ def _filmed(run: Run, config: Config) -> bool:
 
 def _report(run: Run) -> None:
     """Writes the report, unless it is newer than the evaluation that it tells of."""
-    file = run.folder / "report.html"
-    if file.exists() and file.stat().st_mtime >= run.evaluation_file.stat().st_mtime:
+    file, told = run.folder / "report.html", run.evaluation_file
+    told = told if told.exists() else run.bundle / "bundle.json"  # nothing real was measured
+    if file.exists() and file.stat().st_mtime >= told.stat().st_mtime:
         say(f"{file} is there already")
         return
     try:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from worldmodels.errors import InputError
 from worldmodels.ranges import PositiveFloat, PositiveInt
 
+RECORDED = "recorded"
+"""As `env.id`: there is no live environment, only episodes that were imported."""
 RewardKind = Literal["constant", "count", "real"]
 
 
@@ -17,7 +19,8 @@ class EnvConfig:
 
     id: str = "CarRacing-v3"
     """Gymnasium id of the official environment, in which scores are measured; `module:id` imports
-    the module first."""
+    the module first. `recorded`: none, only episodes of `worldmodels import`; nothing is then
+    measured in reality."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments for `gymnasium.make`."""
     training_id: str | None = None
@@ -59,6 +62,11 @@ class EnvConfig:
     not."""
 
     @property
+    def live(self) -> bool:
+        """Whether there is an environment, not only recordings of one."""
+        return self.id != RECORDED
+
+    @property
     def reward_per_step(self) -> float:
         """The constant part of a dreamt step's reward."""
         return 0.0 if self.reward == "real" else self.reward_per_frame * self.action_repeat
@@ -71,6 +79,8 @@ class EnvConfig:
             raise InputError(
                 f"env.mirrored_actions is {list(self.mirrored_actions)}: each choice is needed once"
             )
+        if self.reward == "count" and not self.live:
+            raise InputError(f"env.reward is count, but env.id is {RECORDED}: set it to real")
         if self.reward == "count" and not self.count_attribute:
             raise InputError("env.count_attribute is missing: reward `count` needs it")
 

@@ -18,7 +18,7 @@ from worldmodels.envs.picture import SIZE, choose, is_picture, preprocess, recor
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.versions import package_versions
-from worldmodels.world import EnvConfig, RawPicture, World
+from worldmodels.world import RECORDED, EnvConfig, RawPicture, World
 
 
 def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
@@ -27,6 +27,11 @@ def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
     Raises:
         InputError: it cannot be made, for whatever reason.
     """
+    if not config.live:
+        raise InputError(
+            f"env.id is {RECORDED}: this needs a live environment, and the run has only imported "
+            "episodes"
+        )
     name = config.id if official or config.training_id is None else config.training_id
     kwargs = dict(config.kwargs)
     if config.max_episode_steps is not None:

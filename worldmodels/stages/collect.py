@@ -11,7 +11,7 @@ import numpy as np
 from worldmodels.acting.environments import frame_env
 from worldmodels.acting.rollout import record
 from worldmodels.artifacts import load_world
-from worldmodels.data.episode import Episode
+from worldmodels.data.episode import Episode, episode_files
 from worldmodels.envs.real import describe
 from worldmodels.errors import InputError
 from worldmodels.files import save_json
@@ -22,6 +22,8 @@ from worldmodels.stages.explore import Evolved, ExploreConfig, collecting_policy
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
+IMPORT = "worldmodels import SOURCE"
+"""What makes episodes where there is no live environment."""
 LANES = 8
 """Episodes of a job."""
 ATTEMPTS = 50
@@ -90,6 +92,11 @@ def collect(
     Raises:
         InputError: the environment is unknown, or its episodes never reach min_steps.
     """
+    if not env.live:
+        imported = episode_files(run.episodes, command=IMPORT)
+        load_world(run)
+        say(f"{len(imported)} imported episodes in {run.episodes}")
+        return
     with Metrics(run, "collect") as metrics:
         jobs = _jobs(run, _world(run, env), config, seed, controllers)
         done = run_jobs(_play, [(job,) for job in jobs if not job.done], workers, "collect")

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
 from worldmodels.acting.environments import ModelFiles, Reality
 from worldmodels.acting.evaluate import Evaluation, evaluate_open_loop, interval
-from worldmodels.acting.policies import Baseline
+from worldmodels.acting.policies import Baseline, Candidates, OpenLoop
+from worldmodels.acting.rollout import rollout
 from worldmodels.artifacts import (
     Bundle,
     bundle_folder,
@@ -23,14 +25,15 @@ from worldmodels.artifacts import (
 )
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import sample_starts
-from worldmodels.envs.dream import DreamConfig
+from worldmodels.envs.dream import DreamConfig, make_dream
 from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
 from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.ranges import Range
 from worldmodels.run import Metrics, Run, say
-from worldmodels.seeding import environment_seeds
+from worldmodels.seeding import environment_seeds, numpy_generator
+from worldmodels.stages.evolve import UNMEASURED
 from worldmodels.stages.record import record
 from worldmodels.versions import circumstances
 from worldmodels.workers import WorkersConfig
@@ -69,10 +72,13 @@ def evaluate(
         seed: the run's, for the bundle's start windows.
 
     Returns:
-        What evaluation.json holds.
+        What evaluation.json holds. Without a live environment there is no such file: the bundle
+        is measured in held-out dreams alone, and says so.
     """
     with Metrics(run, "evaluate") as metrics:
         _write_bundle(run, dream, seed)
+        if not load_world(run).config.live:
+            return _in_dreams(run.bundle, config, metrics)
         report = _report(run, run.bundle, config, workers, metrics, _makers(run))
         _sign(run.bundle, report)
     return report
@@ -94,9 +100,34 @@ def evaluate_bundle(
     """
     folder = bundle_folder(name)
     with Metrics(run, "evaluate") as metrics:
+        if not Bundle.load(folder).world.config.live:
+            return _in_dreams(folder, config, metrics)
         made_here = folder.resolve() == run.bundle.resolve()
         rounds = _makers(run) if made_here else ()
         return _report(run, folder, config, workers, metrics, rounds)
+
+
+def _in_dreams(folder: Path, config: EvaluateConfig, metrics: Metrics) -> dict[str, Any]:
+    """Measures a bundle and random actions in its dreams, on the same starts and noise."""
+    bundle, seeds = Bundle.load(folder), environment_seeds(config.split, 0, config.episodes)
+    env = make_dream(len(seeds), bundle=bundle, autoreset_mode=AutoresetMode.DISABLED)
+    generators = [numpy_generator(seed, "random policy") for seed in seeds]
+    space = bundle.actions.own_space
+    random = OpenLoop(Baseline("random", "random"), bundle.actions, generators, space=space)
+    agent, unguided = (
+        interval(rollout(env, policy, seeds)[0])
+        for policy in (Candidates.of_bundle(bundle), random)
+    )
+    metrics.log(0, dreamt_mean=agent.mean, dreamt_random_mean=unguided.mean)
+    measured = (
+        f"{agent.mean:.4g} ± {agent.std:.4g} in {len(seeds)} held-out dreams, random actions "
+        f"{unguided.mean:.4g} ± {unguided.std:.4g}; {UNMEASURED}"
+    )
+    say(f"{folder} holds the agent: {measured}")
+    if agent.ci95[0] <= unguided.mean:
+        say("looks wrong: the agent is not clearly better than random actions, even in dreams")
+    replace(bundle, about=bundle.about | {"measured": measured}).save(folder)
+    return {"environment": bundle.world.config.id, "dreamt": {"agent": asdict(agent)}}
 
 
 def _makers(run: Run) -> list[Run]:

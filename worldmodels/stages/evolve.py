@@ -17,6 +17,7 @@ from worldmodels.artifacts import (
     check_dreams,
     check_evolved_in,
     load_controller,
+    load_world,
     save_controller,
 )
 from worldmodels.envs.dream import DreamConfig
@@ -37,6 +38,10 @@ FINALISTS = 3
 """Averages, the best ones by validation, that are measured again before one is chosen."""
 REAL_SIGMA0 = 0.05
 """First standard deviation in the real world, where a dream came before."""
+
+
+UNMEASURED = "nothing real was measured"
+"""Said of results without a live environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +104,17 @@ class Setting:
     real: Evaluation
     """For training episodes in the real world."""
     validation: Evaluation
+    """In the real world, or in held-out dreams where there is none."""
     metrics: Metrics
     config: EvolveConfig
     cma: CMAConfig
     seed: int
     evolution: int
+
+    @property
+    def live(self) -> bool:
+        """Whether validation is real."""
+        return isinstance(self.validation.place, Reality)
 
     @property
     def key(self) -> tuple[int, ...]:
@@ -148,9 +159,10 @@ def evolve(
         return
     with Metrics(run, "evolve") as metrics:
         check_dreams(run)
+        place = _validation(run, controller, dream, seed)
         dream = replace(dream, horizon=min(dream.horizon, config.dream_max_steps or dream.horizon))
         dreams = Dreams.of_run(run, controller, dream, seed)
-        validation = Evaluation(place=Reality.of_run(run, controller), workers=workers)
+        validation = Evaluation(place=place, workers=workers)
         real = replace(validation, patience=config.patience)
         evaluations = replace(real, place=dreams), real, validation
         histories = []
@@ -164,13 +176,27 @@ def evolve(
         }
         candidates = _best([one for history in histories for one in history.validated])
         best, score, steps = _race(setting, candidates)
-        real_steps["validate"] += steps
+        real_steps["validate"] += steps if setting.live else 0
         last = _best([history.validated[-1] for history in histories])[0]
         chosen, newest = (torch.from_numpy(one.mean).float() for one in (best, last))
-        saved = SavedController(controller, chosen, newest, score, real_steps)
+        measured = score if setting.live else np.nan
+        saved = SavedController(controller, chosen, newest, measured, real_steps)
         save_controller(result, saved, histories[0].mdnrnn)
-    merit = f"{score:.1f} on real validation episodes" if np.isfinite(score) else "not validated"
-    say(f"C is {result}: {merit}")
+    where = "on real validation episodes" if setting.live else f"in held-out dreams, {UNMEASURED}"
+    say(f"C is {result}: {f'{score:.1f} {where}' if np.isfinite(score) else 'not validated'}")
+
+
+def _validation(
+    run: Run, controller: ControllerConfig, dream: DreamConfig, seed: int
+) -> Dreams | Reality:
+    """Where averages are validated: in reality; without an environment in held-out dreams.
+
+    These begin in other windows of the episodes, with other noise, and have the whole horizon and
+    nothing that only evolution needs.
+    """
+    if load_world(run).config.live:
+        return Reality.of_run(run, controller)
+    return Dreams.of_run(run, controller, dream.plain, seed_for(seed, "held-out dreams"))
 
 
 def _history(setting: Setting, start: Run | None) -> History:
@@ -294,16 +320,19 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
 
 
 def _validate(setting: Setting, history: History, mean: np.ndarray, generation: int) -> float:
-    """Measures an average of means on real validation episodes, always the same; its score."""
+    """Measures an average of means on validation episodes, always the same; its score."""
     seeds = environment_seeds("validation", 0, setting.config.validation_episodes)
     validated = Validated(generation, mean, np.zeros(0))
     if seeds:
         returns, lengths = setting.validation(mean[None], seeds)
         validated = Validated(generation, mean, returns[0])
-        history.real_steps["validate"] += int(lengths.sum())
-        std = returns.std()
+        history.real_steps["validate"] += int(lengths.sum()) if setting.live else 0
+        name, numbers = (
+            "validation" if setting.live else "held_out",
+            (validated.score, returns.std()),
+        )
         setting.metrics.log(
-            setting.step(generation), validation=validated.score, validation_std=std
+            setting.step(generation), **{name: numbers[0], f"{name}_std": numbers[1]}
         )
     history.validated.append(validated)
     return validated.score

@@ -24,10 +24,10 @@ LEAD, LENGTH = 4.0, 12.0
 def record(bundle: Bundle, episodes: int = EPISODES) -> tuple[Recording, ...]:
     """Records the agent in its world, on the first test seeds, as `watch` films it.
 
-    There are none of an agent whose C does not see its own V and M (`controller.senses`): no dream
-    begins in what it has seen.
+    There are none without a live environment, and none of an agent whose C does not see its own V
+    and M (`controller.senses`): no dream begins in what it has seen.
     """
-    if bundle.controller.config.senses != "own":
+    if bundle.controller.config.senses != "own" or not bundle.world.config.live:
         return ()
     mode, inputs = AutoresetMode.DISABLED, bundle.controller.config.inputs
     envs = RealEnvs(bundle.world, episodes, autoreset_mode=mode)

@@ -24,6 +24,7 @@ from worldmodels.models.vae import frames_of
 from worldmodels.ranges import PositiveFloat
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import environment_seeds, seed_for
+from worldmodels.world import RECORDED
 
 ENDLESS = 10**9
 """Horizon in steps: a dream ends by itself, or when it is put back onto reality."""
@@ -229,6 +230,9 @@ def watch(run: Run, config: WatchConfig, seed: int, name: str | None = None) -> 
     with Metrics(run, "watch") as metrics:
         fps = bundle.world.fps / bundle.world.config.action_repeat
         for film in config.films:
+            if film != "temperatures" and not bundle.world.config.live:
+                say(f"{film} is not filmed: it shows reality, and env.id is {RECORDED}")
+                continue
             pictures = list(films[film]())
             webm, webp = run.videos / f"{film}.webm", run.videos / f"{film}.webp"
             write_webm(webm, pictures, fps)
