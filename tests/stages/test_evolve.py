@@ -170,3 +170,15 @@ def test_several_evolutions_differ_by_luck_and_the_best_is_kept(script, smoke_co
 def test_several_evolutions_need_validation():
     with pytest.raises(InputError, match=r"evolve\.evolutions is 3, but evolve\.valid"):
         EvolveConfig(evolutions=3, validation_episodes=0)
+
+
+def test_evolution_starts_from_another_runs_controller(script, smoke_run, smoke_copy):
+    short = {"generations": 1, "validate_every": 1, "start_from": str(smoke_run.folder)}
+    run = smoke_copy("latents", "vae", "mdnrnn", evolve=short)
+    script("evolve", "--run", run.folder)
+    history, best = History.load(history_file(run, 0)), load_controller(smoke_run).best.double()
+    np.testing.assert_array_equal(history.start, best)
+    first, last = history.validated
+    np.testing.assert_array_equal(first.mean, best)  # it is validated before a generation
+    assert (first.generation, last.generation) == (0, 1)
+    assert (last.mean != first.mean).any()

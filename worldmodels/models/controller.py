@@ -64,11 +64,12 @@ class Controller:
         self.action_size = action_size
         units = [config.hidden_size] if config.hidden_size else []
         ins, outs = [self.feature_size, *units], [*units, action_size]
-        self._layers = list(zip(outs, ins, strict=True))
+        self.sizes = list(zip(outs, ins, strict=True))
+        """Outputs and inputs of each layer."""
 
     @property
     def num_parameters(self) -> int:
-        return sum(outs * (ins + self.config.bias) for outs, ins in self._layers)
+        return sum(outs * (ins + self.config.bias) for outs, ins in self.sizes)
 
     def act(
         self, parameters: Float[Tensor, "*P N"], features: Float[Tensor, "*P R F"]
@@ -94,7 +95,7 @@ class Controller:
         """W (P, out, in) and b (P, 1, out) of each layer: views of the parameters (P, N)."""
         layers: list[tuple[Tensor, Tensor | None]] = []
         start = 0
-        for outs, ins in self._layers:
+        for outs, ins in self.sizes:
             end = start + outs * ins
             weight = parameters[:, start:end].view(-1, outs, ins)
             start = end + outs * self.config.bias

@@ -27,7 +27,7 @@ from worldmodels.models.controller import ControllerConfig
 from worldmodels.ranges import NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
-from worldmodels.stages.carry import carried_over
+from worldmodels.stages.carry import carried_from, carried_over
 from worldmodels.stages.cmaes import CMAES, CMAConfig
 from worldmodels.stages.history import History, Validated, history_file
 from worldmodels.workers import WorkersConfig
@@ -53,6 +53,9 @@ class EvolveConfig:
     start: Literal["fresh", "best"] = "fresh"
     """In later rounds: `fresh` starts from zeros; `best` from the best controller so far, carried
     over to the new V and M. What is carried over is validated too, and may be kept."""
+    start_from: str | None = None
+    """A run, or a bundle, shipped or not, from whose controller evolution starts in place of zeros:
+    carried over by least squares where V or M differ. It is validated too, and may be kept."""
     evolutions: PositiveInt = 1
     """Evolutions, one after the other, that differ by their random numbers alone: each has all
     generations, and validation chooses among the averages of all. One may fail by bad luck."""
@@ -147,7 +150,7 @@ def evolve(
         workers: where real episodes run.
         seed: the experiment's.
         start: a run from whose best controller evolution starts, carried over to the run's V and
-            M; none: from zeros.
+            M; none: from `config.start_from`, or zeros.
 
     Raises:
         InputError: V, M or latents are missing or do not belong together.
@@ -169,7 +172,8 @@ def evolve(
         for evolution in range(config.evolutions):
             setting = Setting(run, *evaluations, metrics, config, cma, seed, evolution)
             histories.append(_history(setting, start))
-            _run_generations(setting, histories[-1], start is not None and not evolution)
+            carried = start is not None or config.start_from is not None
+            _run_generations(setting, histories[-1], carried and not evolution)
         real_steps = {
             name: sum(history.real_steps[name] for history in histories)
             for name in histories[0].real_steps
@@ -208,9 +212,11 @@ def _history(setting: Setting, start: Run | None) -> History:
         check_evolved_in(setting.run, history.mdnrnn, path)
         history.check(path, size, setting.cma.population_size)
         return history
-    mean = np.zeros(size)
+    mean, controller = np.zeros(size), setting.dream.place.controller
     if start is not None:
-        mean = carried_over(start, setting.run, setting.dream.place.controller)
+        mean = carried_over(start, setting.run, controller)
+    elif setting.config.start_from is not None:
+        mean = carried_from(setting.config.start_from, setting.run, controller)
     return History(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), mean, mean)
 
 
