@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import sys
 
 import gymnasium
 import numpy as np
@@ -45,6 +46,16 @@ def change(file, path, value):
     if value is ...:
         del target[name]
     file.write_text(json.dumps(data))
+
+
+@pytest.fixture
+def old_bundle(tiny_bundle):
+    """A bundle of format 1, which has no checksums: its contents are checked all the same."""
+    file = tiny_bundle / "bundle.json"
+    data = json.loads(file.read_text())
+    del data["sha256"], data["version"]
+    file.write_text(json.dumps(data | {"format": 1}))
+    return tiny_bundle
 
 
 def assert_refused(call, *names):
@@ -98,18 +109,18 @@ def test_a_truncated_file_is_named(tiny_bundle, name, share):
 
 
 @pytest.mark.parametrize("name", FILES[1:])
-def test_a_missing_or_foreign_file_is_named(tiny_bundle, name):
+def test_a_missing_or_foreign_file_is_named(old_bundle, name):
     other = next(file for file in FILES[1:] if file != name)
-    (tiny_bundle / name).write_bytes((tiny_bundle / other).read_bytes())
-    assert_refused(lambda: Bundle.load(tiny_bundle), str(tiny_bundle / name))
-    (tiny_bundle / name).unlink()
-    assert_refused(lambda: Bundle.load(tiny_bundle), name, "missing")
+    (old_bundle / name).write_bytes((old_bundle / other).read_bytes())
+    assert_refused(lambda: Bundle.load(old_bundle), str(old_bundle / name))
+    (old_bundle / name).unlink()
+    assert_refused(lambda: Bundle.load(old_bundle), name, "missing")
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"format": 99}, "format"),
+        ({"format": 99, "version": "9.1"}, "format 99, written by version 9.1"),
         ({"vae": {"latent_size": 4, "depth": 3}}, "vae"),
         ({"vae": {"latent_size": 5, "width": 2}}, "weights"),
         ({"controller": {"inputs": "z"}}, "controller"),
@@ -120,12 +131,12 @@ def test_a_missing_or_foreign_file_is_named(tiny_bundle, name):
         ({"mdnrnn": ...}, "mdnrnn"),
     ],
 )
-def test_a_foreign_description_is_named(tiny_bundle, changes, named):
-    path = tiny_bundle / "bundle.json"
+def test_a_foreign_description_is_named(old_bundle, changes, named):
+    path = old_bundle / "bundle.json"
     description = {**json.loads(path.read_text()), **changes}
     kept = {name: value for name, value in description.items() if value is not ...}
     path.write_text(json.dumps(kept))
-    assert_refused(lambda: Bundle.load(tiny_bundle), str(tiny_bundle), named)
+    assert_refused(lambda: Bundle.load(old_bundle), str(old_bundle), named)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +150,10 @@ def test_a_foreign_description_is_named(tiny_bundle, changes, named):
         {"mu": torch.zeros(0, 4, 4), "actions": torch.zeros(0, 4, 3), "first": torch.zeros(0)},
     ],
 )
-def test_start_windows_that_do_not_fit_are_named(tiny_bundle, changes):
-    path = tiny_bundle / "starts.safetensors"
+def test_start_windows_that_do_not_fit_are_named(old_bundle, changes):
+    path = old_bundle / "starts.safetensors"
     save_tensors(path, {**load_tensors(path)[0], **changes})
-    assert_refused(lambda: Bundle.load(tiny_bundle), "start windows")
+    assert_refused(lambda: Bundle.load(old_bundle), "start windows")
 
 
 @pytest.mark.parametrize(
@@ -155,10 +166,10 @@ def test_start_windows_that_do_not_fit_are_named(tiny_bundle, changes):
         ("controller/inputs", None),
     ],
 )
-def test_a_value_of_a_wrong_type_is_named(tiny_bundle, path, value):
+def test_a_value_of_a_wrong_type_is_named(old_bundle, path, value):
     """Whatever it makes the code below raise."""
-    change(tiny_bundle / "bundle.json", path, value)
-    assert_refused(lambda: Bundle.load(tiny_bundle), str(tiny_bundle / "bundle.json"))
+    change(old_bundle / "bundle.json", path, value)
+    assert_refused(lambda: Bundle.load(old_bundle), str(old_bundle / "bundle.json"))
 
 
 def test_any_json_is_no_bundle(tiny_bundle):
@@ -167,18 +178,71 @@ def test_any_json_is_no_bundle(tiny_bundle):
 
 
 @pytest.mark.parametrize("name", ["vae/latent_size", "mdnrnn/hidden_size"])
-def test_sizes_are_compared_before_memory_is_used(tiny_bundle, name):
+def test_sizes_are_compared_before_memory_is_used(old_bundle, name):
     """The model would have 10^12 bytes or more."""
-    change(tiny_bundle / "bundle.json", name, 10**9 if name.startswith("vae") else 10**6)
-    assert_refused(lambda: Bundle.load(tiny_bundle), "weights", "do not fit")
+    change(old_bundle / "bundle.json", name, 10**9 if name.startswith("vae") else 10**6)
+    assert_refused(lambda: Bundle.load(old_bundle), "weights", "do not fit")
 
 
 @pytest.mark.parametrize("name", FILES[1:])
-def test_weights_and_windows_are_finite(tiny_bundle, name):
-    tensors = load_tensors(tiny_bundle / name)[0]
+def test_weights_and_windows_are_finite(old_bundle, name):
+    tensors = load_tensors(old_bundle / name)[0]
     list(tensors.values())[-1].view(-1)[-1] = np.nan
-    save_tensors(tiny_bundle / name, tensors)
-    assert_refused(lambda: Bundle.load(tiny_bundle), name, "is not finite")
+    save_tensors(old_bundle / name, tensors)
+    assert_refused(lambda: Bundle.load(old_bundle), name, "is not finite")
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tiny_bundle):
+    generator = np.random.default_rng(0)
+    for name in FILES:
+        whole = (tiny_bundle / name).read_bytes()
+        for place in generator.integers(len(whole), size=40):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << int(generator.integers(8))
+            (tiny_bundle / name).write_bytes(changed)
+            if name == "bundle.json" and changed.split() == whole.split():
+                continue
+            assert_refused(lambda: Bundle.load(tiny_bundle), name)
+        (tiny_bundle / name).write_bytes(whole)
+    Bundle.load(tiny_bundle)
+
+
+def test_a_number_that_was_changed_by_hand_is_noticed(tiny_bundle):
+    change(tiny_bundle / "bundle.json", "dream/temperature", 0.5)
+    assert_refused(lambda: Bundle.load(tiny_bundle), "bundle.json", "checksum differs")
+
+
+def test_recordings_of_another_bundle_are_refused(tiny_bundle):
+    (tiny_bundle / "recordings.safetensors").write_bytes(b"")
+    assert_refused(lambda: Bundle.load(tiny_bundle), "recordings.safetensors", "checksum differs")
+
+
+def test_an_old_bundle_is_read_and_renewed_with_equal_weights(old_bundle, tmp_path):
+    before = [(old_bundle / name).read_bytes() for name in FILES[1:]]
+    Bundle.load(old_bundle).save(old_bundle)
+    assert [(old_bundle / name).read_bytes() for name in FILES[1:]] == before
+    data = json.loads((old_bundle / "bundle.json").read_text())
+    assert (data["format"], data["version"]) == (2, worldmodels.__version__)
+    assert set(data["sha256"]) == set(FILES)
+
+
+def test_loading_imports_nothing_and_opens_no_other_file(old_bundle, tmp_path, monkeypatch):
+    """A parser of command lines would import what `class_path` names, and read named files."""
+    (tmp_path / "hostile.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "other.yaml").write_text("latent_size: 4")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = old_bundle / "bundle.json"
+    whole = file.read_text()
+    change(file, "world/config/id", "hostile:Game-v0")
+    change(file, "world/config/kwargs", {"class_path": "hostile.Game"})
+    assert Bundle.load(old_bundle).world.config.id == "hostile:Game-v0"
+    worldmodels.load(old_bundle)
+    for path in ("world/picture", "world/config", "world/action", "vae", "mdnrnn", "controller"):
+        for value in ({"class_path": "hostile.Game"}, str(tmp_path / "other.yaml")):
+            file.write_text(whole)
+            change(file, path, value)
+            assert_refused(lambda: Bundle.load(old_bundle), "bundle.json", path.split("/")[-1])
+    assert "hostile" not in sys.modules
 
 
 def test_a_world_is_read_as_it_was_written(tiny_bundle, tmp_run):

@@ -143,6 +143,25 @@ def test_a_class_path_in_a_dictionary_is_not_executed(tmp_path):
     assert config.env.kwargs == {"p": {"class_path": "collections.Counter"}}
 
 
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("{class_path: hostile.Game}", r"env.class_path is unknown"),
+        ("{class_path: hostile.Game, init_args: {}}", r"env.class_path is unknown"),
+        ("other.yaml", r"env is a section: give it fields, not 'other.yaml'"),
+    ],
+)
+def test_a_file_of_settings_imports_nothing_and_opens_no_other(
+    tmp_path, monkeypatch, section, message
+):
+    write(tmp_path / "hostile.py", "raise SystemExit('imported')")
+    write(tmp_path / "other.yaml", "id: CartPole-v1")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = write(tmp_path / "bad.yaml", f"env: {section}")
+    with pytest.raises(InputError, match=message):
+        parse(ToyConfig, "Test.", ["--config", file])
+
+
 def test_help_shows_docstrings_of_the_chosen_sections(capsys):
     with pytest.raises(SystemExit, match="0"):
         parse(ToyConfig, "Test.", ["--help"], show=["train"])

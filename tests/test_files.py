@@ -1,11 +1,13 @@
 """Files are whole or absent, equal contents give equal bytes, and errors name broken files."""
 
+import io
 import itertools
 import os
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -218,3 +220,41 @@ def test_hashes(tmp_path):
     assert file_hash(tmp_path / "a", tmp_path / "b") == abc
     with pytest.raises(InputError, match="missing"):
         file_hash(tmp_path / "none")
+
+
+def claiming(path, shape, dtype="<f8", content=b"", size=None):
+    """An npz of one array whose header, and whose directory, say what they like."""
+    file = io.BytesIO()
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", file.getvalue() + content)
+        if size is not None:
+            archive.infolist()[0].file_size = size
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((2**40,), "<f8"), ((2**31, 2**31), "|u1"), ((3,), "<f8"), ((2,), "|O")]
+)
+def test_the_size_that_an_array_claims_is_compared_with_its_bytes(tmp_path, shape, dtype):
+    claiming(tmp_path / "a.npz", shape, dtype, bytes(16))
+    with pytest.raises(InputError, match=r"a\.npz.*holds no .* of shape"):
+        load_arrays(tmp_path / "a.npz")
+
+
+def test_a_small_file_that_inflates_is_refused_unread(tmp_path):
+    claiming(tmp_path / "a.npz", (5 * 10**8,), "|u1", bytes(5 * 10**8))
+    assert (tmp_path / "a.npz").stat().st_size < 10**6
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"a\.npz.*its arrays have 500,000,128 bytes"):
+        load_arrays(tmp_path / "a.npz")
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+def test_a_file_too_large_to_be_ours_is_refused_unread(tmp_path):
+    for name, load in (("a.json", load_json), ("a.safetensors", load_tensors)):
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(10**12)
+        with pytest.raises(InputError, match=r"it has 1,000,000,000,000 bytes"):
+            load(tmp_path / name)

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "worldmodels"
 FLOORS = [
     {"errors"},
     {"files", "ranges", "seeding"},
+    {"schema"},
     {"precision", "run", "world", "film", "figure"},
     {"kernels", "workers", "command_line", "versions"},
     {"models"},

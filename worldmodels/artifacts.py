@@ -6,12 +6,14 @@ A checkpoint holds weights and the description that rebuilds their model. Loadin
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,15 +21,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from worldmodels.command_line import validated
+import worldmodels
 from worldmodels.data.recording import Recording, load_recordings, save_recordings
 from worldmodels.data.starts import Starts
 from worldmodels.errors import InputError
 from worldmodels.files import (
+    CHANGED,
     Name,
     file_hash,
     load_json,
     load_tensors,
+    plain,
     replacing,
     save_json,
     save_tensors,
@@ -39,13 +43,13 @@ from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Run
+from worldmodels.schema import checked
 from worldmodels.world import World
 
-Described = TypeVar("Described")
 Model = TypeVar("Model", bound=nn.Module)
 
-FORMAT = 1
-"""Version of the bundle's layout."""
+OLDEST, WITH_SUMS, FORMAT = 1, 2, 2
+"""Versions of the bundle's layout: the oldest that is read, the first with checksums, ours."""
 RECORDINGS = "recordings.safetensors"
 """A bundle's short real episodes; a bundle may lack them."""
 SHIPPED = Path(__file__).parent / "bundles"
@@ -94,17 +98,10 @@ def _filled(make: Callable[[], Model], tensors: Mapping[str, Tensor]) -> Model:
     return model.eval()
 
 
-def _complete(kind: type[Described], data: Mapping[str, Any]) -> Described:
-    """The dataclass of a file's JSON, of which no part is missing."""
-    if missing := [part.name for part in fields(kind) if part.name not in data]:  # type: ignore[arg-type]
-        raise InputError(f"{missing[0]} is missing: make it again")
-    return validated(kind, data)
-
-
-def _world(data: Mapping[str, Any]) -> World:
-    world = _complete(World, data)
+def _with_action(world: World) -> World:
+    """A world from a file, whose action is checked too."""
     with naming(Path("action")):
-        return replace(world, action=_complete(Actions, world.action).to_dict())
+        return replace(world, action=checked(Actions, world.action).to_dict())
 
 
 def _checkpoint(run: Run, name: str) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
@@ -114,6 +111,7 @@ def _checkpoint(run: Run, name: str) -> tuple[Path, dict[str, Tensor], dict[str,
     tensors, about = load_tensors(path)
     if name not in about:
         raise InputError(f"{path} is not a {name} checkpoint: run `{command}`")
+    check_finite(path, tensors)
     return path, tensors, about
 
 
@@ -130,7 +128,7 @@ def load_vae(run: Run) -> VAE:
     """
     path, tensors, about = _checkpoint(run, "vae")
     with naming(path):
-        return _filled(partial(VAE, validated(VAEConfig, about["vae"])), tensors)
+        return _filled(partial(VAE, checked(VAEConfig, about["vae"])), tensors)
 
 
 def save_mdnrnn(run: Run, mdnrnn: MDNRNN, world: World, latents: str | None = None) -> None:
@@ -159,8 +157,9 @@ def load_mdnrnn(run: Run) -> MDNRNN:
     """
     path, tensors, about = _checkpoint(run, "mdnrnn")
     with naming(path):
-        config = validated(WorldMDNRNNConfig, about["mdnrnn"])
-        world, latent_size = _world(about["world"]), about["latent_size"]
+        config = checked(WorldMDNRNNConfig, about["mdnrnn"])
+        world = _with_action(checked(World, about["world"]))
+        latent_size = checked(int, about["latent_size"])
         return _filled(partial(mdnrnn_for, config, world, latent_size), tensors)
 
 
@@ -216,7 +215,7 @@ def load_controller(run: Run) -> SavedController:
         raise InputError(f"{path} is not a controller: delete it and run `worldmodels evolve`")
     check_evolved_in(run, about["mdnrnn"], path)
     with naming(path):
-        config = validated(ControllerConfig, about["controller"])
+        config = checked(ControllerConfig, about["controller"])
     rest = about["validation"], about["real_steps"]
     return SavedController(config, tensors["best"], tensors["last"], *rest)
 
@@ -240,7 +239,7 @@ def load_world(run: Run) -> World:
     path = run.need(run.world_file, "worldmodels collect")
     data = load_json(path)
     with naming(path):
-        return _world(data)
+        return _with_action(checked(World, data))
 
 
 def check_latents(run: Run) -> str:
@@ -309,12 +308,16 @@ class _Description:
     """bundle.json."""
 
     format: int
-    world: dict[str, Any]
+    world: World
     vae: VAEConfig
     mdnrnn: WorldMDNRNNConfig
     controller: ControllerConfig
     dream: dict[str, Any]
     about: dict[str, Any]
+    version: str = ""
+    """That of the package that wrote it."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of each file with tensors, and of all else in bundle.json: see `_digest`."""
 
 
 @dataclass(frozen=True)
@@ -362,9 +365,12 @@ class Bundle:
             (folder / RECORDINGS).unlink(missing_ok=True)
         save_text(folder / "README.md", self._card())
         configs = self.vae.config, self.mdnrnn.config, self.controller.config
-        world = self.world.to_dict()
-        description = _Description(FORMAT, world, *configs, self.dream, self.about)  # type: ignore[arg-type]
-        save_json(file, asdict(description))
+        made_by = self.dream, self.about, worldmodels.__version__
+        description = plain(asdict(_Description(FORMAT, self.world, *configs, *made_by)))  # type: ignore[arg-type]
+        names = "weights.safetensors", "starts.safetensors", RECORDINGS
+        sums = {name: file_hash(folder / name) for name in names if (folder / name).exists()}
+        description["sha256"] = sums
+        save_json(file, description | {"sha256": sums | {file.name: _digest(description)}})
 
     def _card(self) -> str:
         about = {name: value for name, value in self.about.items() if name != "scores"}
@@ -387,24 +393,22 @@ class Bundle:
         """
         folder = bundle_folder(name)
         file = folder / "bundle.json"
-        description = load_json(file)
-        if description.get("format") != FORMAT:
-            raise InputError(f"{file}: format must be {FORMAT}: make it again")
-        tensors = _load_single(folder / "weights.safetensors")
+        description = _description(file)
+        tensors = _load_single(folder / "weights.safetensors", description)
         if "controller" not in tensors:
             raise InputError(f"{folder / 'weights.safetensors'} is no bundle's: make it again")
-        starts = load_starts(folder / "starts.safetensors")
+        starts = _starts_of(folder / "starts.safetensors", description)
         with naming(file):
-            bundle = cls._rebuilt(_complete(_Description, description), tensors, starts)
+            bundle = cls._rebuilt(description, tensors, starts)
         if not (folder / RECORDINGS).exists():
             return bundle
-        M = bundle.mdnrnn
+        M, path = bundle.mdnrnn, folder / RECORDINGS
         sizes = M.latent_size, M.config.hidden_size, M.action_size
-        return replace(bundle, recordings=load_recordings(folder / RECORDINGS, *sizes))
+        return replace(bundle, recordings=load_recordings(path, *sizes, _sum(path, description)))
 
     @classmethod
     def _rebuilt(cls, one: _Description, tensors: dict[str, Tensor], starts: Starts) -> Bundle:
-        world, latent_size = _world(one.world), one.vae.latent_size
+        world, latent_size = _with_action(one.world), one.vae.latent_size
         vae = _filled(partial(VAE, one.vae), _under("vae.", tensors))
         make_mdnrnn = partial(mdnrnn_for, one.mdnrnn, world, latent_size)
         mdnrnn = _filled(make_mdnrnn, _under("mdnrnn.", tensors))
@@ -441,7 +445,11 @@ def load_starts(path: Path) -> Starts:
     Raises:
         InputError: there are none, or their shapes do not belong together.
     """
-    tensors = _load_single(path)
+    return _starts_of(path)
+
+
+def _starts_of(path: Path, description: _Description | None = None) -> Starts:
+    tensors = _load_single(path, description)
     sizes = [tensors[name].shape for name in ("mu", "actions", "first") if name in tensors]
     if [len(size) for size in sizes] != [3, 3, 1] or len(tensors) != 3:
         raise InputError(f"{path} holds no start windows: make the bundle again")
@@ -493,8 +501,52 @@ def _save_half(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_tensors(path, {name: tensor.half() for name, tensor in tensors.items()})
 
 
-def _load_single(path: Path) -> dict[str, Tensor]:
-    tensors = {name: tensor.float() for name, tensor in load_tensors(path)[0].items()}
+def _load_single(path: Path, description: _Description | None = None) -> dict[str, Tensor]:
+    """Tensors in float32, which are finite and, in a bundle, those that it was written with."""
+    loaded = load_tensors(path, _sum(path, description))[0]
+    check_finite(path, loaded)
+    return {name: tensor.float() for name, tensor in loaded.items()}
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Checks that the weights of a file are numbers.
+
+    Raises:
+        InputError: one is NaN or infinite.
+    """
     if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise InputError(f"{path}: {wrong[0]} is not finite: make the bundle again")
-    return tensors
+        raise InputError(f"{path}: {wrong[0]} is not finite: make the file again")
+
+
+def _description(file: Path) -> _Description:
+    """Reads bundle.json.
+
+    Raises:
+        InputError: it is of another format, was changed, or describes no bundle.
+    """
+    data = load_json(file)
+    if data.get("format") not in range(OLDEST, FORMAT + 1):
+        raise InputError(
+            f"{file} has format {data.get('format')}, written by version "
+            f"{str(data.get('version') or 'unknown')[:20]} of worldmodels-dream; version "
+            f"{worldmodels.__version__} reads {OLDEST} to {FORMAT}: update, or make it again"
+        )
+    with naming(file):
+        found = checked(_Description, data)
+    if found.format >= WITH_SUMS and found.sha256.get(file.name) != _digest(data):
+        raise InputError(f"{file} {CHANGED}")
+    return found
+
+
+def _digest(description: Mapping[str, Any]) -> str:
+    """SHA-256 of all that bundle.json says beside this very sum, whatever its order and spaces."""
+    others = {k: v for k, v in description["sha256"].items() if k != "bundle.json"}
+    rest = {**description, "sha256": others}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _sum(path: Path, description: _Description | None) -> str | None:
+    """The checksum that a bundle states for a file; None: it has none, or is of an old format."""
+    if description is None or description.format < WITH_SUMS:
+        return None
+    return description.sha256.get(path.name, "none")

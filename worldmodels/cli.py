@@ -5,6 +5,7 @@ A command imports what it needs when it is called, so that `worldmodels --help` 
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: the command and its arguments; none: those of the process.
     """
     with one_line_errors():
-        name, flags = name_and_flags(argv)
+        name, flags = name_and_flags(_without_trust(sys.argv[1:] if argv is None else argv))
         if name is None:
             print(usage())  # noqa: T201
             return
@@ -37,6 +38,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError(f"{name} is no command: {fix}")
         sys.argv = [f"worldmodels {name}", *flags]  # what results and --help call the command
         COMMANDS[name](name, flags)
+
+
+def _without_trust(words: Sequence[str]) -> list[str]:
+    """A command line without `--trust-env`; trusts the modules that it allows or names itself.
+
+    A module that the user names needs no second word. Those that a bundle, or a run begun by
+    somebody else, names are imported only if they are installed environment packages.
+    """
+    from worldmodels.envs.trust import ANY, trust
+
+    named = {found[1] for word in words if (found := re.search(r"([\w.]+):[A-Za-z]", word))}
+    trust(*named, *([ANY] if "--trust-env" in words else []))
+    return [word for word in words if word != "--trust-env"]
 
 
 def usage() -> str:

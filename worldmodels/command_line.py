@@ -137,7 +137,7 @@ def options_of(kind: type[C], description: str, argv: Sequence[str]) -> C:
 
 
 def validated(kind: type[C], values: Mapping[str, Any], base: C | None = None) -> C:
-    """The dataclass of a mapping, as of a JSON file.
+    """The dataclass of a mapping, as of a YAML file.
 
     Args:
         kind: the dataclass.
@@ -147,6 +147,7 @@ def validated(kind: type[C], values: Mapping[str, Any], base: C | None = None) -
     Raises:
         InputError: names an unknown field, or one of a wrong type or out of its range.
     """
+    _check_sections(kind, values)
     parser = _parser_of(kind)  # type: ignore[arg-type]  # a TypeVar is not known to be hashable
     return parser.build(kind, parser.parse_object(dict(values), namespace=parser.start(base)))
 
@@ -259,6 +260,8 @@ def _help(
     text = "YAML file, or the name of a shipped one."
     parser.add_argument("--config", default=argparse.SUPPRESS, help=text)
     parser.add_argument("--run", default=home or argparse.SUPPRESS, help="The run folder.")
+    text = "Import the module of an env.id of a bundle or a run, which may run any code."
+    parser.add_argument("--trust-env", action="store_true", default=argparse.SUPPRESS, help=text)
     parser.parse_args(["--help"])
 
 
@@ -313,8 +316,23 @@ def _load_yaml(file: Path) -> dict[str, Any]:
     return data or {}
 
 
+def _check_sections(kind: Any, values: Mapping[str, Any], prefix: str = "") -> None:
+    """Checks that sections have fields only, before jsonargparse sees them.
+
+    Trap: it opens the file that a text names, and imports the class that `class_path` names.
+    """
+    for name, hint in get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint) and name in values:
+            section = values[name]
+            if not isinstance(section, Mapping):
+                raise InputError(f"{prefix}{name} is a section: give it fields, not {section!r}")
+            if "class_path" in section:
+                raise InputError(f"{prefix}{name}.class_path is unknown: see --help for the names")
+            _check_sections(hint, section, f"{prefix}{name}.")
+
+
 def _check_given(kind: Any, values: Namespace, prefix: str = "") -> None:
-    """Checks that sections are sections, and that no field is null that may not be.
+    """Checks that no section, and no field that may not be, is null.
 
     jsonargparse lets null pass as the value of any field.
     """

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,10 @@ Name = str | os.PathLike[str]
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 ZIP_LEVEL = 1
 """Frames shrink nearly as much as at level 6, four times faster."""
+LARGEST = 400_000_000
+"""Most bytes of one file that is read, or of its arrays: an episode of 32,000 frames. What a file
+says of its own sizes is compared with this, and with its length, before memory is used."""
+CHANGED = "is not as it was written (its checksum differs): copy it again from where it came from"
 
 
 @contextlib.contextmanager
@@ -129,7 +134,7 @@ def load_json(path: Name) -> dict[str, Any]:
         InputError: the file is missing, truncated or of another kind.
     """
     with _reading(path, "a JSON object"):
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(_bytes(path).decode("utf-8"))
         if not isinstance(data, dict):
             raise TypeError("an object is expected")
         return data
@@ -148,22 +153,31 @@ def save_tensors(
         temporary.write_bytes(save(contiguous, metadata=packed))
 
 
-def load_tensors(path: Name) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+def load_tensors(
+    path: Name, sha256: str | None = None
+) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """Reads a safetensors file and its metadata.
 
     Trap: safetensors opens the file again for the metadata. Beside a writer these would be another
     file's, so tensors and metadata come from the same bytes here.
 
+    Args:
+        path: the file.
+        sha256: what its bytes must have; None: they may be any.
+
     Raises:
-        InputError: the file is missing, truncated or of another kind.
+        InputError: the file is missing, truncated, changed or of another kind.
     """
     from safetensors.torch import load
 
     with _reading(path, "a safetensors file"):
-        data = Path(path).read_bytes()
+        data = _bytes(path)
+        if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+            raise InputError(f"{path} {CHANGED}")
         tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return tensors, json.loads(header.get("__metadata__", {}).get("worldmodels", "{}"))
+        about = json.loads(header.get("__metadata__", {}).get("worldmodels", "{}"))
+        return tensors, dict(about)
 
 
 def save_arrays(path: Name, **arrays: Any) -> None:
@@ -192,10 +206,44 @@ def load_arrays(path: Name, command: str = "worldmodels collect") -> dict[str, n
         InputError: the file is missing, truncated or of another kind.
     """
     fix = f"delete it and run `{command}` again"
-    # np.load leaves a broken file open and recommends pickle for other kinds of file
-    with _reading(path, "an npz file", fix), open(path, "rb") as file:
-        with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+    with _reading(path, "an npz file", fix), zipfile.ZipFile(path) as archive:
+        members = members_of(archive)
+        return {name: read_member(archive, member) for name, member in members.items()}
+
+
+def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The arrays of an open npz by their names, from its directory alone.
+
+    Raises:
+        ValueError: together they are larger than LARGEST; a small file may claim any size.
+    """
+    found = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+    if (size := sum(member.file_size for member in found)) > LARGEST:
+        raise ValueError(f"its arrays have {size:,} bytes, more than {LARGEST:,}")
+    return {member.filename.removesuffix(".npy"): member for member in found}
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """An array of an open npz, whose header is compared with its length first.
+
+    Raises:
+        ValueError: it is no array of numbers or text, or of another size than it says.
+    """
+    with archive.open(member) as file:
+        shape, fortran, dtype = read_header(file)
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
+            raise ValueError(f"{member.filename} holds no {dtype} of shape {shape}")
+        flat = np.frombuffer(bytearray(file.read()), dtype)
+        return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and dtype of an npy, as its header says."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    return readers[np.lib.format.read_magic(file)](file)
 
 
 def file_hash(*paths: Name) -> str:
@@ -205,6 +253,14 @@ def file_hash(*paths: Name) -> str:
         with _reading(path, "readable"):
             digest.update(Path(path).read_bytes())
     return digest.hexdigest()
+
+
+def _bytes(path: Name) -> bytes:
+    """The bytes of a file, if it is not too large."""
+    with open(path, "rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) > LARGEST:
+            raise ValueError(f"it has {size:,} bytes, more than {LARGEST:,}")
+        return file.read(LARGEST)
 
 
 def plain(data: Any) -> Any:
@@ -228,6 +284,8 @@ def _reading(
 ) -> Iterator[None]:
     try:
         yield
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing: check the name or run the stage that makes it"

@@ -9,13 +9,14 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from worldmodels.errors import InputError
 from worldmodels.files import Name, append_line, plain, remove_leftovers, save_text
+from worldmodels.schema import checked
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -227,11 +228,42 @@ def _in_use(folder: Path) -> str:
     return f"{folder} is in use by {owner}: wait until it ends, or stop it and try again"
 
 
+class _Line(TypedDict):
+    """What a line of metrics.jsonl has beside the numbers of a step."""
+
+    stage: str
+    step: NotRequired[int]
+
+
+class _End(TypedDict):
+    """The line that ends a stage."""
+
+    stage: str
+    seconds: float
+    cores: int
+    command: NotRequired[str]
+
+
+class _Check(TypedDict):
+    """The line of a sanity check."""
+
+    stage: str
+    check: str
+    value: float | None
+    good: bool
+
+
 def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(line))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: line {number} is not a JSON object: delete that line") from error
+        data = json.loads(line)
+        known = data if isinstance(data, dict) else {}
+        checked(_End if "event" in known else _Check if "check" in known else _Line, data)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{path}: line {number} is not one of ours ({reason}): delete that line"
+        ) from error
+    return data
 
 
 def say(line: str) -> None:

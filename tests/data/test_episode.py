@@ -1,6 +1,6 @@
 """Episode files keep the time alignment, and a broken one is named."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -85,3 +85,21 @@ def test_files_come_in_the_order_of_their_names(tmp_path):
     assert [p.name for p in episode_files(tmp_path)] == ["00_9.npz", "01_1.npz", "01_2.npz"]
     with pytest.raises(InputError, match=r"empty holds no episodes: run `worldmodels collect`"):
         episode_files(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("frames", np.zeros((STEPS + 1, 64, 64, 3), np.int8)),
+        ("frames", np.zeros((STEPS + 1, 32, 64, 3), np.uint8)),
+        ("rewards", np.zeros(STEPS + 1, np.float32)),
+        ("rewards", np.full(STEPS, np.nan, np.float32)),
+        ("actions", np.zeros(STEPS, np.float32)),
+        ("terminated", np.zeros(())),
+    ],
+)
+def test_an_array_that_does_not_fit_is_named(tmp_path, no_type_checks, name, array):
+    path = tmp_path / "e.npz"
+    replace(episode(), **{name: array}).save(path)
+    with pytest.raises(InputError, match=rf"e\.npz: {name} does not fit.*delete it"):
+        Episode.load(path)

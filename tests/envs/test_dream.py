@@ -1,16 +1,16 @@
 """The dream: a known world's statistics, lanes that leave each other alone, two registrations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+from worldmodels.artifacts import Bundle
 from worldmodels.data.starts import Starts
 from worldmodels.envs.dream import DreamConfig, DreamEnv, make_dream
 from worldmodels.errors import InputError
-from worldmodels.files import load_json, save_json
 from worldmodels.models.action import Actions
 from worldmodels.models.engine import CompiledEngine, ReferenceEngine
 from worldmodels.models.heads.reward import RewardHead
@@ -345,11 +345,10 @@ def test_wrong_arguments_are_named(no_type_checks, tiny_bundle, wrong, message):
     ("name", "value"), [("horizon", None), ("temperature", "x"), ("horizons", 3)]
 )
 def test_a_foreign_dream_of_a_bundle_is_named(tiny_bundle, name, value):
-    file = tiny_bundle / "bundle.json"
-    description = load_json(file)
-    save_json(file, {**description, "dream": {**description["dream"], name: value}})
+    bundle = Bundle.load(tiny_bundle)
+    foreign = replace(bundle, dream={**bundle.dream, name: value})
     with pytest.raises(InputError, match=rf"^dream\.{name}"):
-        make_dream(1, bundle=tiny_bundle)
+        make_dream(1, bundle=foreign)
 
 
 def certain_end(logit):

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, get_type_hints
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float32, UInt8
+from jaxtyping import Bool, Float16, Float32, UInt8, jaxtyped
 
 from worldmodels.errors import InputError
 from worldmodels.files import load_arrays, save_arrays
@@ -48,6 +48,13 @@ class _Steps:
         again = f"delete it and run `{cls.made_by}` again"
         if missing := [name for name in names if name not in arrays]:
             raise InputError(f"{path} has no array `{missing[0]}`: {again}")
+        hints = get_type_hints(cls)
+        with jaxtyped("context"):  # an axis has one length in all arrays
+            wrong = [n for n in names if not isinstance(arrays[n], hints[n])]
+        wrong += [n for n in names if arrays[n].dtype.kind == "f" and not _is_finite(arrays[n])]
+        if wrong:
+            found = f"{arrays[wrong[0]].dtype} {arrays[wrong[0]].shape}"
+            raise InputError(f"{path}: {wrong[0]} does not fit, is {found} or not finite: {again}")
         frames, actions = len(arrays[names[0]]), len(arrays["actions"])
         if actions < 1 or frames not in (actions, actions + 1):
             raise InputError(f"{path} holds {frames} frames for {actions} actions: {again}")
@@ -56,6 +63,10 @@ class _Steps:
     @classmethod
     def _names(cls) -> list[str]:
         return [f.name for f in fields(cls)]  # type: ignore[arg-type]
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return bool(np.isfinite(array).all())
 
 
 @dataclass(frozen=True)

@@ -74,14 +74,14 @@ def save_recordings(path: Path, recordings: Sequence[Recording]) -> None:
 
 
 def load_recordings(
-    path: Path, latent_size: int, hidden_size: int, action_size: int
+    path: Path, latent_size: int, hidden_size: int, action_size: int, sha256: str | None = None
 ) -> tuple[Recording, ...]:
     """Reads the file of a bundle, with numbers in float32; films are decoded when asked for.
 
     Raises:
-        InputError: it holds no recordings, or not those of this V and M.
+        InputError: it holds no recordings, or not those of this V and M, or has another `sha256`.
     """
-    tensors, _ = load_tensors(path)
+    tensors, _ = load_tensors(path, sha256)
     count = len(tensors) // (len(SIZES) + 1)
     shape = {"z": latent_size, "h": hidden_size, "c": hidden_size, "actions": action_size}
     try:

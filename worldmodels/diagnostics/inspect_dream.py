@@ -9,15 +9,16 @@ from typing import Any
 
 from worldmodels.diagnostics.figures import FIGURES, draw_figure
 from worldmodels.diagnostics.fireballs import fireballs
-from worldmodels.diagnostics.inspection import Inspection, InspectSections, Rows
+from worldmodels.diagnostics.inspection import Inspected, Inspection, InspectSections, Rows
 from worldmodels.diagnostics.prediction import likelihood, pit, termination
 from worldmodels.diagnostics.ranking import ranking
 from worldmodels.diagnostics.reconstruction import reconstruction
 from worldmodels.diagnostics.side_by_side import UNTIL_STALLED, survival
 from worldmodels.diagnostics.table import table_of
 from worldmodels.errors import InputError
-from worldmodels.files import load_json, save_json
+from worldmodels.files import save_json
 from worldmodels.run import Metrics, Run, say
+from worldmodels.schema import load_like
 from worldmodels.versions import circumstances
 from worldmodels.workers import one_thread
 
@@ -56,7 +57,7 @@ def inspect_dream(run: Run, config: InspectSections) -> dict[str, Any]:
     with Metrics(run, "inspect_dream") as metrics, one_thread():
         inspection = Inspection(run, config)
         file, hashes = inspection.folder / "inspection.json", list(inspection.models.hashes)
-        report = load_json(file) if file.exists() else {}
+        report = load_like(file, Inspected) if file.exists() else {}
         if report.get("hashes") != hashes:  # of another V or M
             report = {"run": run.name, "hashes": hashes, "conditions": {}}
         for part in config.inspect.parts:
@@ -68,7 +69,7 @@ def inspect_dream(run: Run, config: InspectSections) -> dict[str, Any]:
                 **circumstances(),
             }
             save_json(file, report)
-        report = load_json(file)
+        report = load_like(file, Inspected)
         _check(metrics, report.get("survival", []))
         _show(metrics, report, inspection.folder)
     return report

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
 from worldmodels.acting.environments import Dreams, Reality
 from worldmodels.artifacts import check_dreams, controller_file
@@ -28,6 +28,16 @@ Part = Literal[
 ]
 Rows = list[dict[str, Any]]
 """What a part measured: the columns of each row by name."""
+
+
+class Inspected(TypedDict):
+    """What inspection.json holds, beside the rows of its parts."""
+
+    hashes: list[str]
+    """Of V and M."""
+    conditions: dict[str, dict[str, Any]]
+    """Of each part."""
+
 
 FIRST_EPISODE = 1000
 """Number of the first validation episode that is used. Evolution and the choice among rounds use

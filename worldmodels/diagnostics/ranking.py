@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -17,9 +17,18 @@ from worldmodels.acting.evaluate import Evaluate, Evaluation
 from worldmodels.diagnostics.inspection import FIRST_EPISODE, Inspection, Rows
 from worldmodels.diagnostics.survival import bootstrapped
 from worldmodels.errors import InputError
-from worldmodels.files import load_json, load_tensors, plain, save_json
+from worldmodels.files import load_tensors, plain, save_json
 from worldmodels.run import progress
+from worldmodels.schema import load_like
 from worldmodels.seeding import environment_seeds, numpy_generator, seed_for
+
+
+class Ranked(TypedDict):
+    """Returns by controller, and the conditions under which they were measured."""
+
+    about: dict[str, Any]
+    returns: dict[str, list[float]]
+
 
 HALVINGS = 1000
 TOGETHER = 4
@@ -167,7 +176,7 @@ def measured(
     (`about`: V, M, temperature) are dropped.
     """
     about = about | {"seeds": [seeds[0], len(seeds)]}
-    content = load_json(path) if path.exists() else {}
+    content = load_like(path, Ranked) if path.exists() else {}
     if content.get("about") != plain(about):
         content = {"about": about, "returns": {}}
     kept = content["returns"]

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -21,14 +21,31 @@ from worldmodels.command_line import keep, validated
 from worldmodels.config import FREE, Config
 from worldmodels.diagnostics.table import table_of
 from worldmodels.errors import InputError
-from worldmodels.files import file_hash, load_json, plain, save_json, save_tensors, save_text
+from worldmodels.files import file_hash, plain, save_json, save_tensors, save_text
 from worldmodels.ranges import PositiveInt, Range
 from worldmodels.run import Metrics, Run, say
+from worldmodels.schema import load_like
 from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.stages.evolve import evolve
 from worldmodels.stages.history import History, history_file
 from worldmodels.versions import circumstances
 from worldmodels.world import World
+
+
+class Kept(TypedDict):
+    """A measurement: how it was made, its numbers, and the circumstances."""
+
+    about: dict[str, Any]
+    mean: float
+    returns: list[float]
+
+
+class Study(TypedDict):
+    """What study.json holds for a report."""
+
+    command: str
+    table: NotRequired[list[dict[str, Any]]]
+
 
 LINKED = ("world.json", "vae", "mdnrnn", "latents", "starts.safetensors")
 """What an evolution takes from its source, as links: latents are thousands of files."""
@@ -275,11 +292,11 @@ def _baselines(
 
 def _kept(file: Path, about: dict[str, Any], measure: Callable[[], np.ndarray]) -> dict[str, Any]:
     """Returns and their mean, as the file holds them if its `about` is the same, else measured."""
-    if not file.exists() or load_json(file)["about"] != plain(about):
+    if not file.exists() or load_like(file, Kept)["about"] != plain(about):
         returns = measure()
         found = {"about": about, **asdict(interval(returns)), "returns": returns.tolist()}
         save_json(file, found | circumstances())
-    return load_json(file)
+    return load_like(file, Kept)
 
 
 def _header(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:

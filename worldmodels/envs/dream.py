@@ -14,7 +14,6 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from worldmodels.artifacts import Bundle
-from worldmodels.command_line import validated
 from worldmodels.data.starts import StartKind, Starts
 from worldmodels.envs.features import Memory
 from worldmodels.envs.lanes import check_lanes, lane_actions, lane_mask, lane_seeds, reset_mask
@@ -33,6 +32,7 @@ from worldmodels.models.mdnrnn import MDNRNN, Head
 from worldmodels.models.vae import VAE, frames_of
 from worldmodels.precision import product_dtype
 from worldmodels.ranges import PositiveFloat, PositiveInt, check_ranges
+from worldmodels.schema import checked
 from worldmodels.seeding import numpy_generator
 from worldmodels.world import World
 
@@ -355,7 +355,7 @@ def make_dream(
     """
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     try:
-        config = validated(DreamConfig, {**loaded.dream, **changes})
+        config = checked(DreamConfig, {**loaded.dream, **changes})
     except InputError as error:
         raise InputError(f"dream.{error}") from error
     return DreamEnv(

@@ -15,6 +15,7 @@ import worldmodels  # noqa: F401  (registers the environments)
 from worldmodels.envs.abilities import HoldsActions, SkipsDrawing
 from worldmodels.envs.lanes import check_lanes, lane_mask, lane_seeds, own_actions, reset_mask
 from worldmodels.envs.picture import SIZE, choose, is_picture, preprocess, record
+from worldmodels.envs.trust import check_trusted
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.versions import package_versions
@@ -25,7 +26,7 @@ def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
     """One environment: the official one, or its faster version.
 
     Raises:
-        InputError: it cannot be made, for whatever reason.
+        InputError: it cannot be made, for whatever reason, or its module is not trusted.
     """
     if not config.live:
         raise InputError(
@@ -37,6 +38,7 @@ def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
     if config.max_episode_steps is not None:
         kwargs["max_episode_steps"] = config.max_episode_steps
     module, _, id_ = name.rpartition(":")
+    check_trusted(name)
     try:
         if module:
             import_module(module)

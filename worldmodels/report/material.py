@@ -18,13 +18,15 @@ from worldmodels.artifacts import Bundle, load_mdnrnn, load_starts, load_vae
 from worldmodels.command_line import read
 from worldmodels.config import Config
 from worldmodels.data.episode import Episode, LatentEpisode
-from worldmodels.diagnostics.inspection import Rows
+from worldmodels.diagnostics.inspection import Inspected, Rows
+from worldmodels.diagnostics.study import Study
 from worldmodels.errors import InputError
-from worldmodels.files import load_json
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.pictures import long_enough
 from worldmodels.models.vae import VAE
 from worldmodels.run import Metrics, Run
+from worldmodels.schema import load_like
+from worldmodels.stages.evaluate import Report
 from worldmodels.stages.history import History, Validated, history_file
 
 EPISODES, FRAMES = 24, 20
@@ -47,8 +49,9 @@ class Round:
 
     def logged(self, stage: str, name: str) -> tuple[list[int], list[float]]:
         """Steps of a stage and what they logged; of a step that was run twice, the last."""
-        mine = (one for one in self.lines if one["stage"] == stage and one.get(name) is not None)
-        found = {int(one["step"]): float(one[name]) for one in mine if "step" in one}
+        mine = (one for one in self.lines if one["stage"] == stage and "step" in one)
+        numbers = (one for one in mine if isinstance(one.get(name), int | float))
+        found = {one["step"]: float(one[name]) for one in numbers}
         return list(found), list(found.values())
 
 
@@ -86,17 +89,17 @@ class Material:
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:
         """evaluation.json."""
-        return self._json(self.run.evaluation_file)
+        return self._json(self.run.evaluation_file, Report)
 
     @cached_property
     def study(self) -> dict[str, Any] | None:
         """study/study.json."""
-        return self._json(self.run.folder / "study" / "study.json")
+        return self._json(self.run.folder / "study" / "study.json", Study)
 
     @cached_property
     def inspection(self) -> dict[str, Any]:
         """inspection/inspection.json, if it is of the run's V and M."""
-        found = self._json(self.run.folder / "inspection" / "inspection.json") or {}
+        found = self._json(self.run.folder / "inspection" / "inspection.json", Inspected) or {}
         made = (self.run.vae / "vae.safetensors", self.run.mdnrnn / "mdnrnn.safetensors")
         if found and all(path.exists() for path in made):
             current = found["hashes"] == list(ModelFiles.of_run(self.run).hashes)
@@ -179,8 +182,8 @@ class Material:
         generations = self.config.of_round(index).evolve.generations if self.config else 0
         return Round(index, Metrics.lines(run), validated, generations)
 
-    def _json(self, path: Path) -> dict[str, Any] | None:
-        return load_json(path) if path.exists() else None
+    def _json(self, path: Path, kind: type[Any]) -> dict[str, Any] | None:
+        return load_like(path, kind) if path.exists() else None
 
 
 def _some(files: list[Path]) -> list[Path]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -24,17 +24,20 @@ from worldmodels.artifacts import (
     load_world,
 )
 from worldmodels.data.dataset import latent_source
+from worldmodels.data.episode import Episode
 from worldmodels.data.starts import sample_starts
 from worldmodels.envs.dream import DreamConfig, make_dream
 from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
-from worldmodels.files import file_hash, load_json, save_json
+from worldmodels.files import file_hash, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.ranges import Range
 from worldmodels.run import Metrics, Run, say
+from worldmodels.schema import load_like
 from worldmodels.seeding import environment_seeds, numpy_generator
 from worldmodels.stages.evolve import UNMEASURED
 from worldmodels.stages.record import record
+from worldmodels.stages.select_round import Selection
 from worldmodels.versions import circumstances
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
@@ -53,6 +56,45 @@ class EvaluateConfig:
     """Episodes; the paper: 100."""
     split: Literal["validation", "test", "final"] = "test"
     """Range of environment seeds: validation, test, or final (once per shipped bundle)."""
+
+
+class Measured(TypedDict):
+    """The numbers of one policy in evaluation.json."""
+
+    mean: float
+    std: float
+    ci95: tuple[float, float]
+    returns: list[float]
+
+
+class MeasuredBaseline(Measured):
+    """Those of an open-loop policy."""
+
+    episodes: int
+    paired_ci95: tuple[float, float]
+
+
+class Report(Measured):
+    """What evaluation.json holds; its own returns are the agent's."""
+
+    environment: str
+    split: str
+    episodes: int
+    seeds: tuple[int, int]
+    baselines: dict[str, MeasuredBaseline]
+    command: str
+    cores: int
+    versions: dict[str, str]
+    bundle_sha256: str
+    seconds: float
+    real_frames: NotRequired[dict[str, int]]
+
+
+class Partial(TypedDict):
+    """The returns of an evaluation that is not finished, by first seed and number of seeds."""
+
+    bundle: str
+    chunks: dict[str, list[float]]
 
 
 def evaluate(
@@ -189,7 +231,7 @@ def _known(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] | N
     """The contents of evaluation.json, if it holds this bundle on these episodes."""
     if not run.evaluation_file.exists():
         return None
-    report: dict[str, Any] = load_json(run.evaluation_file)
+    report = load_like(run.evaluation_file, Report)
     first = environment_seeds(config.split, 0, 1)[0]
     wanted = [first, config.episodes], file_hash(folder / "weights.safetensors")
     if (report.get("seeds"), report.get("bundle_sha256")) != wanted:
@@ -231,7 +273,7 @@ def _play(
     reality = Reality(bundle.world, models, bundle.controller, official=True)
     measure = Evaluation(place=reality, workers=workers, label="evaluate")
     partial = run.folder / "evaluation.partial.json"
-    known: dict[str, Any] = load_json(partial) if partial.exists() else {}
+    known = load_like(partial, Partial) if partial.exists() else {}
     if known.get("bundle") != models.hashes[0]:
         known = {"bundle": models.hashes[0], "chunks": {}}
     parameters = bundle.parameters.double().numpy()[None]
@@ -260,13 +302,12 @@ def _real_frames(runs: Iterable[Run], world: World) -> dict[str, int]:
     steps = {"collect": 0, "validate": 0, "evolve": 0}
     for run in runs:
         for path in run.episodes.glob("*.npz"):
-            with np.load(path, allow_pickle=False) as arrays:
-                steps["collect"] += len(arrays["rewards"])
+            steps["collect"] += len(Episode.load(path))
         if run.episodes.exists() and run.controller.exists():
             for name, count in load_controller(run).real_steps.items():
                 steps[name] += count
         if (run.folder / "selection.json").exists():
-            steps["validate"] += load_json(run.folder / "selection.json")["steps"]
+            steps["validate"] += load_like(run.folder / "selection.json", Selection)["steps"]
     return {name: count * world.config.action_repeat for name, count in steps.items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypedDict
 
 import numpy as np
 
@@ -12,14 +13,24 @@ from worldmodels.acting.environments import Reality
 from worldmodels.acting.evaluate import Evaluation, Lengths, Returns
 from worldmodels.acting.selection import race
 from worldmodels.artifacts import load_controller
-from worldmodels.files import load_json, save_json
+from worldmodels.errors import InputError
+from worldmodels.files import save_json
 from worldmodels.ranges import PositiveInt
 from worldmodels.run import Metrics, Run, say
+from worldmodels.schema import load_like
 from worldmodels.seeding import environment_seeds
 from worldmodels.workers import WorkersConfig
 
 FINALISTS = 3
 """Rounds, the best ones by the validation of `evolve`, that are measured again."""
+
+
+class Selection(TypedDict):
+    """What selection.json holds, beside the finalists' returns."""
+
+    best: int
+    steps: int
+    """Real steps that selecting took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +56,10 @@ def select_round(
     """
     path = run.folder / "selection.json"
     if path.exists():
-        return rounds[load_json(path)["best"]]
+        best = load_like(path, Selection)["best"]
+        if best not in range(len(rounds)):
+            raise InputError(f"{path}: there is no round {best}: delete it to select again")
+        return rounds[best]
     with Metrics(run, "select") as metrics:
         known = np.array([load_controller(one).validation_return for one in rounds])
         finalists = np.argsort(-known, kind="stable")[:FINALISTS]
