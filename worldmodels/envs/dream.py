@@ -305,7 +305,7 @@ def inputs_of(bundle: Bundle, inputs: str | None) -> str:
     """
     config = bundle.controller.config
     if inputs is not None:
-        config = validated(ControllerConfig, {"inputs": inputs})
+        config = checked(ControllerConfig, {"inputs": inputs})
         controller_for(config, bundle.mdnrnn)
     return config.inputs
 
