@@ -76,7 +76,6 @@ def _is_installed(package: str) -> bool:
         owner = distribution(name)
         needs = [re.split(r"[^\w-]", need)[0].lower() for need in owner.requires or []]
         if {name.lower(), *needs} & {"gymnasium", "gym"}:
-            return (
-                Path(owner.locate_file(package)).resolve() in Path(origin or "").resolve().parents
-            )
+            home = Path(str(owner.locate_file(package))).resolve()
+            return home in Path(str(origin)).resolve().parents
     return False
