@@ -48,7 +48,7 @@ def _without_trust(words: Sequence[str]) -> list[str]:
     """
     from worldmodels.envs.trust import ANY, trust
 
-    named = {found[1] for word in words if (found := re.search(r"([\w.]+):[A-Za-z]", word))}
+    named = {found[1] for word in words if (found := re.search(r"([\w./~-]+):[A-Za-z]", word))}
     trust(*named, *([ANY] if "--trust-env" in words else []))
     return [word for word in words if word != "--trust-env"]
 

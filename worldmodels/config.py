@@ -6,7 +6,7 @@ from typing import Any
 
 from worldmodels.command_line import check_mark, keep, parse, validated
 from worldmodels.envs.dream import DreamConfig
-from worldmodels.envs.real import describe
+from worldmodels.envs.preflight import describe
 from worldmodels.envs.trust import module_of, trust
 from worldmodels.errors import InputError
 from worldmodels.models.controller import ControllerConfig
@@ -121,7 +121,8 @@ def begin(
     config, run = parse(Config, description, argv, show, home="runs/default")
     set_precision(config.precision)
     if any(word.partition("=")[0] == "--config" for word in argv):  # a file that the user names
-        trust(*(module_of(id_) for id_ in (config.env.id, config.env.training_id) if id_))
+        named = config.env.id, config.env.training_id, *config.env.wrappers
+        trust(*(module_of(id_) for id_ in named if id_))
     if not first:
         run.need(run.config_file, "worldmodels collect")
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):

@@ -10,6 +10,9 @@ from worldmodels.ranges import PositiveFloat, PositiveInt
 
 RECORDED = "recorded"
 """As `env.id`: there is no live environment, only episodes that were imported."""
+RENDER = "render()"
+"""As `env.screen`: the picture is what the environment renders."""
+Layout = Literal["HW", "HWC", "CHW", "HWK", "KHW", "HW(KC)", "(KC)HW", "KHWC", "KCHW"]
 RewardKind = Literal["constant", "count", "real"]
 
 
@@ -19,15 +22,18 @@ class EnvConfig:
 
     id: str = "CarRacing-v3"
     """Gymnasium id of the official environment, in which scores are measured; `module:id` imports
-    the module first. `recorded`: none, only episodes of `worldmodels import`; nothing is then
-    measured in reality."""
+    the module first. A class needs no id: `module:Class` or `path/to/file.py:Class`. `recorded`:
+    none, only episodes of `worldmodels import`; nothing is then measured in reality."""
+    wrappers: tuple[str, ...] = ()
+    """Wrappers around it, the innermost first: `module:Class` or `path/to/file.py:Class`. Each is
+    called with the environment alone."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments for `gymnasium.make`."""
     training_id: str | None = None
     """Id of a faster version, used to collect and to validate; none: the official one."""
     screen: str | None = None
-    """Key of the picture in a dictionary observation; none: the observation itself, or `render()`
-    where the observation is no picture."""
+    """Key of the picture in a dictionary observation, of inner ones too: `camera.rgb`; `render()`:
+    what is rendered. none: the only picture of the observation, or `render()` where it has none."""
     crop: tuple[int, int, int, int] | None = None
     """Rows and columns to keep of the raw picture, in pixels: top, bottom, left, right."""
     inset: tuple[int, int, int, int] | None = None
@@ -90,14 +96,17 @@ class RawPicture:
     """The environment's picture before the crop, as `collect` found it; later ones must match."""
 
     shape: tuple[int, ...]
-    """(height, width, 3), or grey: (height, width) or (height, width, 1)."""
     dtype: str = "uint8"
     low: int = 0
-    """Smallest value that the observation space allows."""
+    """The number that is shown black where `high` is at most 1."""
     high: int = 255
-    """Largest one."""
+    """Largest number. Pictures of at most 1 are scaled to 255; others are taken as they are."""
     rendered: bool = False
     """Whether it is what `render()` returns, not the observation."""
+    layout: Layout = "HWC"
+    """The axes, as in `picture.LAYOUTS`; of a stack the newest picture is taken. HWC may lack C."""
+    key: str | None = None
+    """The picture's key in a dictionary observation."""
 
     def __str__(self) -> str:
         return f"{self.dtype} {self.shape}"
@@ -114,6 +123,11 @@ class World:
     """Frames a second of the environment, before action_repeat."""
     versions: dict[str, str]
     picture: RawPicture
+
+    @property
+    def key(self) -> str | None:
+        """The picture's key in a dictionary observation; none: the observation is the picture."""
+        return None if self.picture.rendered else self.picture.key or self.config.screen
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

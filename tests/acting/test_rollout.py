@@ -76,7 +76,11 @@ class Fading(Script):
 
     def step(self, actions):
         _, *others, infos = super().step(actions)
-        return self._frames(), *others, {**infos, "count": np.zeros(self.num_envs)}
+        return (
+            self._frames(),
+            *others,
+            {**infos, "count": np.zeros(self.num_envs), "broken": [""] * 3},
+        )
 
     def _frames(self):
         shown = np.append(self.rows, self.rows[:, -1:], 1)[:, max(0, self.step_ - 1)]

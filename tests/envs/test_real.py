@@ -128,14 +128,12 @@ def test_worlds_without_pictures_are_rendered():
         EnvConfig(id="CartPole-v1", action="thirds"),
         EnvConfig(id="no_such_module:World-v0"),
         EnvConfig(id="VizdoomTakeCover-v1", max_episode_steps=100),
-        EnvConfig(id="VizdoomTakeCover-v1"),
         EnvConfig(id="CarRacing-v3", screen="screen"),
         EnvConfig(id="CarRacing-v3", crop=(0, 84, 0, 97)),
         EnvConfig(id="tests/Picture-v0", kwargs={"fails": ImportError("libGL.so\nis missing")}),
         EnvConfig(id="tests/Picture-v0", kwargs={"fails": FileNotFoundError("game.wad")}),
         EnvConfig(id="tests/Picture-v0", kwargs={"fails": AssertionError()}),
         EnvConfig(id="tests/Picture-v0", kwargs={"shape": (84, 84, 2)}),
-        EnvConfig(id="tests/Picture-v0", kwargs={"shape": (84, 84), "dtype": np.float32}),
         EnvConfig(id="tests/Picture-v0", kwargs={"shape": (4,), "rendering": None}),
         EnvConfig(id="tests/Picture-v0", kwargs={"shape": (4,), "rendering": [1]}),
         EnvConfig(id="tests/Picture-v0", kwargs={"shape": (4,), "rendering": OSError("no GPU")}),
@@ -158,7 +156,7 @@ def test_an_id_may_name_its_module(tmp_path, monkeypatch):
 @pytest.mark.parametrize("shape", [(84, 90), (84, 90, 1), (84, 90, 3)])
 def test_grey_and_coloured_observations_are_pictures(shape):
     world = describe(EnvConfig(id="tests/Picture-v0", kwargs={"shape": shape}))
-    assert world.picture == RawPicture(shape)
+    assert world.picture == RawPicture(shape, layout="HWC" if len(shape) == 3 else "HW")
     env = RealEnvs(world, 2)
     frames, _ = env.reset(seed=0)
     assert frames.std() > 9

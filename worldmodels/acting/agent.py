@@ -12,7 +12,7 @@ import torch
 from worldmodels.artifacts import Bundle
 from worldmodels.envs.features import Memory
 from worldmodels.envs.lanes import check_lanes, lane_mask, lane_seeds
-from worldmodels.envs.picture import check_matches, choose, frame_of
+from worldmodels.envs.picture import check_matches, choose, frame_of, plain
 from worldmodels.envs.senses import senses_of
 
 
@@ -64,7 +64,7 @@ class Agent:
         Raises:
             InputError: the pictures or `episode_start` have another shape or dtype.
         """
-        pictures = choose(self.bundle.world.config, observations)
+        pictures = choose(self.bundle.world.key, observations)
         shape = self.bundle.world.picture.shape
         single = self.num_envs == 1 and getattr(pictures, "shape", None) == shape
         pictures = pictures[None] if single else pictures
@@ -91,8 +91,9 @@ class Agent:
         return lane_mask(episode_start, self.num_envs, "episode_start")
 
     def _frames(self, pictures: np.ndarray) -> np.ndarray:
-        config = self.bundle.world.config
-        return np.stack([frame_of(picture, config) for picture in pictures])
+        world = self.bundle.world
+        plainly = (plain(world.picture, picture) for picture in pictures)
+        return np.stack([frame_of(picture, world.config) for picture in plainly])
 
     @torch.inference_mode()
     def _decide(self) -> np.ndarray:

@@ -106,8 +106,8 @@ def record(
     policy: Policy,
     seeds: Sequence[int],
     max_steps: int,
-) -> list[Episode]:
-    """One episode per lane, with its frames.
+) -> list[Episode | str]:
+    """One episode per lane, with its frames; where the environment broke, the reason.
 
     A black picture at the end of an episode is left out: ViZDoom has no picture there.
 
@@ -122,8 +122,10 @@ def record(
     return [_episode(frames[lane], taken, lane) for lane in range(env.num_envs)]
 
 
-def _episode(first: np.ndarray, taken: list[Step], lane: int) -> Episode:
+def _episode(first: np.ndarray, taken: list[Step], lane: int) -> Episode | str:
     mine = [step for step in taken if step.took[lane]]
+    if broken := mine[-1].infos["broken"][lane]:
+        return str(broken)
     ended = not mine[-1].live[lane]
     seen = mine[:-1] if ended and not mine[-1].observations[lane].any() else mine
     frames = np.stack([first, *(step.observations[lane] for step in seen)])

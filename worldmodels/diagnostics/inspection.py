@@ -14,6 +14,7 @@ from worldmodels.config import Config
 from worldmodels.data.dataset import EpisodeSource
 from worldmodels.data.episode import LatentEpisode
 from worldmodels.data.starts import sample_starts
+from worldmodels.errors import InputError
 from worldmodels.files import file_hash, load_json, plain, save_json
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.run import Run
@@ -182,4 +183,6 @@ def _record(job: Job, seeds: list[int]) -> None:
     names = [(job.round_number, number, 0) for number in job.episodes]
     played = record_episodes(job, names, [seeds[number] for number in job.episodes])
     for number, episode in zip(job.episodes, played, strict=True):
+        if isinstance(episode, str):
+            raise InputError(f"an episode is lost: {episode}")
         episode.save(job.file(number))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import gymnasium
@@ -11,98 +10,17 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-import worldmodels  # noqa: F401  (registers the environments)
 from worldmodels.envs.abilities import HoldsActions, SkipsDrawing
+from worldmodels.envs.guard import BrokenEnvError, Guard
 from worldmodels.envs.lanes import check_lanes, lane_mask, lane_seeds, own_actions, reset_mask
-from worldmodels.envs.picture import SIZE, choose, is_picture, preprocess, record
-from worldmodels.envs.trust import check_trusted
+from worldmodels.envs.make import make_env
+from worldmodels.envs.picture import SIZE, preprocess
+from worldmodels.envs.preflight import describe
 from worldmodels.errors import InputError
-from worldmodels.models.action import Actions
-from worldmodels.versions import package_versions
-from worldmodels.world import RECORDED, EnvConfig, RawPicture, World
+from worldmodels.run import say
+from worldmodels.world import World
 
-
-def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
-    """One environment: the official one, or its faster version.
-
-    Raises:
-        InputError: it cannot be made, for whatever reason, or its module is not trusted.
-    """
-    if not config.live:
-        raise InputError(
-            f"env.id is {RECORDED}: this needs a live environment, and the run has only imported "
-            "episodes"
-        )
-    name = config.id if official or config.training_id is None else config.training_id
-    kwargs = dict(config.kwargs)
-    if config.max_episode_steps is not None:
-        kwargs["max_episode_steps"] = config.max_episode_steps
-    module, _, id_ = name.rpartition(":")
-    check_trusted(name)
-    try:
-        if module:
-            import_module(module)
-        if id_.startswith("Vizdoom"):
-            from worldmodels.envs.take_cover import make_doom
-
-            return make_doom(id_, **kwargs)
-        env = gymnasium.make(id_, disable_env_checker=True, **kwargs)
-        if not _is_rendered(env, config):
-            return env
-        env.close()
-        return gymnasium.make(
-            id_, disable_env_checker=True, **{**kwargs, "render_mode": "rgb_array"}
-        )
-    except InputError:
-        raise
-    except Exception as error:  # constructors raise anything
-        raise InputError(
-            f"env.id {name} cannot be made ({_reason(error)}): check env.id and env.kwargs"
-        ) from error
-
-
-def _is_rendered(env: gymnasium.Env[Any, Any], config: EnvConfig) -> bool:
-    return config.screen is None and not is_picture(env.observation_space)
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200].rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def describe(config: EnvConfig) -> World:
-    """Makes an environment, looks at its first picture, and returns what world.json records.
-
-    Raises:
-        InputError: the environment cannot be made, or does not fit the config.
-    """
-    env = make_env(config, official=True)
-    try:
-        actions = Actions.of_space(env.action_space, config.action, config.action_clip)
-        if config.mirrored_actions and actions.counts != (len(config.mirrored_actions),):
-            raise InputError(
-                f"env.mirrored_actions has {len(config.mirrored_actions)} choices: it needs "
-                f"env.action auto and as many actions, but {config.id} has {env.action_space}"
-            )
-        picture = _first_picture(env, config)
-        if config.count_attribute and not hasattr(env.unwrapped, config.count_attribute):
-            raise InputError(f"env.count_attribute: {config.id} has no `{config.count_attribute}`")
-        fps = float(env.metadata.get("render_fps") or 30)
-    finally:
-        env.close()
-    return World(config, actions.to_dict(), fps, package_versions(), picture)
-
-
-def _first_picture(env: gymnasium.Env[Any, Any], config: EnvConfig) -> RawPicture:
-    rendered = _is_rendered(env, config)
-    try:
-        observation, _ = env.reset(seed=0)
-        if rendered:
-            observation = env.render()
-    except Exception as error:
-        raise InputError(f"env.id {config.id} cannot be reset ({_reason(error)})") from error
-    picture = choose(config, observation)
-    return record(config, picture, env.observation_space, rendered=rendered)
+__all__ = ["RealEnvs", "describe", "make_env"]
 
 
 class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
@@ -110,6 +28,9 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
 
     A step holds the action for `action_repeat` frames. `infos["count"]` is the count of the step.
     Under AutoresetMode.DISABLED a finished lane is frozen until `reset` with a mask.
+
+    A lane whose environment fails, or returns what it may not, says so in one line and is
+    truncated; `infos["broken"]` holds the line, empty for the others, which go on.
 
     Attributes:
         drawing: False for an open-loop policy: frames are then black, and environments that can
@@ -129,10 +50,10 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         check_lanes(num_envs)
         self.world, self.num_envs, self.autoreset_mode = world, num_envs, autoreset_mode
         self.drawing, self.official = True, official
-        self.envs: list[gymnasium.Env[Any, Any]] = []
+        self.guards: list[Guard] = []
         try:
             for _ in range(num_envs):
-                self.envs.append(make_env(world.config, official=official))
+                self.guards.append(Guard(world.config, official=official))
         except BaseException:
             self.close()
             raise
@@ -144,6 +65,12 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.frames = np.zeros((num_envs, SIZE, SIZE, 3), np.uint8)
         self.steps = np.zeros(num_envs, np.int64)
         self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))
+        self.broken = np.full(num_envs, "", object)
+
+    @property
+    def envs(self) -> list[gymnasium.Env[Any, Any]]:
+        """The environments of the lanes."""
+        return [guard.env for guard in self.guards]
 
     def reset(
         self,
@@ -178,7 +105,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
             elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
                 self._reset_lane(lane, None)
         flags = self.terminated.copy(), self.truncated.copy()
-        return self.frames.copy(), rewards, *flags, {"count": counts}
+        return self.frames.copy(), rewards, *flags, {"count": counts, "broken": self.broken.copy()}
 
     def retire(self, lanes: np.ndarray) -> np.ndarray:
         """Freezes the lanes of a mask until they are reset, as if truncated.
@@ -193,42 +120,54 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         return lanes * left * min(self.world.config.reward_per_step, 0.0)
 
     def close_extras(self, **kwargs: Any) -> None:
-        for env in self.envs:
-            env.close()
+        for guard in self.guards:
+            guard.close()
 
     def _reset_lane(self, lane: int, seed: int | None) -> None:
-        env = self.envs[lane]
-        if isinstance(env.unwrapped, SkipsDrawing):
-            env.unwrapped.drawing = self.drawing
-        observation, _ = env.reset(seed=seed)
-        self.frames[lane] = self._frame(env, observation)
-        self.steps[lane], self.terminated[lane], self.truncated[lane] = 0, False, False
+        guard = self.guards[lane]
+        if isinstance(guard.env.unwrapped, SkipsDrawing):
+            guard.env.unwrapped.drawing = self.drawing
+        self.steps[lane], self.broken[lane] = 0, ""
+        self.terminated[lane], self.truncated[lane] = False, False
+        try:
+            self.frames[lane] = self._frame(guard, guard.reset(seed))
+        except BrokenEnvError as error:
+            self._break(lane, error)
 
     def _advance(self, lane: int, action: Any) -> tuple[float, float]:
-        env, repeat = self.envs[lane], self.world.config.action_repeat
-        before = self._count(env)
-        if isinstance(env, HoldsActions) and not self.official:
-            observation, total, terminated, truncated, _ = env.hold(action, repeat)
-        else:
-            observation, total, terminated, truncated = self._repeat(env, action)
-        self.frames[lane] = self._frame(env, observation)
+        guard, repeat = self.guards[lane], self.world.config.action_repeat
         self.steps[lane] += 1
+        try:
+            before = self._count(guard.env)
+            if isinstance(guard.env, HoldsActions) and not self.official:
+                observation, total, terminated, truncated = guard.hold(action, repeat)
+            else:
+                observation, total, terminated, truncated = self._repeat(guard, action)
+            over = terminated or truncated
+            self.frames[lane] = self._frame(guard, observation, later=True, over=over)
+        except BrokenEnvError as error:
+            self._break(lane, error)
+            return 0.0, 0.0
         self.truncated[lane] = truncated
         self.terminated[lane] = terminated and not truncated
-        return float(total), self._count(env) - before
+        return total, self._count(guard.env) - before
 
-    def _repeat(self, env: gymnasium.Env[Any, Any], action: Any) -> tuple[Any, float, bool, bool]:
+    def _break(self, lane: int, error: BrokenEnvError) -> None:
+        self.broken[lane], self.truncated[lane] = str(error), True
+        say(f"an episode is lost: {error}")
+
+    def _repeat(self, guard: Guard, action: Any) -> tuple[Any, float, bool, bool]:
         """Steps action_repeat times with one action, or to the end; only the last step draws."""
-        inner, repeat, total = env.unwrapped, self.world.config.action_repeat, 0.0
+        inner, repeat, total = guard.env.unwrapped, self.world.config.action_repeat, 0.0
         skips = inner if isinstance(inner, SkipsDrawing) else None
         for left in range(repeat - 1, -1, -1):
             if skips:
                 skips.drawing = self.drawing and not left
-            observation, reward, terminated, truncated, _ = env.step(action)
-            total += float(reward)
+            observation, reward, terminated, truncated = guard.step(action)
+            total += reward
             if terminated or truncated:
                 if skips and self.drawing and left:
-                    observation = skips.draw()
+                    observation = guard.draw()
                 break
         return observation, total, terminated, truncated
 
@@ -236,9 +175,18 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         name = self.world.config.count_attribute
         return float(getattr(env.unwrapped, name)) if name else 0.0
 
-    def _frame(self, env: gymnasium.Env[Any, Any], observation: Any) -> np.ndarray:
-        if not self.drawing:
+    def _frame(
+        self, guard: Guard, observation: Any, *, later: bool = False, over: bool = False
+    ) -> np.ndarray:
+        """What V sees; black where nothing is drawn, or where an episode ends without a picture."""
+        picture = None
+        if self.drawing:
+            picture = guard.picture(observation, rendered=self.world.picture.rendered)
+        if not self.drawing or (over and picture is None):
             return np.zeros_like(self.frames[0])
-        if self.world.picture.rendered:
-            observation = env.render()
-        return preprocess(self.world, observation)
+        try:
+            return preprocess(self.world, picture)
+        except InputError as error:
+            if later:  # another picture than the episode's first: the episode is broken
+                guard.fail(str(error), error)
+            raise

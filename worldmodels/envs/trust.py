@@ -35,18 +35,18 @@ def module_of(env_id: str) -> str:
     return env_id.rpartition(":")[0]
 
 
-def check_trusted(env_id: str) -> None:
-    """Checks that the module of an id may be imported.
+def check_trusted(env_id: str, field: str = "env.id") -> None:
+    """Checks that the module, or the file, of an id may be imported.
 
     Raises:
         InputError: it is of no installed environment package, and nobody trusts it.
     """
     module = module_of(env_id)
-    package = module.partition(".")[0]
+    package = module if module.endswith(".py") else module.partition(".")[0]
     trusted = {ANY, module, package} & _trusted() or module in sys.modules
     if module and not trusted and not _is_installed(package):
         raise InputError(
-            f"env.id is {env_id}: it would import {module} ({_origin(package) or 'not found'}), "
+            f"{field} is {env_id}: it would import {module} ({_origin(package) or 'not found'}), "
             "which is no installed environment package and may run any code: add --trust-env if "
             "you trust it"
         )
@@ -58,6 +58,8 @@ def _trusted() -> set[str]:
 
 def _origin(package: str) -> str | None:
     """The file that importing a package would run first; nothing is imported."""
+    if package.endswith(".py"):
+        return str(Path(package).resolve())
     try:
         spec = find_spec(package)
     except (ImportError, ValueError):

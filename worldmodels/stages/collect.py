@@ -12,7 +12,7 @@ from worldmodels.acting.environments import frame_env
 from worldmodels.acting.rollout import record
 from worldmodels.artifacts import load_world
 from worldmodels.data.episode import Episode, episode_files
-from worldmodels.envs.real import describe
+from worldmodels.envs.preflight import preflight
 from worldmodels.errors import InputError
 from worldmodels.files import save_json
 from worldmodels.ranges import ClosedUnitInterval, NonNegativeInt, PositiveInt
@@ -28,6 +28,8 @@ LANES = 8
 """Episodes of a job."""
 ATTEMPTS = 50
 """Episodes played to find one of at least min_steps."""
+MOST_LOST = 4
+"""A job gives up where more episodes are lost, for each that is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,32 +131,47 @@ def _world(run: Run, env: EnvConfig) -> World:
                 f"{run.world_file} is another world than `env` says: use another --run"
             )
         return world
-    world = describe(env)
-    save_json(run.world_file, world.to_dict())
-    return world
+    found = preflight(env)
+    if run.number == 0:
+        picture = run.top.folder / "first_frame.png"
+        found.save_picture(picture)
+        for line in (*found.lines, f"{picture} shows what V sees"):
+            say(line)
+    save_json(run.world_file, found.world.to_dict())
+    return found.world
 
 
 def _play(job: Job) -> tuple[int, float]:
-    """Plays and saves the episodes of a job; their steps and their mean return."""
-    left, saved = list(job.episodes), []
+    """Plays and saves the episodes of a job; their steps and their mean return.
+
+    One that is too short, or in which the environment breaks, is replaced by another.
+    """
+    left, saved, whole, lost = list(job.episodes), [], 0, 0
     for attempt in range(ATTEMPTS):
         names = [(job.round_number, episode, attempt) for episode in left]
         played = record_episodes(job, names, [recorded_seed(job.seed, *name) for name in names])
-        long = {n: e for n, e in zip(left, played, strict=True) if len(e) >= job.config.min_steps}
-        for number, episode in long.items():
-            episode.save(job.file(number))
-            saved.append((len(episode), float(episode.rewards.sum())))
-        left = [number for number in left if number not in long]
+        broken = [one for one in played if isinstance(one, str)]
+        for number, episode in list(zip(left, played, strict=True)):
+            if isinstance(episode, Episode) and len(episode) >= job.config.min_steps:
+                episode.save(job.file(number))
+                saved.append((len(episode), float(episode.rewards.sum())))
+                left.remove(number)
         if not left:
             steps, returns = zip(*saved, strict=True)
             return sum(steps), float(np.mean(returns))
+        whole, lost = whole + len(played) - len(broken), lost + len(broken)
+        if lost > MOST_LOST * (whole + 1):
+            raise InputError(f"{lost} of {lost + whole} episodes were lost: {broken[-1]}")
     raise InputError(f"collect.min_steps {job.config.min_steps}: {ATTEMPTS} episodes ended sooner")
 
 
 def record_episodes(
     job: Job, names: Sequence[tuple[int, int, int]], seeds: Sequence[int]
-) -> list[Episode]:
-    """One episode per environment seed; policies sample under (round, episode, attempt)."""
+) -> list[Episode | str]:
+    """One episode per environment seed, or why it is lost.
+
+    Policies sample under (round, episode, attempt).
+    """
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]
     with frame_env(job.world, len(names)) as env:
         policy = collecting_policy(job.config.explore, job.evolved, env.actions, generators)

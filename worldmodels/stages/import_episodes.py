@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import gymnasium
@@ -12,7 +13,7 @@ import numpy as np
 
 from worldmodels.data.episode import Episode
 from worldmodels.data.readers import Record, Source, Steps, checked, open_source
-from worldmodels.envs.picture import check_matches, frame_of, record
+from worldmodels.envs.picture import check_matches, frame_of, plain, record
 from worldmodels.envs.real import describe
 from worldmodels.errors import InputError
 from worldmodels.files import save_json
@@ -23,6 +24,8 @@ from worldmodels.world import RECORDED, EnvConfig, RawPicture, World
 
 FIRST = 500_000
 """Number of the first imported episode; `collect` counts its own from 0."""
+LOOKED_AT = 9
+"""Pictures that tell the layout, such as that of a stack."""
 MOST_CHOICES = 1000
 """Larger whole numbers are no choices."""
 
@@ -160,11 +163,11 @@ def _episode(world: World, record: Record) -> Episode:
 
 def _raw_picture(env: EnvConfig, found: _Found) -> RawPicture:
     assert found.first is not None
-    picture = next(iter(found.first.frames()), None)
-    shape = getattr(picture, "shape", (1,))
+    pictures = list(islice(found.first.frames(), LOOKED_AT)) or [None]
+    shape = getattr(pictures[0], "shape", (1,))
     try:
         space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
-        return record(env, picture, space, rendered=False)
+        return record(env, pictures, space, rendered=False)
     except InputError as error:
         raise InputError(f"{found.first.named('frames')}: {error}") from error
 
@@ -174,7 +177,7 @@ def _frame(world: World, record: Record, picture: np.ndarray) -> np.ndarray:
         check_matches(world, picture)
     except InputError as error:
         raise InputError(f"{record.named('frames')}: {error}") from error
-    return frame_of(picture, world.config)
+    return frame_of(plain(world.picture, picture), world.config)
 
 
 def _actions(world: World, record: Record, own: np.ndarray) -> np.ndarray:

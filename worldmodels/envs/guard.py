@@ -1,0 +1,125 @@
+"""Calls a user's environment and checks what it returns, so that a mistake in it gets a name."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+
+from worldmodels.envs.abilities import HoldsActions, SkipsDrawing
+from worldmodels.envs.make import make_env, reason
+from worldmodels.world import EnvConfig
+
+STEP_VALUES = "(observation, reward, terminated, truncated, info)"
+
+
+class BrokenEnvError(Exception):
+    """A call of an environment failed, or returned what it may not; says in which step and why."""
+
+
+class Guard:
+    """One environment, its present episode, and the frames of it so far.
+
+    After a BrokenEnvError the environment is closed; the next `reset` makes another.
+    """
+
+    def __init__(self, config: EnvConfig, *, official: bool) -> None:
+        self.config, self.official = config, official
+        self.env: gymnasium.Env[Any, Any] = make_env(config, official=official)
+        self.seed: int | None = None
+        self.frame = 0
+        self._broken = False
+
+    def reset(self, seed: int | None) -> Any:
+        """Begins an episode; the first observation."""
+        if self._broken:
+            self.env, self._broken = make_env(self.config, official=self.official), False
+        self.seed, self.frame = seed, 0
+        returned = self._call(self.env.reset, seed=seed)
+        if not (isinstance(returned, tuple) and len(returned) == 2):
+            self.fail(f"reset() returns {_kind(returned)}, but (observation, info) is needed")
+        return returned[0]
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool]:
+        """One frame: observation, reward, terminated, truncated."""
+        self.frame += 1
+        return self._checked(self._call(self.env.step, action))
+
+    def hold(self, action: Any, frames: int) -> tuple[Any, float, bool, bool]:
+        """Some frames at once, of an environment that offers it."""
+        self.frame += frames
+        assert isinstance(self.env, HoldsActions)
+        return self._checked(self._call(self.env.hold, action, frames))
+
+    def picture(self, observation: Any, *, rendered: bool) -> Any:
+        """The observation, or what is rendered."""
+        return self._call(self.env.render) if rendered else observation
+
+    def draw(self) -> Any:
+        """A new picture, of an environment that skips its drawing."""
+        assert isinstance(self.env.unwrapped, SkipsDrawing)
+        return self._call(self.env.unwrapped.draw)
+
+    def fail(self, why: str, error: BaseException | None = None) -> NoReturn:
+        """Closes the environment and raises a BrokenEnvError."""
+        self._broken = True
+        self.close()
+        step = f" in step {self.frame}" if self.frame else ""
+        begun = "" if self.seed is None else f" after reset(seed={self.seed})"
+        raise BrokenEnvError(f"env.id {self.config.id}{step}{begun}: {why}") from error
+
+    def close(self) -> None:
+        """Closes the environment, whatever state it is in."""
+        try:
+            self.env.close()
+        except Exception:
+            if not self._broken:
+                raise
+
+    def _call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return function(*arguments, **keywords)
+        except Exception as error:  # environments raise anything
+            self.fail(_wording(error), error)
+
+    def _checked(self, returned: Any) -> tuple[Any, float, bool, bool]:
+        if not (isinstance(returned, tuple) and len(returned) == 5):
+            self.fail(f"step() returns {_kind(returned)}, but 5 are needed: {STEP_VALUES}")
+        observation, reward, terminated, truncated, _ = returned
+        if not _is_number(reward):
+            self.fail(f"the reward is {_kind(reward)}: it must be a finite number")
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            if not isinstance(flag, bool | np.bool_ | int | np.integer):
+                self.fail(f"{name} is {_kind(flag)}: it must be True or False")
+        return observation, float(reward), bool(terminated), bool(truncated)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.size == 1 and value.dtype.kind in "buif" and bool(np.isfinite(value).all())
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"{len(value)} values"
+    if isinstance(value, np.ndarray):
+        return f"an array {value.dtype} {value.shape}"
+    return repr(value)[:60] if isinstance(value, Real | str | None) else f"a {type(value).__name__}"
+
+
+def _wording(error: Exception) -> str:
+    """What went wrong on one line; the mistakes that are made most often get a cure."""
+    text = str(error)
+    if isinstance(error, TypeError) and "unexpected keyword argument 'seed'" in text:
+        return "reset() takes no seed: write `def reset(self, *, seed=None, options=None)`"
+    if isinstance(error, ValueError) and "values to unpack (expected 5, got" in text:
+        count = text.rpartition(" ")[2].rstrip(")")
+        return f"step() returns {count} values, but 5 are needed: {STEP_VALUES}"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{reason(error)} ({place.filename}, line {place.lineno})"
