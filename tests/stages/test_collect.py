@@ -1,0 +1,68 @@
+"""Collecting in worlds as users write them: what is said first, and what a broken episode costs."""
+
+from pathlib import Path
+
+import cv2
+import pytest
+import user_world
+
+from worldmodels.data.episode import Episode
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def collect(script, tmp_run, capsys):
+    """Collects up to 6 episodes of 50 steps; what was said."""
+
+    def run(picture="plain", **kwargs):
+        shown = ", ".join(f"{k}: {v}" for k, v in {"picture": picture, **kwargs}.items())
+        flags = ["--env.id", f"{user_world.__file__}:UserWorld", "--env.kwargs", f"{{{shown}}}"]
+        sizes = ["--collect.episodes=6", "--collect.max_steps=60", "--workers.processes=1"]
+        try:
+            script(
+                *("collect", "--config", ROOT / "configs/smoke.yaml", "--run", tmp_run.folder),
+                *flags,
+                *sizes,
+            )
+        except SystemExit as end:
+            assert end.code == 2
+        return capsys.readouterr()
+
+    return run
+
+
+def test_the_table_and_the_first_frame(collect, tmp_run):
+    out = collect("stack of floats").out
+    assert "picture  the observation, float32 (84, 96, 4), 0 to 1\n" in out
+    assert "V sees   the newest of 4 grey pictures; 0 to 1 becomes 0 to 255; 64x64" in out
+    assert f"{tmp_run.folder}/first_frame.png shows what V sees" in out
+    assert cv2.imread(str(tmp_run.folder / "first_frame.png")).std() > 20
+
+
+def test_lost_episodes_are_replaced(collect, tmp_run):
+    """Episodes of even seeds break in step 40; all that are saved are whole."""
+    out = collect(mistake="raises", at=40, every=2, length=50).out
+    lost = [line for line in out.splitlines() if line.startswith("an episode is lost")]
+    seeds = {int(line.split("seed=")[1].split(")")[0]) for line in lost}
+    assert seeds
+    assert all(seed % 2 == 0 for seed in seeds)
+    assert all("in step 40 after" in line for line in lost)
+    episodes = [Episode.load(path) for path in sorted(tmp_run.episodes.glob("*.npz"))]
+    assert [len(one) for one in episodes] == [50] * 6
+
+
+def test_a_world_that_always_breaks_is_told_of(collect, tmp_run):
+    said = collect(mistake="reward nan", at=40, length=50)
+    assert said.err.startswith("error: 6 of 6 episodes were lost: env.id ")
+    assert "in step 40 after reset(seed=" in said.err
+    assert "the reward is nan: it must be a finite number" in said.err
+    assert said.err.count("\n") == 1
+    assert not list(tmp_run.episodes.glob("*"))
+
+
+def test_nothing_is_written_where_the_first_steps_fail(collect, tmp_run):
+    said = collect(mistake="four values")
+    assert "step() returns 4 values" in said.err
+    assert said.err.count("\n") == 1
+    assert not tmp_run.folder.exists()
