@@ -47,4 +47,5 @@ def test_an_agent_learns_in_the_dream(script, tmp_path):
     assert report["baselines"]["random"]["mean"] < 8
     assert report["mean"] > 12
     assert report["baselines"]["random"]["paired_ci95"][0] > 3
+    assert report["baselines"]["constant"]["paired_ci95"][0] > 3
     assert report["real_frames"]["evolve"] == 0

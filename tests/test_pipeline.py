@@ -78,7 +78,9 @@ def check_report(report, environment):
     assert report["seconds"] > 0 < report["cores"]
     assert {"torch", "gymnasium", "numpy", "cma"} <= set(report["versions"])
     for blind in report["baselines"].values():
-        assert set(blind) == {"mean", "std", "ci95", "episodes", "returns", "paired_ci95"}
+        assert set(blind) == {
+            *("argument", "mean", "std", "ci95", "episodes", "returns", "paired_ci95")
+        }
         assert blind["episodes"] == len(blind["returns"]) == 2
         difference = report["mean"] - blind["mean"]
         low, high = blind["paired_ci95"]
@@ -90,7 +92,7 @@ def test_one_round(script, tmp_run, tiny, hashes, capsys):
     script("pipeline", *flags)
     assert missing(tmp_run.folder, ONE_ROUND + TOP) == []
     check_report(load_json(tmp_run.evaluation_file), "CartPole-v1")
-    assert "random" in load_json(tmp_run.evaluation_file)["baselines"]
+    assert set(load_json(tmp_run.evaluation_file)["baselines"]) == {"random", "constant"}
     weights = tmp_run.bundle / "weights.safetensors"
     assert load_json(tmp_run.evaluation_file)["bundle_sha256"] == file_hash(weights)
     lines = [json.loads(line) for line in tmp_run.metrics.read_text().splitlines()]

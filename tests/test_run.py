@@ -112,7 +112,11 @@ def test_a_check_outside_its_band_says_what_to_try(tmp_run, capsys):
     with Metrics(tmp_run, "train_vae") as metrics:
         assert metrics.check("kl", 5.0, 1.0, 9.0, "train longer")
         assert not metrics.check("kl", 0.5, 1.0, 9.0, "train longer")
-    assert capsys.readouterr().out == "looks wrong: kl is 0.5, below 1: train longer\n"
+        assert metrics.check("lead", 1.0, 0.0, 9.0, "learn", above=True)
+        assert not metrics.check("lead", 0.0, 0.0, 9.0, "learn", above=True)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "looks wrong: kl is 0.5, below 1: train longer"
+    assert said[1] == "looks wrong: lead is 0, not above 0: learn"
     assert json.loads(tmp_run.metrics.read_text().splitlines()[1])["good"] is False
 
 

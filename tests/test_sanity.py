@@ -1,41 +1,76 @@
-"""Each sanity band, broken on purpose: its one line is seen."""
+"""Each row of docs/sanity.md, broken on purpose: its line is printed, with its advice."""
 
+import ast
+import contextlib
+import re
+from pathlib import Path
+
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control import CartPoleEnv
 
-from worldmodels.files import load_tensors, save_arrays, save_tensors
+import worldmodels
+from worldmodels.artifacts import load_controller, load_mdnrnn, load_vae, save_controller
+from worldmodels.command_line import read
+from worldmodels.config import Config
+from worldmodels.files import load_json, load_tensors, save_arrays, save_json, save_tensors
+from worldmodels.models.controller import controller_for
+from worldmodels.models.heads.reward import two_hot
+from worldmodels.stages.fit import adam, save_training
 
 M = ["episodes", "vae", "latents", "mdnrnn"]
-REWARD, TERMINATION = -2, -1
+REWARD, TERMINATION = slice(-62, -1), -1
 """Rows of M's last layer."""
+PAGE = Path(__file__).parents[1] / "docs" / "sanity.md"
+ROWS = [
+    [cell.strip() for cell in line.split("|")[2:5]]
+    for line in PAGE.read_text(encoding="utf-8").splitlines()
+    if line.startswith("| `")
+]
+INSPECTED = ["--workers.processes=1", "--inspect.episodes=12", "--inspect.starts=12"]
+
+
+class NaNs(CartPoleEnv):
+    """CartPole that pays NaN where it goes left first."""
+
+    def reset(self, **options):
+        self.first = True
+        return super().reset(**options)
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        self.first, before = False, self.first
+        return observation, np.nan if before and action == 0 else reward, *rest
+
+
+gymnasium.register("tests/NaNs-v0", NaNs)
 
 
 @pytest.fixture
 def lines(script, capsys):
-    """Runs a stage; what it says looks wrong."""
+    """Runs a stage; what it says looks wrong, or its error."""
 
-    def run_it(stage, run):
+    def run_it(stage, run, *flags):
         capsys.readouterr()
-        script(stage, "--run", run.folder)
-        said = capsys.readouterr().out.splitlines()
-        return [line for line in said if line.startswith("looks wrong: ")]
+        named = [] if stage == "inspect_dream" else ["--run"]
+        with contextlib.suppress(SystemExit):
+            script(stage, *named, run.folder, *flags)
+        said = capsys.readouterr()
+        marked = [line for line in said.out.splitlines() if line.startswith("looks wrong: ")]
+        return marked + [line for line in said.err.splitlines() if line.startswith("error: ")]
 
     return run_it
 
 
-def about(subject, said):
-    return [line for line in said if subject in line]
-
-
-def set_latents(run, mu, logvar):
-    """Gives all episodes latents that are functions of (frames, latent_size)."""
-    for path in run.latents.glob("*.npz"):
+def change_arrays(folder, **changes):
+    """Changes arrays of all episodes in a folder: name=function of the array."""
+    for path in folder.glob("*.npz"):
         with np.load(path) as file:
             arrays = dict(file)
-        shape = arrays["mu"].shape
-        arrays["mu"] = mu(shape).astype(np.float16)
-        arrays["logvar"] = np.full(shape, logvar, np.float16)
+        for name, change in changes.items():
+            arrays[name] = np.asarray(change(arrays[name]), arrays[name].dtype)
         save_arrays(path, **arrays)
 
 
@@ -47,45 +82,202 @@ def change_mdnrnn(run, change):
     save_tensors(path, tensors, metadata)
 
 
-def test_a_v_that_has_learnt_nothing(lines, smoke_copy):
-    said = lines("train_vae", smoke_copy("episodes", train_vae={"steps": 1}))
-    assert "active latents is 0, below 4" in about("active latents", said)[0]
-    assert "train longer or lower train_vae.free_nats" in about("active latents", said)[0]
-    assert "below" in about("KL is", said)[0]
-    assert "raise train_vae.steps" in about("reconstruction error", said)[0]
+def pays(tensors, reward, end=-20.0):
+    """M pays the same at every step; `end` is the log-odds of the end."""
+    (right,), (weight,) = two_hot(torch.tensor([reward]))
+    tensors["head.weight"][-62:] = 0.0
+    tensors["head.bias"][-62:] = -100.0
+    for place, share in ((right - 1, 1 - weight), (right, weight)):
+        tensors["head.bias"][REWARD][place] = place - 30 + share.log()
+    tensors["head.bias"][TERMINATION] = end
 
 
-def test_an_m_that_has_learnt_nothing(lines, smoke_copy):
-    """z stands still, which "copy z" knows and an untrained M doesn't."""
+def constant_world(smoke_copy, lines, cured):
+    run = smoke_copy("episodes")
+    if not cured:
+        first = next(run.episodes.glob("*.npz"))
+        with np.load(first) as file:
+            picture = file["frames"][0]
+        change_arrays(run.episodes, frames=lambda frames: np.broadcast_to(picture, frames.shape))
+    return lines("train_vae", run)
+
+
+def learning_v(smoke_copy, lines, **changes):
+    v = {"steps": 100, "learning_rate": 0.003, "free_nats": 0.5, **changes}
+    return lines("train_vae", smoke_copy("episodes", vae={"first_weights": "he"}, train_vae=v))
+
+
+def posterior_collapse(smoke_copy, lines, cured):
+    return learning_v(smoke_copy, lines, free_nats=0.5 if cured else 0.0)
+
+
+def poor_pictures(smoke_copy, lines, cured):
+    return learning_v(smoke_copy, lines, **({} if cured else {"steps": 1}))
+
+
+def sigma_collapse(smoke_copy, lines, cured):
+    """A training that was stopped just before its end, with this V."""
+    run = smoke_copy("episodes", "vae")
+    vae = load_vae(run).requires_grad_(True)
+    with torch.no_grad():
+        vae.posterior.bias[8:] = -1.0 if cured else -20.0
+    (run.vae / "vae.safetensors").unlink()
+    checkpoint = run.vae / "checkpoint.safetensors"
+    save_training(checkpoint, vae, adam(vae, 1e-3), read(Config, run.config_file).train_vae.steps)
+    return lines("train_vae", run)
+
+
+def not_finite(smoke_copy, lines, cured):
     run = smoke_copy("episodes", "vae", "latents")
-    generator = np.random.default_rng(0)
-    set_latents(run, lambda shape: np.ones(shape) * generator.normal(size=shape[1:]), -6.0)
-    (line,) = about("M's NLL", lines("train_mdnrnn", run))
-    assert ", above " in line
-    assert "raise train_mdnrnn.learning_rate" in line
+    if not cured:
+        change_arrays(run.latents, mu=lambda mu: mu * np.nan)
+    return lines("train_mdnrnn", run)
 
 
-def test_an_m_that_knows_what_nobody_can(lines, smoke_copy, monkeypatch):
+def copying_m(smoke_copy, lines, cured):
+    """z stands still, which "copy z" knows and an untrained M doesn't."""
+    m = {"steps": 300, "learning_rate": 0.02} if cured else {}
+    run = smoke_copy("episodes", "vae", "latents", train_mdnrnn=m)
+    still = np.random.default_rng(0).normal(size=8)
+    change_arrays(
+        run.latents, mu=lambda mu: np.ones_like(mu) * still, logvar=lambda lv: lv * 0 - 1.0
+    )
+    return lines("train_mdnrnn", run)
+
+
+def leaking_m(smoke_copy, lines, cured, monkeypatch):
     """The noise of z is forgotten: its NLL falls below the posterior's entropy."""
     run = smoke_copy("episodes", "vae", "latents")
-    set_latents(run, np.zeros, 2.0)
-    monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.zeros(*shape))
-    (line,) = about("M's NLL", lines("train_mdnrnn", run))
-    assert ", below " in line
-    assert "check the time alignment" in line
+    change_arrays(run.latents, mu=np.zeros_like, logvar=lambda logvar: logvar * 0 + 2.0)
+    if not cured:
+        monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.zeros(*shape))
+    return lines("train_mdnrnn", run)
 
 
-@pytest.mark.parametrize("reacts", [True, False])
-def test_a_dream_that_does_not_react(lines, smoke_copy, reacts):
+def nobody_dies(smoke_copy, lines, cured):
+    run = smoke_copy("episodes", "vae", "latents")
+    if not cured:
+        change_arrays(run.latents, terminated=np.zeros_like)
+    return lines("train_mdnrnn", run)
+
+
+def idle_c(smoke_copy, lines, cured):
     run = smoke_copy(*M, dream={"horizon": 10}, evolve={"rollouts_per_candidate": 4})
 
     def change(tensors):
-        tensors["head.weight"][REWARD] = torch.linspace(-3.0, 3.0, 16)
+        tensors["head.weight"][REWARD] = torch.linspace(-3.0, 3.0, 16) * torch.eye(61)[42, :, None]
         tensors["head.bias"][TERMINATION] = -20.0
-        if not reacts:
+        if not cured:
             tensors["lstm.weight_ih_l0"][:, 8:] = 0.0  # the actions' columns
 
     change_mdnrnn(run, change)
-    said = about("share of dead candidates", lines("evolve", run))
-    assert (said == []) == reacts
-    assert all("the dream does not react to actions" in line for line in said)
+    return lines("evolve", run)
+
+
+def nan_rewards(smoke_copy, lines, cured):
+    real = {"generations": 0, "real_generations": 1, "validation_episodes": 0}
+    run = smoke_copy(*M, evolve=real)
+    if not cured:
+        world = load_json(run.world_file)
+        world["config"]["id"] = "tests/NaNs-v0"
+        save_json(run.world_file, world)
+    return lines("evolve", run)
+
+
+def endless_dream(smoke_copy, lines, cured):
+    assert not cured
+    run = smoke_copy(*M, "controller")
+    change_mdnrnn(run, lambda tensors: pays(tensors, 1.0))
+    return lines("inspect_dream", run, *INSPECTED, "--inspect.parts=[survival]")
+
+
+def wrong_rewards(smoke_copy, lines, cured):
+    run = smoke_copy(*M)
+    change_mdnrnn(run, lambda tensors: pays(tensors, 1.0 if cured else -5.0))
+    return lines("inspect_dream", run, *INSPECTED, "--inspect.parts=[reward]")
+
+
+def stiff_agent(smoke_copy, lines, cured):
+    """C takes the best constant action, whatever it sees."""
+    assert not cured
+    run = smoke_copy(*M, "controller")
+    evaluate = "evaluate", run, "--evaluate.episodes=16", "--workers.processes=1"
+    lines(*evaluate)
+    best = load_json(run.folder / "baselines.json")["argument"]
+    saved = load_controller(run)
+    bias = torch.zeros_like(saved.best)[None]
+    controller_for(saved.config, load_mdnrnn(run)).weights(bias)[0][1][..., best] = 1.0
+    saved.best.copy_(bias[0])
+    path = run.controller / "controller.safetensors"
+    _, about = load_tensors(path)
+    save_controller(path, saved, about["mdnrnn"])
+    return lines(*evaluate)
+
+
+BROKEN = {
+    "a constant world": (constant_world, True),
+    "posterior collapse": (posterior_collapse, True),
+    "poor pictures": (poor_pictures, True),
+    "sigma collapse": (sigma_collapse, True),
+    "NaN or infinite": (not_finite, True),
+    "M that copies z": (copying_m, True),
+    "M that knows": (leaking_m, True),
+    "nobody dies": (nobody_dies, True),
+    "C that does nothing": (idle_c, True),
+    "rewards that are not": (nan_rewards, True),
+    "a dream unlike": (endless_dream, False),
+    "an exploited dream": (endless_dream, False),
+    "rewards unlike": (wrong_rewards, True),
+    "an agent that has learnt nothing": (stiff_agent, False),
+    "a policy that never moves": (stiff_agent, False),
+}
+"""What breaks each row, and whether it can be mended as cheaply."""
+
+
+def case(row):
+    ((breaks, mends),) = [found for name, found in BROKEN.items() if row[0].startswith(name)]
+    return breaks, mends
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0].split(":")[0] for row in ROWS])
+def test_each_row_is_printed_when_its_thing_is_broken(row, smoke_copy, lines, monkeypatch):
+    said = call(case(row)[0], smoke_copy, lines, False, monkeypatch)
+    assert [line for line in said if matches(row, line)], said
+
+
+CURED = [row for row in ROWS if case(row)[1]]
+
+
+@pytest.mark.parametrize("row", CURED, ids=[row[0].split(":")[0] for row in CURED])
+def test_each_row_is_gone_when_its_thing_is_mended(row, smoke_copy, lines, monkeypatch):
+    said = call(case(row)[0], smoke_copy, lines, True, monkeypatch)
+    assert not [line for line in said if matches(row, line)], said
+
+
+def call(breaks, smoke_copy, lines, cured, monkeypatch):
+    more = {"monkeypatch": monkeypatch} if breaks is leaking_m else {}
+    return breaks(smoke_copy, lines, cured, **more)
+
+
+def matches(row, line):
+    _, printed, advice = row
+    pattern = re.escape(printed.strip("`")).replace("…", ".+?")
+    return re.search(f"{pattern}.*: .*{re.escape(advice)}", line)
+
+
+def test_every_check_of_the_package_has_a_row():
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    known = 0
+    for file in Path(worldmodels.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("metrics.check"):
+                texts = [
+                    part.value
+                    for part in ast.walk(node.args[4])
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                ]
+                assert texts, f"{file}:{node.lineno}"
+                for text in texts:
+                    assert text.strip() in page, f"{file}:{node.lineno}: {text}"
+                known += 1
+    assert known >= 12

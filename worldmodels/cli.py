@@ -289,7 +289,7 @@ def find_baselines(name: str, flags: list[str]) -> None:
     parser.add_argument("--processes", type=int, default=0, help="0: one per core.")
     options = parser.parse_args(flags)
     command = f"worldmodels find-baselines --world {options.world}"
-    find_baselines(SEARCHES[options.world], WorkersConfig(processes=options.processes), command)
+    find_baselines(options.world, WorkersConfig(processes=options.processes), command)
 
 
 COMMANDS: dict[str, Callable[[str, list[str]], None]] = {

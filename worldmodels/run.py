@@ -185,19 +185,39 @@ class Metrics:
         self.writer = self.writer or _summary_writer(self.run.tensorboard)
         self.writer.add_image(f"{self.stage}/{name}", picture, step, dataformats="HWC")
 
-    def check(self, name: str, value: float, low: float, high: float, advice: str) -> bool:
+    def check(
+        self,
+        name: str,
+        value: float,
+        low: float,
+        high: float,
+        advice: str | tuple[str, str],
+        *,
+        above: bool = False,
+    ) -> bool:
         """Compares a result with its expected band.
 
         A value outside prints one line that says what looks wrong and what to try.
 
+        Args:
+            name: of the result.
+            value: the result.
+            low: the least that is expected.
+            high: the most.
+            advice: what to try; two, if it depends on whether the value is too low or too high.
+            above: `low` itself is not expected.
+
         Returns:
             Whether the value lies inside.
         """
-        good = low <= value <= high
+        good = low <= value <= high and not (above and value == low)
         self._append({"stage": self.stage, "check": name, "value": plain(value), "good": good})
         if not good:
-            bound = f"below {low:g}" if value < low else f"above {high:g}"
-            say(f"looks wrong: {name} is {value:.4g}, {bound}: {advice}")
+            under = f"not above {low:g}" if above else f"below {low:g}"
+            too_low = value <= low if above else value < low
+            bound = under if too_low else f"above {high:g}"
+            cure = advice if isinstance(advice, str) else advice[not too_low]
+            say(f"looks wrong: {name} is {value:.4g}, {bound}: {cure}")
         return good
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from worldmodels.acting.environments import Dreams, ModelFiles, Reality
 from worldmodels.acting.evaluate import Evaluation, evaluate_open_loop, interval
-from worldmodels.acting.policies import Baseline
+from worldmodels.acting.policies import RANDOM, Baseline
 from worldmodels.artifacts import Bundle
 from worldmodels.data.starts import Starts
 from worldmodels.envs.dream import DreamConfig
@@ -22,11 +22,14 @@ from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig, RawPicture, World
 
 HERE = WorkersConfig(processes=1)
-RANDOM = Baseline("random", "random")
 
 
 def constant(action):
     return Baseline("constant", "constant", action)
+
+
+def returns_of(world, baseline, seeds, **options):
+    return evaluate_open_loop(world, [baseline], seeds, HERE, **options)[0][0]
 
 
 class Ledger(gymnasium.Env):
@@ -138,13 +141,13 @@ def test_reality_gives_equal_bits_on_any_workers(short, tmp_path):
 
 def test_open_loop_policies_play_frame_by_frame(short):
     seeds = [5, 6, 7]
-    random = evaluate_open_loop(short.world, RANDOM, seeds, HERE)
+    random = returns_of(short.world, RANDOM, seeds)
     assert random.shape == (3,)
-    gas = evaluate_open_loop(short.world, constant([0.0, 1.0, 0.0]), seeds, HERE)
-    idle = evaluate_open_loop(short.world, constant([0.0, 0.0, 0.0]), seeds, HERE)
+    gas = returns_of(short.world, constant([0.0, 1.0, 0.0]), seeds)
+    idle = returns_of(short.world, constant([0.0, 0.0, 0.0]), seeds)
     assert (gas >= idle).all()
     # an episode depends on its seed alone
-    later = evaluate_open_loop(short.world, RANDOM, seeds[2:], HERE)
+    later = returns_of(short.world, RANDOM, seeds[2:])
     assert later[0] == random[2]
 
 
@@ -152,11 +155,14 @@ def test_a_sweep_is_left_then_right():
     actions = Actions.of_space(Ledger.action_space, "thirds").to_dict()
     config = EnvConfig(id="tests/Ledger-v0", action="thirds", action_repeat=3)
     world = World(config, actions, 30.0, {}, RawPicture((64, 64, 3)))
-    returns = evaluate_open_loop(world, Baseline("sweep", "sweep", 4), [1, 2], HERE)
+    returns = returns_of(world, Baseline("sweep", "sweep", 4), [1, 2])
     assert [np.base_repr(int(r), 3) for r in returns] == ["221122"] * 2
-    right = evaluate_open_loop(world, constant(1), [1], HERE)
-    assert np.base_repr(int(right[0]), 3) == "111111"
-    random = evaluate_open_loop(world, RANDOM, range(20), HERE)
+    cut = returns_of(world, constant(1), [1], max_frames=4)
+    assert np.base_repr(int(cut[0]), 3) == "111100"
+    both, lengths = evaluate_open_loop(world, [constant(1), constant(2)], [1, 2, 3], HERE)
+    assert [np.base_repr(int(r), 3) for r in both[:, 2]] == ["111111", "222222"]
+    assert (lengths == 6).all()
+    random = returns_of(world, RANDOM, range(20))
     assert {digit for r in random for digit in np.base_repr(int(r), 3)} == set("012")
     assert len(set(random)) > 15
 

@@ -6,7 +6,7 @@ from worldmodels.acting.policies import Baseline, Candidates, OpenLoop, Recorded
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig
 from worldmodels.seeding import numpy_generator
-from worldmodels.world import EnvConfig
+from worldmodels.world import EnvConfig, RawPicture, World
 
 CAR = Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), clip=(2,))
 DOOM = Actions("thirds", (-1.0,), (1.0,))
@@ -44,7 +44,13 @@ def test_random_actions_follow_their_generators():
         np.testing.assert_array_equal(again(NOTHING[:1], LIVE[:1])[0], actions[1])
 
 
-def test_the_baselines_of_a_world():
-    names = [one.name for one in Baseline.of_world(EnvConfig(id="VizdoomTakeCover-v1"))]
-    assert names == ["random", "sweep"]
-    assert [one.name for one in Baseline.of_world(EnvConfig(id="CartPole-v1"))] == ["random"]
+def shipped(env_id, actions):
+    world = World(EnvConfig(id=env_id), actions.to_dict(), 30.0, {}, RawPicture((64, 64, 3)))
+    return [one.name for one in Baseline.shipped(world)]
+
+
+def test_the_baselines_that_come_with_the_package():
+    assert shipped("VizdoomTakeCover-v1", DOOM) == ["sweep"]
+    assert shipped("CarRacing-v3", CAR) == ["constant"]
+    assert shipped("CarRacing-v3", Actions("discrete", counts=(5,))) == []  # continuous: false
+    assert shipped("CartPole-v1", Actions("discrete", counts=(2,))) == []

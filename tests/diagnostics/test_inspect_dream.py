@@ -12,9 +12,10 @@ from worldmodels.artifacts import load_controller
 from worldmodels.diagnostics import prediction
 from worldmodels.diagnostics.inspection import Part
 from worldmodels.files import load_json, load_tensors, save_tensors
+from worldmodels.models.heads.reward import two_hot
 
 M = ["episodes", "vae", "latents", "mdnrnn", "controller"]
-REWARD, TERMINATION = -2, -1
+REWARD, TERMINATION = slice(-62, -1), -1
 """Rows of M's last layer."""
 HORIZON = 12
 SMALL = {
@@ -25,7 +26,7 @@ SMALL = {
     "inspect.ranking_episodes": 3,
     "inspect.ranking_dreams": 8,
 }
-FIGURES = {f"{part}.png" for part in get_args(Part)} - {"fireballs.png"}
+FIGURES = {f"{part}.png" for part in get_args(Part)} - {"fireballs.png", "reward.png"}
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +61,14 @@ def dies(run, *, after_one_step):
     """An M that pays 1 a step, as CartPole does, and ends every dream at once or none ever."""
     path = run.mdnrnn / "mdnrnn.safetensors"
     tensors, metadata = load_tensors(path)
-    tensors["head.weight"][[REWARD, TERMINATION]] = 0.0
-    tensors["head.bias"][REWARD] = np.log1p(1.0)  # symlog
+    tensors["head.weight"][-62:] = 0.0
+    right, weight = two_hot(torch.ones(1))
+    bias = torch.full((61,), -100.0)
+    bias[right - 1], bias[right] = (
+        (right - 1 - 30 + torch.log(1 - weight)),
+        right - 30 + weight.log(),
+    )
+    tensors["head.bias"][REWARD] = bias
     tensors["head.bias"][TERMINATION] = 20.0 if after_one_step else -20.0
     save_tensors(path, tensors, metadata)
 

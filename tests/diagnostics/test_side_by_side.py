@@ -25,7 +25,7 @@ from worldmodels.models.controller import Controller, ControllerConfig
 from worldmodels.seeding import numpy_generator
 from worldmodels.stages.explore import ExploreConfig, Explorer
 from worldmodels.workers import WorkersConfig
-from worldmodels.world import EnvConfig
+from worldmodels.world import EnvConfig, RawPicture, World
 
 HERE = WorkersConfig(processes=1)
 RANDOM = ExploreConfig(policy="held", hold=(1, 1))
@@ -40,14 +40,18 @@ def generators(lanes=2):
     return [numpy_generator(0, lane) for lane in range(lanes)]
 
 
-def names(env, explore="held"):
-    return list(open_loop_policies(env, ExploreConfig(policy=explore)))
+def names(env, actions, explore="held"):
+    world = World(env, actions.to_dict(), 30.0, {}, RawPicture((64, 64, 3)))
+    return list(open_loop_policies(world, ExploreConfig(policy=explore)))
 
 
 def test_which_policies_are_compared_in_which_world():
-    assert names(EnvConfig(id="CartPole-v1")) == ["random", "explorer"]
-    assert names(EnvConfig(id="VizdoomTakeCover-v1")) == ["random", "explorer", "sweep"]
-    assert names(EnvConfig(), "random_network") == ["random", "constant"]
+    assert names(EnvConfig(id="CartPole-v1"), Actions("discrete", counts=(2,))) == [
+        "random",
+        "explorer",
+    ]
+    assert names(EnvConfig(id="VizdoomTakeCover-v1"), DOOM) == ["random", "explorer", "sweep"]
+    assert names(EnvConfig(), CAR, "random_network") == ["random", "constant"]
 
 
 @pytest.mark.parametrize("repeat", [1, 4])

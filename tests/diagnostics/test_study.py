@@ -95,13 +95,14 @@ def check_evolutions(run, report):
 
 
 def check_sums(report):
-    *rows, random = report["table"]
+    *rows, random, constant = report["table"]
     for row, known in zip(rows, report["rows"].values(), strict=True):
         returns = [one["real"]["returns"] for one in known["evolutions"]]
         assert row["real_return"] == pytest.approx(np.mean(returns))
         spread = np.std(np.mean(returns, axis=1), ddof=1)
         assert row["std_between_evolutions"] == pytest.approx(spread)
     assert (random["row"], random["dream_return"]) == ("random", None)
+    assert constant["row"] == "constant"
     assert len(report["baselines"]["random"]["returns"]) == 3
 
 

@@ -13,7 +13,7 @@ from worldmodels.envs.dream import DreamConfig, DreamEnv, make_dream
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.engine import CompiledEngine, ReferenceEngine
-from worldmodels.models.heads.reward import RewardHead
+from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
@@ -269,9 +269,10 @@ def test_the_papers_way_begins_cold_with_the_restart_flag():
 def test_rewards_are_what_the_world_says(world, kind, expected):
     limit = world.count_limit * world.action_repeat
     pays = {"count_limit": limit, "reward_per_count": world.reward_per_count}
-    mdnrnn = lively(heads=[RewardHead(kind=kind, **pays)] if kind else [])
-    if kind:
-        mdnrnn.head.weight[-1] = mdnrnn.head.bias[-1] = 0.0
+    heads = {"count": [CountHead(**pays)], "real": [RewardHead()]}.get(kind, [])
+    mdnrnn = lively(heads=heads)
+    for head in heads:
+        mdnrnn.head.weight[-head.size :] = mdnrnn.head.bias[-head.size :] = 0.0
     env = dream(mdnrnn, 2, world=world)
     env.reset(seed=0)
     assert env.step(np.zeros((2, 2), np.float32))[1].tolist() == pytest.approx([expected] * 2)
@@ -279,7 +280,7 @@ def test_rewards_are_what_the_world_says(world, kind, expected):
 
 def test_a_dream_ends_at_its_goal_and_pays_no_more():
     world = EnvConfig(reward="count", count_attribute="n", reward_per_frame=-0.25)
-    mdnrnn = lively(heads=[RewardHead(kind="count", reward_per_count=10.0)])
+    mdnrnn = lively(heads=[CountHead(reward_per_count=10.0)])
     mdnrnn.head.weight[-1] = mdnrnn.head.bias[-1] = 0.0  # 5 a step
     env = dream(mdnrnn, 2, world=world, goal=12.0, horizon=9)
     env.reset(seed=0)
@@ -431,15 +432,16 @@ class Mine(Head):
 
 @pytest.mark.parametrize("engine", ["reference", "float32"])
 def test_a_head_of_ones_own_ends_pays_and_weighs(engine):
-    mdnrnn = lively(heads=[Mine(), RewardHead()])
-    mdnrnn.head.weight[-4:], mdnrnn.head.bias[-4:] = 0.0, torch.tensor([3.0, -0.1, 0.0, 0.0])
+    mdnrnn = lively(heads=[RewardHead(), Mine()])
+    mdnrnn.head.weight[-64:], mdnrnn.head.bias[-64:-3] = 0.0, 0.0
+    mdnrnn.head.bias[-3:] = torch.tensor([3.0, -0.1, 0.0])
     env = dream(mdnrnn, 2, weight="mine", engine=engine)
     env.reset(seed=0)
     rest = np.zeros((2, 2), np.float32)
     for weight in (1.0, 0.5, 0.25):
         assert env.step(rest)[1].tolist() == [weight * (2.0 + 3.0)] * 2
     with torch.no_grad():
-        mdnrnn.head.bias[-3] = 0.1
+        mdnrnn.head.bias[-2] = 0.1
     env = dream(mdnrnn, 2, engine=engine)
     env.reset(seed=0)
     assert env.step(rest)[2].all()

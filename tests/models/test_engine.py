@@ -11,15 +11,15 @@ from worldmodels.models.engine import (
     DreamState,
     ReferenceEngine,
 )
-from worldmodels.models.heads.reward import RewardHead
+from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 
-COUNT_AND_END = [RewardHead(kind="count", count_limit=2.4), TerminationHead()]
+COUNT_AND_END = [CountHead(count_limit=2.4), TerminationHead()]
 SHAPES = [
     {"heads": []},
     {"heads": COUNT_AND_END, "restart_input": True},
-    {"heads": [RewardHead(kind="real")], "mixture": "joint"},
+    {"heads": [RewardHead()], "mixture": "joint"},
     {"heads": [TerminationHead()], "num_mixtures": 1},
 ]
 

@@ -12,7 +12,7 @@ from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for, features
 from worldmodels.models.heads.build import WorldMDNRNNConfig, heads_of, mdnrnn_for
-from worldmodels.models.heads.reward import RewardHead, symexp, symlog
+from worldmodels.models.heads.reward import CountHead, RewardHead, bin_values
 from worldmodels.models.heads.risk import RiskHead, dropout_mask
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
@@ -43,7 +43,7 @@ def test_heads_follow_config_and_world():
     world = World(count, {}, 30.0, {}, PICTURE)
     both = WorldMDNRNNConfig(reward_head="world", termination_head="world", positive_weight=2.0)
     pays = {"count_limit": 6.0, "reward_per_count": 5.0}
-    expected = RewardHead(kind="count", **pays), TerminationHead(positive_weight=2.0)
+    expected = CountHead(**pays), TerminationHead(positive_weight=2.0)
     assert heads_of(both, world) == expected
     assert heads_of(WorldMDNRNNConfig(), world) == ()
     endless = replace(world, config=EnvConfig(reward="constant", terminates=False))
@@ -79,28 +79,77 @@ def test_windows_must_be_longer_than_a_risks_horizon(tmp_path):
 
 
 def test_expected_rewards():
-    counts = RewardHead(kind="count", count_limit=3.0).expected(torch.tensor([0.0, 100.0]))
+    counts = CountHead(count_limit=3.0).expected(torch.tensor([[0.0], [100.0]]))
     assert counts.tolist() == pytest.approx([1.5, 3.0])
-    real = RewardHead(kind="real").expected(torch.tensor([-math.log(3.0), 0.0]))
-    assert real.tolist() == pytest.approx([-2.0, 0.0])
+    outputs = torch.full((2, 61), -1000.0)
+    outputs[0] = 0.0  # -|x| of symmetric bins
+    outputs[1, 40], outputs[1, 20] = 10.0, 10.0 + math.log(3.0)  # 1/4 and 3/4 on x = ±10
+    real = RewardHead().expected(outputs)
+    assert real.tolist() == pytest.approx([0.0, -0.5 * 1e-5 * math.expm1(10)])
 
 
-def test_symexp_inverts_symlog():
-    x = torch.tensor([-1000.0, -1.0, -1e-3, 0.0, 0.5, 300.0])
-    assert symlog(x)[1].item() == pytest.approx(-math.log(2))
-    torch.testing.assert_close(symexp(symlog(x)), x)
+def test_m_begins_with_rewards_of_zero():
+    mdnrnn = MDNRNN(TINY, 3, 1, [TerminationHead(), RewardHead()])
+    outputs = mdnrnn.predict(torch.randn(4, 6)).outputs("reward")
+    assert RewardHead().pays(outputs).tolist() == [0.0] * 4
+    assert mdnrnn.predict(torch.randn(4, 6)).outputs("termination").all()
+
+
+def learn(rewards, steps):
+    """What M says of rewards after learning from them, at each of two kinds of z."""
+    torch.manual_seed(0)
+    head = RewardHead()
+    mdnrnn = MDNRNN(MDNRNNConfig(hidden_size=64, num_mixtures=2), 1, 1, [head])
+    optimizer = torch.optim.Adam(mdnrnn.parameters())
+    mu = torch.tensor([-2.0, 2.0]).repeat(50)[:, None, None].expand(100, 11, 1)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / steps)
+        batch = batch_of(100, 10, 1, mu=mu, logvar=torch.full_like(mu, -9.0), rewards=rewards())
+        loss, _ = mdnrnn_loss(mdnrnn, batch, TrainMDNRNNConfig(), torch.Generator())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_value_(mdnrnn.parameters(), 1.0)
+        optimizer.step()
+    prediction, _ = mdnrnn(mu[:, :-1], batch.actions, None)
+    return head.expected(prediction.outputs("reward")).view(50, 2, 10).mean((0, 2)).tolist()
+
+
+def test_a_rare_loss_is_learnt_as_its_mean():
+    """-100 with probability 0.1: a regression of symlog(reward) would end at -0.59."""
+
+    def rewards():
+        return -100.0 * (torch.rand(100, 10) < 0.1)
+
+    assert learn(rewards, 300) == pytest.approx([-10.0, -10.0], rel=0.2)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_rewards_of_any_scale_are_learnt(scale):
+    def rewards():
+        return scale * torch.tensor([-2.0, 1.0]).repeat(50)[:, None].expand(100, 10)
+
+    assert learn(rewards, 300) == pytest.approx([-2 * scale, scale], rel=0.2)
+
+
+def test_bins_grow_by_e():
+    values = bin_values()
+    assert values[[30, 31, 0]].tolist() == pytest.approx([0.0, 1.718e-5, -1.0686e8], rel=1e-3)
 
 
 def test_count_nll_is_poissons_up_to_the_factorial():
-    head, raw, counts = RewardHead(kind="count", count_limit=4.0), torch.randn(6), torch.arange(6.0)
+    head, raw, counts = CountHead(count_limit=4.0), torch.randn(6), torch.arange(6.0)
     rate = 4.0 * torch.sigmoid(raw)
     expected = -Poisson(rate).log_prob(counts) - torch.lgamma(counts + 1)
-    torch.testing.assert_close(head.nll(raw, counts), expected)
+    torch.testing.assert_close(head.nll(raw[:, None], counts), expected)
 
 
 def test_real_nll_by_hand():
-    nll = RewardHead(kind="real").nll(torch.tensor([0.0, 1.0]), torch.tensor([math.e - 1, 0.0]))
-    assert nll.tolist() == pytest.approx([0.5, 0.5])
+    """A reward a third of the way between two bins is two thirds the first, one third the other."""
+    low, high = bin_values()[[42, 43]].tolist()
+    rewards = torch.tensor([low + (high - low) / 3, low, 1e30])
+    nll = RewardHead().nll(torch.zeros(3, 61), rewards)
+    total = math.log(1 + 2 * sum(math.exp(-x) for x in range(1, 31)))  # of e^-|x|
+    assert nll.tolist() == pytest.approx([12 + 1 / 3 + total, 12 + total, 30 + total])
 
 
 def test_cross_entropy_weighs_ends():
@@ -112,8 +161,8 @@ def test_cross_entropy_weighs_ends():
 @pytest.mark.parametrize(
     ("head", "label"),
     [
-        (RewardHead(kind="count"), "counts"),
-        (RewardHead(kind="real"), "rewards"),
+        (CountHead(), "counts"),
+        (RewardHead(), "rewards"),
         (TerminationHead(), "terminated"),
     ],
 )
@@ -122,8 +171,11 @@ def test_losses_are_means_over_valid_steps(head, label):
     batch = batch_of(valid=valid, **{label: (torch.rand(2, 5) < 0.5).float()})
     mdnrnn, z, generator = MDNRNN(TINY, 3, 1, [head]), torch.randn(2, 6, 3), torch.Generator()
     prediction, _ = mdnrnn(z[:, :-1], batch.actions, None)
-    each = head.nll if isinstance(head, RewardHead) else head.cross_entropy
-    losses = each(prediction.outputs(head.name)[..., 0], getattr(batch, label))
+    outputs, target = prediction.outputs(head.name), getattr(batch, label)
+    if isinstance(head, TerminationHead):
+        losses = head.cross_entropy(outputs[..., 0], target)
+    else:
+        losses = head.nll(outputs, target)
     loss = head.loss(prediction, z, batch, generator)
     torch.testing.assert_close(loss, losses[valid].mean())
 

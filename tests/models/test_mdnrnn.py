@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from worldmodels.models.heads.reward import RewardHead
+from worldmodels.models.heads.reward import CountHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
 
 pytestmark = pytest.mark.usefixtures("float32")
 TINY = MDNRNNConfig(hidden_size=6, num_mixtures=2)
-BOTH = RewardHead(kind="count"), TerminationHead()
+BOTH = CountHead(), TerminationHead()
 
 
 def trainable(model):
@@ -66,7 +66,7 @@ def test_the_restart_flag_is_seen_only_if_asked_for():
 
 
 def test_heads_are_the_last_outputs():
-    heads = [RewardHead(kind="real"), Head("pen", 3)]
+    heads = [CountHead(), Head("pen", 3)]
     mdnrnn = MDNRNN(TINY, 3, 1, heads)
     with torch.no_grad():
         mdnrnn.head.weight.zero_()
@@ -77,7 +77,7 @@ def test_heads_are_the_last_outputs():
     assert prediction.mixture.log_stds[0, 1, 2].item() == pytest.approx(1.7)
     assert prediction.outputs("reward")[4].tolist() == pytest.approx([1.8])
     assert prediction.outputs("pen")[4].tolist() == pytest.approx([1.9, 2.0, 2.1])
-    assert mdnrnn.find(RewardHead) is heads[0]
+    assert mdnrnn.find(CountHead) is heads[0]
     assert mdnrnn.find(TerminationHead) is None
 
 

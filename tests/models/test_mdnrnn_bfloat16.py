@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from worldmodels.models.heads.reward import RewardHead
+from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
@@ -47,10 +47,10 @@ def losses(mdnrnn, batch, precision):
 @pytest.mark.parametrize(
     ("config", "heads"),
     [
-        (SMALL, [RewardHead(kind="real"), TerminationHead()]),
+        (SMALL, [RewardHead(), TerminationHead()]),
         (
             replace(SMALL, hidden_size=25, restart_input=False),
-            [RewardHead(kind="count", count_limit=2.0)],
+            [CountHead(count_limit=2.0)],
         ),
         (replace(SMALL, mixture="joint"), [TerminationHead()]),
         (SMALL, [TerminationHead(), RiskHead(choices=2, horizons=(1, 4), hidden=())]),
@@ -143,7 +143,7 @@ def test_it_learns_as_well_as_the_plain_one():
 
 def test_a_batch_of_no_windows_has_no_loss():
     torch.manual_seed(0)
-    mdnrnn, batch = MDNRNN(SMALL, 4, 2, [RewardHead(kind="real"), TerminationHead()]), batch_of(0)
+    mdnrnn, batch = MDNRNN(SMALL, 4, 2, [RewardHead(), TerminationHead()]), batch_of(0)
     none = SequenceBatch(*(getattr(batch, f.name)[:0] for f in fields(batch)))
     for precision in ("bfloat16", "float32"):
         loss, _ = losses(mdnrnn, none, precision)
@@ -155,7 +155,7 @@ def test_a_batch_of_no_windows_has_no_loss():
 def test_targets_that_a_mask_hides_may_be_nan(precision):
     torch.manual_seed(0)
     heads = [
-        RewardHead(kind="real"),
+        RewardHead(),
         TerminationHead(),
         RiskHead(choices=2, horizons=(2,), hidden=()),
     ]

@@ -135,14 +135,19 @@ def test_every_figure_is_there_and_explains_itself(finished):
 
 def test_the_numbers_are_those_of_the_files(finished):
     found, evaluation = shown(finished), load_json(finished.evaluation_file)
-    agent, random = titled(found, "The agent returns").table
+    agent, random, constant = titled(found, "The agent returns").table
     assert agent["mean return"] == parts.number(evaluation["mean"])
     assert random["policy"].startswith("random")
+    assert constant["policy"].startswith("constant")
     low, high = evaluation["baselines"]["random"]["paired_ci95"]
     assert random["the agent's lead"] == f"{parts.number(low)} to {parts.number(high)}"
     study = load_json(finished.folder / "study" / "study.json")["table"]
     rows = titled(found, "Returns by temperature").table
-    assert [row["row"] for row in rows] == [row["row"] for row in study] == ["cold", "random"]
+    assert (
+        [row["row"] for row in rows]
+        == [row["row"] for row in study]
+        == ["cold", "random", "constant"]
+    )
     spent = sum(Metrics.spent([finished]).values()) / 60
     assert titled(found, "It took").title.startswith(f"It took {parts.number(spent)} minutes")
     commands = titled(found, "The exact commands").code

@@ -68,25 +68,43 @@ class Evaluation:
 
 
 def evaluate_open_loop(
-    world: World, baseline: Baseline, seeds: Sequence[int], workers: WorkersConfig
-) -> Float64[np.ndarray, " R"]:
-    """Returns of an open-loop policy.
+    world: World,
+    baselines: Sequence[Baseline],
+    seeds: Sequence[int],
+    workers: WorkersConfig,
+    max_frames: int | None = None,
+    label: str | None = None,
+) -> tuple[Returns, Lengths]:
+    """Returns and lengths, in frames, of an episode of every open-loop policy on every seed.
 
-    It acts at every frame, whatever the agent's action_repeat, and nothing is drawn.
+    They act at every frame, whatever the agent's action_repeat, and nothing is drawn.
+
+    Args:
+        world: which environment.
+        baselines: the policies.
+        seeds: of the episodes.
+        workers: where they run; results do not depend on it.
+        max_frames: longer episodes are cut.
+        label: of the progress bar; none: no bar.
     """
     single = replace(world, config=replace(world.config, action_repeat=1))
     starts = range(0, len(seeds), OPEN_LOOP_LANES)
-    jobs = [(single, baseline, list(seeds[i : i + OPEN_LOOP_LANES])) for i in starts]
-    return np.concatenate(run_jobs(_play_open_loop, jobs, workers))
+    parts = [list(seeds[i : i + OPEN_LOOP_LANES]) for i in starts]
+    jobs = [(single, one, part, max_frames) for one in baselines for part in parts]
+    played = run_jobs(_play_open_loop, jobs, workers, label)
+    shape = len(baselines), len(seeds)
+    returns, lengths = (np.concatenate(part).reshape(shape) for part in zip(*played, strict=True))
+    return returns, lengths
 
 
 def _play_open_loop(
-    world: World, baseline: Baseline, seeds: list[int]
-) -> Float64[np.ndarray, " E"]:
+    world: World, baseline: Baseline, seeds: list[int], max_frames: int | None
+) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
     generators = [numpy_generator(seed, "random policy") for seed in seeds]
     with frame_env(world, len(seeds), drawing=False) as env:
         space = env.envs.single_action_space
-        return rollout(env, OpenLoop(baseline, env.actions, generators, space=space), seeds)[0]
+        policy = OpenLoop(baseline, env.actions, generators, space=space)
+        return rollout(env, policy, seeds, max_steps=max_frames)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from worldmodels.artifacts import Bundle
 from worldmodels.files import load_json
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller
-from worldmodels.world import EnvConfig
+from worldmodels.world import World
 
 BASELINES = Path(__file__).parent / "baselines.json"
 """The best open-loop policies, found once for each world by worldmodels find-baselines."""
@@ -84,11 +84,19 @@ class Baseline:
     argument: Any = None
 
     @classmethod
-    def of_world(cls, env: EnvConfig) -> list[Baseline]:
-        """The random policy, and the best ones that `find_baselines` found for an environment."""
-        found = load_json(BASELINES).get(env.id, [])
-        entries = (cls(entry["name"], entry["policy"], entry["argument"]) for entry in found)
-        return [cls("random", "random"), *entries]
+    def shipped(cls, world: World) -> list[Baseline]:
+        """The best policies that come with the package and can act in a world; mostly none."""
+        found = load_json(BASELINES).get(world.config.id, [])
+        ones = (cls(entry["name"], entry["policy"], entry["argument"]) for entry in found)
+        return [one for one in ones if one._fits(Actions.from_dict(world.action))]
+
+    def _fits(self, actions: Actions) -> bool:
+        if self.policy == "constant" and isinstance(self.argument, list):
+            return actions.kind == "box" and len(self.argument) == actions.size
+        return actions.choices == 3
+
+
+RANDOM = Baseline("random", "random")
 
 
 class OpenLoop:

@@ -84,6 +84,7 @@ def rollout(
     policy: Policy,
     seeds: Sequence[int],
     patience: int | None = None,
+    max_steps: int | None = None,
 ) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
     """Returns and lengths (in steps) of one episode per lane.
 
@@ -92,10 +93,11 @@ def rollout(
         policy: acts on all lanes at once.
         seeds: one per lane.
         patience: as for `steps`; for training only.
+        max_steps: longer episodes are cut.
     """
     observations, _ = env.reset(seed=list(seeds))  # type: ignore[arg-type]
     returns, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
-    for step in steps(env, policy, observations, patience=patience):
+    for step in steps(env, policy, observations, max_steps=max_steps, patience=patience):
         returns += np.where(step.took, step.rewards, 0.0)
         lengths += step.took
     return returns, lengths

@@ -7,10 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from worldmodels.diagnostics.figures import FIGURES, draw_figure
 from worldmodels.diagnostics.fireballs import fireballs
 from worldmodels.diagnostics.inspection import Inspected, Inspection, InspectSections, Rows
-from worldmodels.diagnostics.prediction import likelihood, pit, termination
+from worldmodels.diagnostics.prediction import likelihood, pit, reward, termination
 from worldmodels.diagnostics.ranking import ranking
 from worldmodels.diagnostics.reconstruction import reconstruction
 from worldmodels.diagnostics.side_by_side import UNTIL_STALLED, survival
@@ -25,14 +27,19 @@ from worldmodels.workers import one_thread
 SURVIVAL_TOLERANCE, RETURN_TOLERANCE = 0.15, 0.5
 """Sanity bands: the mean life in the dream, less that in reality, as a share of it; or where no
 life is measured the mean return, in standard deviations of reality's."""
+EXPLOITED = 0.5
+"""The same for C in worlds that do not pay for counts, where only too kind a dream is told of."""
+REWARD_TOLERANCES = {"all": 0.25, "ends": 0.5, "largest": 0.5}
+"""Sanity bands: the predicted mean reward, less the real one, as a share of it."""
 
-ROW_NAMES = ("steps_ahead", "probability", "policy", "pixels")
+ROW_NAMES = ("steps_ahead", "at", "probability", "policy", "pixels")
 """What tells the rows of a part apart."""
 
 PARTS: dict[str, tuple[Callable[[Inspection], Rows], str]] = {
     "reconstruction": (reconstruction, "V's mean square error, everywhere and where frames move"),
     "fireballs": (fireballs, "Fireballs whose contrast V keeps by half or more"),
     "likelihood": (likelihood, "Nats per dimension of the real z, predicted some steps ahead"),
+    "reward": (reward, "Predicted and real rewards: all, where episodes end, the largest"),
     "termination": (termination, "Predicted probability and observed frequency of the end"),
     "pit": (pit, "Where the next z lies in M's mixture: Kolmogorov-Smirnov distance from uniform"),
     "survival": (survival, "The same policies from the same moments in dream and reality"),
@@ -70,6 +77,7 @@ def inspect_dream(run: Run, config: InspectSections) -> dict[str, Any]:
             }
             save_json(file, report)
         report = load_like(file, Inspected)
+        _check_rewards(metrics, report.get("reward", []))
         _check(metrics, report.get("survival", []))
         _show(metrics, report, inspection.folder)
     return report
@@ -107,22 +115,46 @@ def _held_out(report: dict[str, Any], part: str) -> str:
     return f"held-out episodes: {drivers}"
 
 
+def _check_rewards(metrics: Metrics, rows: Rows) -> None:
+    """The sanity bands that say whether a dream pays what reality does."""
+    for row in rows:
+        tolerance = REWARD_TOLERANCES[row["at"]]
+        metrics.check(
+            f"M's mean reward ({row['at']}), minus the real one, as a share of it,",
+            row["error"],
+            -tolerance,
+            tolerance,
+            "dreams do not pay what reality does: train M longer (train_mdnrnn.steps), or collect "
+            "more episodes with such rewards",
+        )
+
+
 def _check(metrics: Metrics, policies: Rows) -> None:
-    """The sanity band that says whether evolving in this dream makes sense.
+    """The sanity bands that say whether evolving in this dream makes sense.
 
     It is that of the collecting policy, or in a world that pays for counts that of C: an open-loop
-    policy soon leaves the road there.
+    policy soon leaves the road there. Elsewhere C may be better in the dream by `EXPLOITED`.
     """
     for row in policies:
+        scale, allowed, value = "in standard deviations", RETURN_TOLERANCE, row["deviations"]
+        if row["measure"] != "return":
+            scale, allowed, value = "as a share of it", SURVIVAL_TOLERANCE, row["ratio"] - 1
+        name = f"{row['policy']}: {row['measure']} in the dream, minus that in reality, {scale},"
         if row["policy"] == ("controller" if row["measure"] == UNTIL_STALLED else "explorer"):
-            scale, allowed, value = "in standard deviations", RETURN_TOLERANCE, row["deviations"]
-            if row["measure"] != "return":
-                scale, allowed, value = "as a share of it", SURVIVAL_TOLERANCE, row["ratio"] - 1
             metrics.check(
-                f"{row['policy']}: {row['measure']} in the dream, minus that in reality, {scale},",
+                name,
                 value,
                 -allowed,
                 allowed,
                 "what evolves in this dream does not transfer: train V and M longer or collect "
                 "more",
+            )
+        elif row["policy"] == "controller":
+            metrics.check(
+                name,
+                value,
+                -np.inf,
+                EXPLOITED,
+                "C exploits mistakes of the dream: raise dream.temperature, or add a round, in "
+                "which C collects",
             )

@@ -25,7 +25,14 @@ from worldmodels.stages.explore import Evolved
 from worldmodels.workers import run_jobs
 
 Part = Literal[
-    "reconstruction", "fireballs", "likelihood", "termination", "pit", "survival", "ranking"
+    "reconstruction",
+    "fireballs",
+    "likelihood",
+    "reward",
+    "termination",
+    "pit",
+    "survival",
+    "ranking",
 ]
 Rows = list[dict[str, Any]]
 """What a part measured: the columns of each row by name."""

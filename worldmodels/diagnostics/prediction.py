@@ -1,4 +1,4 @@
-"""How well M predicts held-out episodes: likelihood by horizon, PIT, calibration of the end."""
+"""How well M predicts held-out episodes: likelihood by horizon, rewards, PIT, the end."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from worldmodels.data.episode import LatentEpisode
 from worldmodels.diagnostics.inspection import Inspection, Rows
 from worldmodels.errors import InputError
 from worldmodels.models.controller import LATENT_BOUND
+from worldmodels.models.heads.reward import Payer
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Prediction
 from worldmodels.models.mixture import HALF_LOG_2PI, Mixture
@@ -32,6 +33,8 @@ BATCH = 16
 PIT_BINS = 20
 PROBABILITY_EDGES = (0.0, 0.001, 0.01, *(i / 10 for i in range(1, 11)))
 """Edges of the calibration's bins: tenths, and finer near 0, because ends are rare."""
+LARGEST = 0.01
+"""Share of the steps whose rewards are compared as the largest."""
 
 
 def likelihood(inspection: Inspection) -> Rows:
@@ -53,6 +56,17 @@ def pit(inspection: Inspection) -> Rows:
     """How uniform P(z <= the next z) is."""
     generator = torch_generator(inspection.seed, "predicted")
     return [uniformity(transforms(inspection.mdnrnn, inspection.episodes, generator))]
+
+
+def reward(inspection: Inspection) -> Rows:
+    """Mean predicted and real rewards, or counts; M may have no such head."""
+    head = inspection.mdnrnn.find(Payer)
+    if head is None:
+        return []
+    generator = torch_generator(inspection.seed, "predicted")
+    return rewards_beside(
+        *predicted_rewards(inspection.mdnrnn, head, inspection.episodes, generator)
+    )
 
 
 def termination(inspection: Inspection) -> Rows:
@@ -204,6 +218,50 @@ def predicted_ends(
         p.append(torch.sigmoid(logits[batch.valid]).numpy())
         ended.append(batch.terminated[batch.valid].bool().numpy())
     return np.concatenate(p), np.concatenate(ended)
+
+
+def predicted_rewards(
+    mdnrnn: MDNRNN, head: Payer, episodes: Sequence[LatentEpisode], generator: torch.Generator
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+    """What M expects of each step, what it earned, and whether the episode ended there."""
+    predicted, real, ended = [], [], []
+    for prediction, _, batch in _predictions(mdnrnn, episodes, generator):
+        expected = head.expected(prediction.outputs(head.name))
+        predicted.append(expected[batch.valid].numpy())
+        real.append(head.target(batch)[batch.valid].numpy())
+        ended.append(batch.terminated[batch.valid].bool().numpy())
+    return np.concatenate(predicted), np.concatenate(real), np.concatenate(ended)
+
+
+def rewards_beside(
+    predicted: Float[np.ndarray, " N"], real: Float[np.ndarray, " N"], ended: Bool[np.ndarray, " N"]
+) -> Rows:
+    """Means of predicted and real rewards: of all steps, where episodes end, of the largest.
+
+    Returns:
+        Of each: the number of `steps`; both means; and the `error`, the difference as a share of
+        the real mean, or of the mean absolute reward of all steps where that is larger. The
+        largest are 1% of the steps, by the absolute value of their real rewards.
+    """
+    largest = np.argsort(-np.abs(real), kind="stable")[: math.ceil(LARGEST * len(real))]
+    scale, rows = float(np.abs(real).mean(dtype=np.float64)), []
+    everything = np.arange(len(real))
+    places = {"all": everything, "ends": everything[ended], "largest": largest}
+    for place, steps in places.items():
+        mine, theirs = predicted[steps].astype(np.float64), real[steps].astype(np.float64)
+        if len(mine):
+            means = float(mine.mean()), float(theirs.mean())
+            error = (means[0] - means[1]) / (max(abs(means[1]), scale) or 1.0)
+            rows.append(
+                {
+                    "at": place,
+                    "steps": len(mine),
+                    "predicted": means[0],
+                    "real": means[1],
+                    "error": error,
+                }
+            )
+    return rows
 
 
 def uniformity(transforms: Float[np.ndarray, "N Z"]) -> dict[str, Any]:

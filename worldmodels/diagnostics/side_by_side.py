@@ -37,7 +37,7 @@ from worldmodels.run import say
 from worldmodels.seeding import numpy_generator
 from worldmodels.stages.explore import ExploreConfig, Explorer
 from worldmodels.workers import WorkersConfig, run_jobs
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import World
 
 LANES = 10
 """Starts of a job."""
@@ -66,7 +66,7 @@ def survival(inspection: Inspection) -> Rows:
     if not is_repeatable(world, explorer.files[0], explorer.seeds[0], config.workers):
         say("recorded actions do not give the recorded frames again: survival is not compared")
         return []
-    rows = _compare(inspection, explorer, open_loop_policies(world.config, config.collect.explore))
+    rows = _compare(inspection, explorer, open_loop_policies(world, config.collect.explore))
     for one in controllers:
         saved = load_controller(inspection.run)
         controller = controller_for(saved.config, inspection.mdnrnn)
@@ -75,7 +75,7 @@ def survival(inspection: Inspection) -> Rows:
     return rows
 
 
-def open_loop_policies(env: EnvConfig, explore: ExploreConfig) -> dict[str, FixedPolicy]:
+def open_loop_policies(world: World, explore: ExploreConfig) -> dict[str, FixedPolicy]:
     """Random actions, the policy that collects, and the world's entries of baselines.json.
 
     Random networks, which look at frames, are left out.
@@ -83,8 +83,7 @@ def open_loop_policies(env: EnvConfig, explore: ExploreConfig) -> dict[str, Fixe
     found: dict[str, FixedPolicy] = {"random": ExploreConfig(policy="held", hold=(1, 1))}
     if explore.policy != "random_network":
         found["explorer"] = explore
-    _, *best = Baseline.of_world(env)
-    return found | {one.name: one for one in best}
+    return found | {one.name: one for one in Baseline.shipped(world)}
 
 
 def begin(

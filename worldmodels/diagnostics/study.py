@@ -27,6 +27,7 @@ from worldmodels.run import Metrics, Run, say
 from worldmodels.schema import load_like
 from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.stages.evolve import evolve
+from worldmodels.stages.find_baselines import baselines_of
 from worldmodels.stages.history import History, history_file
 from worldmodels.versions import circumstances
 from worldmodels.world import World
@@ -125,7 +126,7 @@ def study(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:
     keep(StudySections(study=settings), own, free=("study",))
     with Metrics(own, "study") as metrics:
         report = _header(run, evolutions[0].config, settings)
-        report["baselines"] = _baselines(own.folder, load_world(run), config, settings)
+        report["baselines"] = _baselines(own, load_world(run), config, settings)
         for step, evolution in enumerate(evolutions):
             say(f"study, {step + 1} of {len(evolutions)}: {evolution.name}")
             run_evolution(evolution)
@@ -276,17 +277,17 @@ def measured(evolution: Evolution, settings: StudyConfig, seed: int) -> dict[str
 
 
 def _baselines(
-    folder: Path, world: World, config: Config, settings: StudyConfig
+    own: Run, world: World, config: Config, settings: StudyConfig
 ) -> dict[str, dict[str, Any]]:
     """The open-loop policies on the same test episodes, by name."""
     seeds, found = environment_seeds("test", 0, settings.test_episodes), {}
-    for one in Baseline.of_world(world.config):
+    for one in baselines_of(world, config.workers, own):
         about = {"policy": one.policy, "argument": one.argument, "seeds": [seeds[0], len(seeds)]}
 
         def play(one: Baseline = one) -> np.ndarray:
-            return evaluate_open_loop(world, one, seeds, config.workers)
+            return evaluate_open_loop(world, [one], seeds, config.workers)[0][0]
 
-        found[one.name] = _kept(folder / "baselines" / f"{one.name}.json", about, play)
+        found[one.name] = _kept(own.folder / "baselines" / f"{one.name}.json", about, play)
     return found
 
 

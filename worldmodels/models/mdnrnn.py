@@ -65,6 +65,11 @@ class Head:
     """Outputs of M's last layer that are the head's."""
 
     @property
+    def begins_at_zero(self) -> bool:
+        """Whether its outputs are 0 before training."""
+        return False
+
+    @property
     def num_features(self) -> int:
         """Numbers that the head gives to the controller."""
         return 0
@@ -161,6 +166,10 @@ class MDNRNN(nn.Module):
         """Which outputs of the last layer belong to the mixture and to each head."""
         self.head = nn.Linear(config.hidden_size, sum(sizes.values()))
         for head in self.heads:
+            if head.begins_at_zero:
+                part = self.parts[head.name]
+                torch.nn.init.zeros_(self.head.weight[part])
+                torch.nn.init.zeros_(self.head.bias[part])
             network = head.network(latent_size, config.hidden_size)
             if network is not None:
                 self.add_module(f"{head.name}_layers", network)

@@ -160,13 +160,14 @@ def scores(material: Material) -> Part:
         f"(95% interval {number(low)} to {number(high)})"
     )
     rows = {"agent": found, **found["baselines"]}
+    leads = found["baselines"] if len(found["baselines"]) > 1 else ()  # never over random alone
     table = [
         {
             "policy": "the agent" if name == "agent" else f"{name} (sees nothing)",
             "mean return": number(row["mean"]),
             "standard deviation": number(row["std"]),
             "95% interval": _between(row["ci95"]),
-            "the agent's lead": _between(row["paired_ci95"]) if "paired_ci95" in row else "",
+            "the agent's lead": _between(row["paired_ci95"]) if name in leads else "",
         }
         for name, row in rows.items()
     ]

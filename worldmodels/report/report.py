@@ -62,6 +62,9 @@ def _about(material: Material) -> list[str]:
     if found["baselines"]:
         name, best = max(found["baselines"].items(), key=lambda pair: pair[1]["mean"])
         sentences.append(f"The best policy that sees nothing ({name}) returns {best['mean']:.0f}.")
+        same = [key for key, row in found["baselines"].items() if row["paired_ci95"][0] <= 0]
+        if same:
+            sentences.append(f"The agent is not clearly better than {' and '.join(same)}.")
     if "real_frames" in found:
         frames = sum(found["real_frames"].values())
         sentences.append(

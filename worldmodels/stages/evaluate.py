@@ -12,8 +12,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from worldmodels.acting.environments import ModelFiles, Reality
-from worldmodels.acting.evaluate import Evaluation, evaluate_open_loop, interval
-from worldmodels.acting.policies import Baseline, Candidates, OpenLoop
+from worldmodels.acting.evaluate import Evaluation, Lengths, Returns, evaluate_open_loop, interval
+from worldmodels.acting.policies import RANDOM, Baseline, Candidates, OpenLoop, Policy
 from worldmodels.acting.rollout import rollout
 from worldmodels.artifacts import (
     Bundle,
@@ -36,6 +36,7 @@ from worldmodels.run import Metrics, Run, say
 from worldmodels.schema import load_like
 from worldmodels.seeding import environment_seeds, numpy_generator
 from worldmodels.stages.evolve import UNMEASURED
+from worldmodels.stages.find_baselines import baselines_of, best_of, constant_actions
 from worldmodels.stages.record import record
 from worldmodels.stages.select_round import Selection
 from worldmodels.versions import circumstances
@@ -152,24 +153,47 @@ def evaluate_bundle(
 def _in_dreams(folder: Path, config: EvaluateConfig, metrics: Metrics) -> dict[str, Any]:
     """Measures a bundle and random actions in its dreams, on the same starts and noise."""
     bundle, seeds = Bundle.load(folder), environment_seeds(config.split, 0, config.episodes)
-    env = make_dream(len(seeds), bundle=bundle, autoreset_mode=AutoresetMode.DISABLED)
-    generators = [numpy_generator(seed, "random policy") for seed in seeds]
-    space = bundle.actions.own_space
-    random = OpenLoop(Baseline("random", "random"), bundle.actions, generators, space=space)
-    agent, unguided = (
-        interval(rollout(env, policy, seeds)[0])
-        for policy in (Candidates.of_bundle(bundle), random)
-    )
-    metrics.log(0, dreamt_mean=agent.mean, dreamt_random_mean=unguided.mean)
+    dreamt = _Dreamt(bundle)
+    constant = best_of(constant_actions(bundle.world), dreamt)["argument"]
+    blind = {"random": RANDOM, "constant": Baseline("constant", "constant", constant)}
+    returns, _ = dreamt.play(Candidates.of_bundle(bundle), seeds)
+    played, _ = dreamt(list(blind.values()), seeds)
+    agent = interval(returns)
+    rows = {name: _beside(returns, one) for name, one in zip(blind, played, strict=True)}
+    means = {f"dreamt_{name}_mean": row["mean"] for name, row in rows.items()}
+    metrics.log(0, dreamt_mean=agent.mean, **means)
+    others = ", ".join(f"{name} {row['mean']:.4g} ± {row['std']:.4g}" for name, row in rows.items())
     measured = (
-        f"{agent.mean:.4g} ± {agent.std:.4g} in {len(seeds)} held-out dreams, random actions "
-        f"{unguided.mean:.4g} ± {unguided.std:.4g}; {UNMEASURED}"
+        f"{agent.mean:.4g} ± {agent.std:.4g} in {len(seeds)} held-out dreams ({others}); "
+        f"{UNMEASURED}"
     )
     say(f"{folder} holds the agent: {measured}")
-    if agent.ci95[0] <= unguided.mean:
-        say("looks wrong: the agent is not clearly better than random actions, even in dreams")
+    _check(rows, metrics)
     replace(bundle, about=bundle.about | {"measured": measured}).save(folder)
     return {"environment": bundle.world.config.id, "dreamt": {"agent": asdict(agent)}}
+
+
+@dataclass(frozen=True)
+class _Dreamt:
+    """Returns and lengths in a bundle's dreams, of open-loop policies or of any one policy."""
+
+    bundle: Bundle
+
+    def __call__(
+        self, baselines: Sequence[Baseline], seeds: Sequence[int]
+    ) -> tuple[Returns, Lengths]:
+        actions, played = self.bundle.actions, []
+        for one in baselines:
+            generators = [numpy_generator(seed, "random policy") for seed in seeds]
+            policy = OpenLoop(one, actions, generators, space=actions.own_space)
+            played.append(self.play(policy, seeds))
+        returns, lengths = (np.stack(rows) for rows in zip(*played, strict=True))
+        return returns, lengths
+
+    def play(self, policy: Policy, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Of one policy, each lane on a seed of its own."""
+        env = make_dream(len(seeds), bundle=self.bundle, autoreset_mode=AutoresetMode.DISABLED)
+        return rollout(env, policy, seeds)
 
 
 def _makers(run: Run) -> list[Run]:
@@ -191,10 +215,8 @@ def _report(
     bundle = Bundle.load(folder)
     seeds = environment_seeds(config.split, 0, config.episodes)
     returns = _play(run, folder, bundle, seeds, workers)
-    baselines = {
-        one.name: evaluate_open_loop(bundle.world, one, seeds, workers)
-        for one in Baseline.of_world(bundle.world.config)
-    }
+    baselines = baselines_of(bundle.world, workers, run)
+    played, _ = evaluate_open_loop(bundle.world, baselines, seeds, workers, label="baselines")
     report = {
         "environment": bundle.world.config.id,
         "split": config.split,
@@ -202,7 +224,10 @@ def _report(
         **asdict(interval(returns)),
         "returns": returns,
         "seeds": [seeds[0], len(seeds)],
-        "baselines": {name: _beside(returns, played) for name, played in baselines.items()},
+        "baselines": {
+            one.name: {"argument": one.argument, **_beside(returns, theirs)}
+            for one, theirs in zip(baselines, played, strict=True)
+        },
         **circumstances(),
         "bundle_sha256": file_hash(folder / "weights.safetensors"),
         **({"real_frames": _real_frames(rounds, bundle.world)} if rounds else {}),
@@ -213,6 +238,7 @@ def _report(
     metrics.log(0, mean=report["mean"], low=report["ci95"][0], high=report["ci95"][1], **means)
     _histogram(run, report, metrics)
     _print(report, run, folder)
+    _check(report["baselines"], metrics)
     return report
 
 
@@ -235,6 +261,8 @@ def _known(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] | N
     first = environment_seeds(config.split, 0, 1)[0]
     wanted = [first, config.episodes], file_hash(folder / "weights.safetensors")
     if (report.get("seeds"), report.get("bundle_sha256")) != wanted:
+        return None
+    if len(report["baselines"]) < 2:  # made when only some worlds had more than random actions
         return None
     say(f"{run.evaluation_file} is there already")
     return report
@@ -344,6 +372,22 @@ def _print(report: dict[str, Any], run: Run, folder: Path) -> None:
         if "paired_ci95" in row:
             line += "   agent's lead: [{:.1f}, {:.1f}]".format(*row["paired_ci95"])
         say(line)
-    if better := [n for n, row in report["baselines"].items() if row["paired_ci95"][0] <= 0]:
-        say(f"looks wrong: the agent is not clearly better than {', '.join(better)}")
     say(f"{run.evaluation_file} holds the numbers, {folder} the agent")
+
+
+def _check(baselines: dict[str, Any], metrics: Metrics) -> None:
+    """Sanity bands: the agent is better than every policy that sees nothing."""
+    for name, row in baselines.items():
+        low, high = row["paired_ci95"]
+        same = (
+            "its returns are exactly theirs: it seems to never move; " if low == high == 0 else ""
+        )
+        metrics.check(
+            f"the agent's lead over {name}, low end of its 95% interval,",
+            low,
+            0.0,
+            np.inf,
+            f"{same}it has not learnt to act on what it sees: `worldmodels inspect-dream RUN` says "
+            "whether the dream is at fault; if it is not, raise evolve.generations",
+            above=True,
+        )

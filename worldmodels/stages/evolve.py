@@ -313,15 +313,16 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
             dead,
             0.0,
             0.5,
-            "many candidates return exactly the same: the dream does not react to actions, or ends "
-            "at once; raise cma.sigma0 or look at M with worldmodels watch",
+            "many candidates return exactly the same: the dream does not react to actions, pays "
+            "the same whatever happens, or ends at once: check env.reward and env.terminates, and "
+            "train M longer",
         )
         setting.metrics.check(
             "share of candidates without a finite return",
             1.0 - len(finite) / len(means),
             0.0,
             0.0,
-            "they rank last; look for rewards that are NaN or infinite",
+            "they rank last: mend the environment, whose rewards are NaN or infinite",
         )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +30,9 @@ from worldmodels.world import World
 
 CHUNK_EPISODES = 1024
 """Episodes of latents in memory at once: 160 MB of 1000 steps each, with 32 latents."""
+
+COUNTED = 1000
+"""Most recorded episodes that are searched for an end: a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +206,29 @@ def _check(losses: _Losses, metrics: Metrics) -> None:
         numbers["nll"],
         floor,
         copy,
-        "above `copy z` M has not learnt to move: train longer, raise train_mdnrnn.learning_rate; "
-        "below the posterior's entropy something leaks the answer: check the time alignment",
+        (
+            "no prediction can beat V's noise, so something leaks the answer: check the time "
+            "alignment of the episodes",
+            "M predicts no better than copying z: raise train_mdnrnn.steps or "
+            "train_mdnrnn.learning_rate",
+        ),
     )
+    if any(head.does("ends") or head.does("survives") for head in losses.mdnrnn.heads):
+        metrics.check(
+            "recorded episodes that end by themselves",
+            float(_count_ends([*losses.source.new, *losses.source.old][:COUNTED])),
+            0.0,
+            np.inf,
+            "nobody dies, so M cannot learn when: raise collect.max_steps or collect.episodes, or "
+            "set env.terminates to false",
+            above=True,
+        )
+
+
+def _count_ends(paths: Sequence[Path]) -> int:
+    """Recorded episodes of which a step terminates them."""
+    count = 0
+    for path in paths:
+        with np.load(path, allow_pickle=False) as arrays:
+            count += bool(arrays["terminated"].any())
+    return count

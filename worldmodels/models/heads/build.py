@@ -10,7 +10,7 @@ from typing import Literal
 
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.models.heads.reward import RewardHead
+from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
@@ -49,9 +49,8 @@ def heads_of(config: WorldMDNRNNConfig, world: World) -> tuple[Head, ...]:
     env, heads = world.config, list[Head]()
     if config.reward_head == "world" and env.reward != "constant":
         limit = env.count_limit * env.action_repeat
-        heads.append(
-            RewardHead(kind=env.reward, count_limit=limit, reward_per_count=env.reward_per_count)
-        )
+        count = CountHead(count_limit=limit, reward_per_count=env.reward_per_count)
+        heads.append(count if env.reward == "count" else RewardHead())
     if config.termination_head == "world" and env.terminates:
         heads.append(TerminationHead(positive_weight=config.positive_weight))
     if config.risk_horizons:

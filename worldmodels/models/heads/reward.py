@@ -1,32 +1,29 @@
-"""The head that predicts the reward of a step: what a dream pays."""
+"""The heads that predict what a step earns, a count or a reward: what a dream pays.
+
+Differs: the paper's M predicts no reward.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from worldmodels.models.mdnrnn import Head, Prediction
 from worldmodels.models.sequence import SequenceBatch, masked, masked_mean
 
+SMALLEST = 1e-5
+"""Rewards far below this in absolute value are told apart by the weights of two bins alone."""
+BINS_EACH_SIDE = 30
+"""Bins above 0, and below. The largest is 1e8; larger rewards count as this."""
 
-@dataclass(frozen=True, kw_only=True)
-class RewardHead(Head):
-    """Learns each step's count or reward. Differs: the paper's M predicts no reward."""
 
-    name: str = "reward"
-    size: int = 1
-    kind: Literal["count", "real"] = "real"
-    """`count`: the world's count, such as tiles; `real`: the reward."""
-    count_limit: float = 1.0
-    """Most counts in a step."""
-    reward_per_count: float = 1.0
-    """What a count pays."""
+class Payer(Head):
+    """A head whose outputs say what a step earns on average."""
 
     def loss(
         self,
@@ -36,38 +33,118 @@ class RewardHead(Head):
         generator: torch.Generator,
     ) -> Float[Tensor, ""]:
         """Mean `nll` of the steps."""
-        target = masked(batch.counts if self.kind == "count" else batch.rewards, batch.valid)
-        return masked_mean(self.nll(prediction.outputs(self.name)[..., 0], target), batch.valid)
+        target = masked(self.target(batch), batch.valid)
+        return masked_mean(self.nll(prediction.outputs(self.name), target), batch.valid)
+
+    def target(self, batch: SequenceBatch) -> Float[Tensor, "B T"]:
+        """What the head learns: its mean is what it predicts."""
+        raise NotImplementedError
 
     def nll(
-        self, raw: Float[Tensor, "*batch"], target: Float[Tensor, "*batch"]
+        self, outputs: Float[Tensor, "*batch size"], target: Float[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch"]:
-        """Negative log-likelihood up to a constant.
+        """Negative log-likelihood up to a constant."""
+        raise NotImplementedError
 
-        Count: Poisson, λ - n ln λ with λ = count_limit σ(raw). Real: half the squared symlog
-        difference, a normal of unit deviation.
-        """
-        if self.kind == "real":
-            return 0.5 * (raw - symlog(target)).square()
-        log_rate = functional.logsigmoid(raw) + math.log(self.count_limit)
+    def expected(self, outputs: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch"]:
+        """The mean of the target."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountHead(Payer):
+    """Learns the world's count in each step, such as tiles."""
+
+    name: str = "reward"
+    size: int = 1
+    count_limit: float = 1.0
+    """Most counts in a step."""
+    reward_per_count: float = 1.0
+    """What a count pays."""
+
+    def target(self, batch: SequenceBatch) -> Float[Tensor, "B T"]:
+        return batch.counts
+
+    def nll(
+        self, outputs: Float[Tensor, "*batch 1"], target: Float[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch"]:
+        """Poisson, λ - n ln λ with λ = count_limit σ(output)."""
+        log_rate = functional.logsigmoid(outputs[..., 0]) + math.log(self.count_limit)
         return log_rate.exp() - target * log_rate
 
-    def expected(self, raw: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """The mean: counts in a step, or the reward."""
-        if self.kind == "count":
-            return self.count_limit * torch.sigmoid(raw)
-        return symexp(raw)
+    def expected(self, outputs: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch"]:
+        return self.count_limit * torch.sigmoid(outputs[..., 0])
 
     def pays(self, outputs: Float[Tensor, "n 1"]) -> Float64[Tensor, " n"]:
-        expected = self.expected(outputs[:, 0]).double()
-        return expected * self.reward_per_count if self.kind == "count" else expected
+        return self.expected(outputs).double() * self.reward_per_count
 
 
-def symlog(x: Tensor) -> Tensor:
-    """sign(x) ln(1 + |x|). Source: Hafner et al. 2023, eq. 9."""
-    return torch.sign(x) * torch.log1p(x.abs())
+@dataclass(frozen=True, kw_only=True)
+class RewardHead(Payer):
+    """Learns each step's reward as a distribution over bins, and pays its mean.
+
+    A reward is two-hot: it lies between two bins, and its weights on them average to it. The bins
+    are v(x) = sign(x) s (e^|x| - 1) for whole x from -30 to 30, with s = 1e-5, so that rewards of
+    any scale are learnt. The mean of the bins' own values is the mean of the rewards, which that of
+    x, read back by v, is not. Source: Hafner et al. 2023, eqs. 9 and 10.
+
+    Differs: there the outputs are logits; here -|x| is added to them. With outputs of 0, where
+    training begins, bins then contribute alike to the mean, and those that no reward has ever hit
+    contribute next to nothing, however large they are.
+    """
+
+    name: str = "reward"
+    size: int = 2 * BINS_EACH_SIDE + 1
+
+    @property
+    def begins_at_zero(self) -> bool:
+        return True
+
+    def target(self, batch: SequenceBatch) -> Float[Tensor, "B T"]:
+        return batch.rewards
+
+    def nll(
+        self, outputs: Float[Tensor, "*batch size"], target: Float[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch"]:
+        """The cross-entropy of the two-hot target."""
+        right, weight = two_hot(target)
+        known = log_probabilities(outputs)
+        left, right = (known.gather(-1, i[..., None])[..., 0] for i in (right - 1, right))
+        return -(1 - weight) * left - weight * right
+
+    def expected(self, outputs: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch"]:
+        p, n = log_probabilities(outputs).exp(), BINS_EACH_SIDE
+        # differences first: equal chances of v and -v then cancel exactly
+        gain = p[..., n + 1 :] - p[..., :n].flip(-1)
+        return (gain * bin_values(outputs.device)[n + 1 :].float()).sum(-1)
+
+    def pays(self, outputs: Float[Tensor, "n size"]) -> Float64[Tensor, " n"]:
+        return self.expected(outputs).double()
 
 
-def symexp(x: Tensor) -> Tensor:
-    """The inverse of `symlog`."""
-    return torch.sign(x) * torch.expm1(x.abs())
+def bin_values(device: torch.device | None = None) -> Float64[Tensor, " bins"]:
+    """v(x) of each bin."""
+    x = _places(device)
+    return SMALLEST * torch.sign(x) * torch.expm1(x.abs())
+
+
+def log_probabilities(outputs: Float[Tensor, "*batch bins"]) -> Float[Tensor, "*batch bins"]:
+    """ln p of each bin."""
+    return (outputs - _places(outputs.device).abs().float()).log_softmax(-1)
+
+
+def two_hot(
+    rewards: Float[Tensor, "*batch"],
+) -> tuple[Int64[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """The bin to the right of each reward, and its weight; the bin before it has the rest."""
+    values = bin_values(rewards.device)
+    exact = rewards.double().clamp(values[0], values[-1]).contiguous()
+    right = torch.searchsorted(values, exact).clamp(1, len(values) - 1)  # NaN too
+    low, high = values[right - 1], values[right]
+    return right, ((exact - low) / (high - low)).to(rewards.dtype)
+
+
+def _places(device: torch.device | None) -> Float64[Tensor, " bins"]:
+    """x of each bin."""
+    n = BINS_EACH_SIDE
+    return torch.arange(-n, n + 1, dtype=torch.float64, device=device)
