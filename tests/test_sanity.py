@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -15,7 +16,14 @@ import worldmodels
 from worldmodels.artifacts import load_controller, load_mdnrnn, load_vae, save_controller
 from worldmodels.command_line import read
 from worldmodels.config import Config
-from worldmodels.files import load_json, load_tensors, save_arrays, save_json, save_tensors
+from worldmodels.files import (
+    file_hash,
+    load_json,
+    load_tensors,
+    save_arrays,
+    save_json,
+    save_tensors,
+)
 from worldmodels.models.controller import controller_for
 from worldmodels.models.heads.reward import two_hot
 from worldmodels.stages.fit import adam, save_training
@@ -102,13 +110,17 @@ def constant_world(smoke_copy, lines, cured):
     return lines("train_vae", run)
 
 
-def learning_v(smoke_copy, lines, **changes):
+def learning_v(smoke_copy, lines, *, faint=False, **changes):
     v = {"steps": 100, "learning_rate": 0.003, "free_nats": 0.5, **changes}
-    return lines("train_vae", smoke_copy("episodes", vae={"first_weights": "he"}, train_vae=v))
+    run = smoke_copy("episodes", vae={"first_weights": "he"}, train_vae=v)
+    if faint:
+        change_arrays(run.episodes, frames=lambda frames: frames // 16 + 100)
+    return lines("train_vae", run)
 
 
 def posterior_collapse(smoke_copy, lines, cured):
-    return learning_v(smoke_copy, lines, free_nats=0.5 if cured else 0.0)
+    """What moves is faint: the squares that it costs are worth no nats."""
+    return learning_v(smoke_copy, lines, faint=True, free_nats=0.5 if cured else 0.0)
 
 
 def poor_pictures(smoke_copy, lines, cured):
@@ -188,6 +200,7 @@ def endless_dream(smoke_copy, lines, cured):
     assert not cured
     run = smoke_copy(*M, "controller")
     change_mdnrnn(run, lambda tensors: pays(tensors, 1.0))
+    evolved_in(run, load_controller(run))
     return lines("inspect_dream", run, *INSPECTED, "--inspect.parts=[survival]")
 
 
@@ -195,6 +208,15 @@ def wrong_rewards(smoke_copy, lines, cured):
     run = smoke_copy(*M)
     change_mdnrnn(run, lambda tensors: pays(tensors, 1.0 if cured else -5.0))
     return lines("inspect_dream", run, *INSPECTED, "--inspect.parts=[reward]")
+
+
+def evolved_in(run, saved):
+    """Makes a C the run's, as if it had been evolved in the run's present M."""
+    path, hashed = (
+        run.controller / "controller.safetensors",
+        file_hash(run.mdnrnn / "mdnrnn.safetensors"),
+    )
+    save_controller(path, saved, hashed)
 
 
 def stiff_agent(smoke_copy, lines, cured):
@@ -207,10 +229,7 @@ def stiff_agent(smoke_copy, lines, cured):
     saved = load_controller(run)
     bias = torch.zeros_like(saved.best)[None]
     controller_for(saved.config, load_mdnrnn(run)).weights(bias)[0][1][..., best] = 1.0
-    saved.best.copy_(bias[0])
-    path = run.controller / "controller.safetensors"
-    _, about = load_tensors(path)
-    save_controller(path, saved, about["mdnrnn"])
+    evolved_in(run, replace(saved, best=bias[0]))
     return lines(*evaluate)
 
 

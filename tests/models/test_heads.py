@@ -83,7 +83,7 @@ def test_expected_rewards():
     assert counts.tolist() == pytest.approx([1.5, 3.0])
     outputs = torch.full((2, 61), -1000.0)
     outputs[0] = 0.0  # -|x| of symmetric bins
-    outputs[1, 40], outputs[1, 20] = 10.0, 10.0 + math.log(3.0)  # 1/4 and 3/4 on x = ±10
+    outputs[1, 40], outputs[1, 20] = 10.0 / 8, (10.0 + math.log(3.0)) / 8  # 1/4 and 3/4 on x = ±10
     real = RewardHead().expected(outputs)
     assert real.tolist() == pytest.approx([0.0, -0.5 * 1e-5 * math.expm1(10)])
 
@@ -120,7 +120,7 @@ def test_a_rare_loss_is_learnt_as_its_mean():
     def rewards():
         return -100.0 * (torch.rand(100, 10) < 0.1)
 
-    assert learn(rewards, 300) == pytest.approx([-10.0, -10.0], rel=0.2)
+    assert learn(rewards, 200) == pytest.approx([-10.0, -10.0], rel=0.15)
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
@@ -128,7 +128,7 @@ def test_rewards_of_any_scale_are_learnt(scale):
     def rewards():
         return scale * torch.tensor([-2.0, 1.0]).repeat(50)[:, None].expand(100, 10)
 
-    assert learn(rewards, 300) == pytest.approx([-2 * scale, scale], rel=0.2)
+    assert learn(rewards, 100) == pytest.approx([-2 * scale, scale], rel=0.05)
 
 
 def test_bins_grow_by_e():

@@ -18,6 +18,10 @@ from worldmodels.models.sequence import SequenceBatch, masked, masked_mean
 
 SMALLEST = 1e-5
 """Rewards far below this in absolute value are told apart by the weights of two bins alone."""
+GAIN = 8.0
+"""Adam moves each output by about its learning rate: with a gain, narrow networks too get from one
+bin to another in a few hundred steps. Measured with 16 units, 400 steps, a reward of 0 or 1 that
+depends on place and action: explained variance .98 to 1, with a gain of 1 .12 to .77."""
 BINS_EACH_SIDE = 30
 """Bins above 0, and below. The largest is 1e8; larger rewards count as this."""
 
@@ -88,9 +92,9 @@ class RewardHead(Payer):
     any scale are learnt. The mean of the bins' own values is the mean of the rewards, which that of
     x, read back by v, is not. Source: Hafner et al. 2023, eqs. 9 and 10.
 
-    Differs: there the outputs are logits; here -|x| is added to them. With outputs of 0, where
-    training begins, bins then contribute alike to the mean, and those that no reward has ever hit
-    contribute next to nothing, however large they are.
+    Differs: there the outputs are logits; here the logits are 8 outputs - |x|. With outputs of 0,
+    where training begins, bins then contribute alike to the mean, and those that no reward has ever
+    hit contribute next to nothing, however large they are.
     """
 
     name: str = "reward"
@@ -130,7 +134,7 @@ def bin_values(device: torch.device | None = None) -> Float64[Tensor, " bins"]:
 
 def log_probabilities(outputs: Float[Tensor, "*batch bins"]) -> Float[Tensor, "*batch bins"]:
     """ln p of each bin."""
-    return (outputs - _places(outputs.device).abs().float()).log_softmax(-1)
+    return (GAIN * outputs - _places(outputs.device).abs().float()).log_softmax(-1)
 
 
 def two_hot(
