@@ -7,12 +7,12 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from certain import certain_reward
 
 from worldmodels.artifacts import load_controller
 from worldmodels.diagnostics import prediction
 from worldmodels.diagnostics.inspection import Part
 from worldmodels.files import load_json, load_tensors, save_tensors
-from worldmodels.models.heads.reward import two_hot
 
 M = ["episodes", "vae", "latents", "mdnrnn", "controller"]
 REWARD, TERMINATION = slice(-62, -1), -1
@@ -62,13 +62,7 @@ def dies(run, *, after_one_step):
     path = run.mdnrnn / "mdnrnn.safetensors"
     tensors, metadata = load_tensors(path)
     tensors["head.weight"][-62:] = 0.0
-    right, weight = two_hot(torch.ones(1))
-    bias = torch.full((61,), -100.0)
-    bias[right - 1], bias[right] = (
-        (right - 1 - 30 + torch.log(1 - weight)),
-        right - 30 + weight.log(),
-    )
-    tensors["head.bias"][REWARD] = bias
+    tensors["head.bias"][REWARD] = certain_reward(1.0)
     tensors["head.bias"][TERMINATION] = 20.0 if after_one_step else -20.0
     save_tensors(path, tensors, metadata)
 
