@@ -196,8 +196,9 @@ def nan_rewards(smoke_copy, lines, cured):
 def endless_dream(smoke_copy, lines, cured):
     assert not cured
     run = smoke_copy(*M, "controller")
+    saved = load_controller(run)
     change_mdnrnn(run, lambda tensors: pays(tensors, 1.0))
-    evolved_in(run, load_controller(run))
+    evolved_in(run, saved)
     return lines("inspect_dream", run, *INSPECTED, "--inspect.parts=[survival]")
 
 
