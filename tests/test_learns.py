@@ -1,7 +1,10 @@
 """A whole run that learns: from nothing to an agent that acts clearly better than random."""
 
+import numpy as np
+import toy_world
 import yaml
 
+import worldmodels
 from worldmodels.files import load_json
 
 CONFIG = {
@@ -49,3 +52,33 @@ def test_an_agent_learns_in_the_dream(script, tmp_path):
     assert report["baselines"]["random"]["paired_ci95"][0] > 3
     assert report["baselines"]["constant"]["paired_ci95"][0] > 3
     assert report["real_frames"]["evolve"] == 0
+
+
+def test_an_agent_learns_from_recordings_alone(script, tmp_path):
+    """The environment is made only to record, and to measure what the bundle does in it."""
+    world, rng = toy_world.Light(), np.random.default_rng(0)
+    (tmp_path / "recordings").mkdir()
+    for seed in range(60):
+        frames, actions, rewards = [world.reset(seed=seed)[0]], rng.integers(0, 3, 20), []
+        for action in actions:
+            frame, reward, *_ = world.step(action)
+            frames.append(frame)
+            rewards.append(reward)
+        np.savez(
+            tmp_path / f"recordings/{seed}.npz", frames=frames, actions=actions, rewards=rewards
+        )
+    file, run = tmp_path / "light.yaml", tmp_path / "run"
+    env = {"id": "recorded", "terminates": False}
+    file.write_text(yaml.safe_dump(CONFIG | {"env": env, "watch": {"films": ["temperatures"]}}))
+    script("import", tmp_path / "recordings", "--config", file, "--run", run)
+    for stage in ("train_vae", "encode", "train_mdnrnn", "evolve", "evaluate"):
+        script(stage, "--run", run)
+    agent, returns = worldmodels.load(run), []
+    for seed in range(1000, 1020):
+        frame, earned, over = world.reset(seed=seed)[0], 0.0, False
+        agent.reset()
+        while not over:
+            frame, reward, _, over, _ = world.step(agent.act(frame))
+            earned += reward
+        returns.append(earned)
+    assert np.mean(returns) > 12

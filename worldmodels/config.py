@@ -121,7 +121,9 @@ def begin(
     config, run = parse(Config, description, argv, show, home="runs/default")
     set_precision(config.precision)
     if any(word.partition("=")[0] == "--config" for word in argv):  # a file that the user names
-        named = config.env.id, config.env.training_id, *config.env.wrappers
+        rounds = (config.of_round(index) for index in (0, *config.later))
+        policies = (one.collect.explore.policy for one in rounds)
+        named = config.env.id, config.env.training_id, *config.env.wrappers, *policies
         trust(*(module_of(id_) for id_ in named if id_))
     if not first:
         run.need(run.config_file, "worldmodels collect")

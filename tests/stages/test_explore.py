@@ -1,12 +1,21 @@
 """Policies that collect: as configured, every episode with random numbers of its own."""
 
+import re
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from worldmodels.data.episode import Episode, episode_files
+from worldmodels.envs.trust import VARIABLE, trust
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.seeding import numpy_generator
+from worldmodels.stages.collect import CollectConfig, collect
 from worldmodels.stages.explore import ExploreConfig, Explorer, Overrule, Walk
+from worldmodels.workers import WorkersConfig
+from worldmodels.world import EnvConfig
 
 CAR = Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), clip=(2,))
 THREE = Actions("discrete", counts=(3,))
@@ -106,3 +115,112 @@ def test_wild_and_calm_episodes():
 def test_a_mean_of_the_wrong_length_is_named():
     with pytest.raises(InputError, match=r"collect\.explore\.mean needs 1 or 3 numbers"):
         drive(ExploreConfig(policy="smooth", mean=(0.0, 1.0)), CAR)
+
+
+LIGHT = """
+import numpy as np
+
+def follow(frames, info):
+    "Chooses the side of the light: at most one pixel of three is bright."
+    brightness = frames[:, 32, [10, 31, 52], 0]
+    assert len(info["observations"]) == len(frames) == len(info["live"])
+    assert (np.stack(info["observations"]) == frames).all()
+    return brightness.argmax(axis=1)
+
+def late(frames, info):
+    return np.zeros(len(frames), int) if info["starts"].all() else np.ones(len(frames), int)
+
+def none(frames, info):
+    return None
+
+def broken(frames, info):
+    raise KeyError("no model")
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, tmp_run):
+    """Collects with a function of a user's file in the current folder."""
+    (tmp_path / "my_light.py").write_text(LIGHT)
+    trust("my_light", "nowhere", "toy_world")
+
+    def make(function, episodes=16, **explore):
+        config = CollectConfig(
+            episodes=episodes,
+            max_steps=20,
+            explore=ExploreConfig(policy=f"my_light:{function}", **explore),
+        )
+        env = EnvConfig(id="toy_world:Light-v0")
+        collect(tmp_run, env, config, WorkersConfig(processes=1), 0)
+        return [Episode.load(path) for path in episode_files(tmp_run.episodes)]
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def own_trust(monkeypatch):
+    """What a test trusts is forgotten after it."""
+    monkeypatch.setenv(VARIABLE, "")
+
+
+def test_a_function_that_nobody_trusts_is_not_imported(tmp_path, tmp_run):
+    (tmp_path / "foreign.py").write_text("raise SystemExit('imported')")
+    explore = ExploreConfig(policy="foreign:policy")
+    with pytest.raises(InputError, match=r"collect\.explore\.policy is foreign:policy: it would"):
+        collect(
+            tmp_run,
+            EnvConfig(id="CartPole-v1"),
+            CollectConfig(episodes=2, explore=explore),
+            WorkersConfig(processes=1),
+            0,
+        )
+
+
+def test_a_users_function_collects(mine):
+    assert {episode.rewards.sum() for episode in mine("follow", 2)} == {20.0}
+
+
+def test_it_knows_where_episodes_start(mine):
+    for episode in mine("late", 2):
+        assert episode.actions.argmax(1).tolist() == [0] + [1] * 19
+
+
+def test_it_shares_the_episodes_with_another_policy(mine):
+    returns = np.array([episode.rewards.sum() for episode in mine("follow", 32, share=0.5)])
+    assert 8 <= (returns == 20).sum() <= 24
+    assert returns[returns < 20].mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_light:none", "my_light:none: .*actions have shape"),
+        ("my_light:broken", "my_light:broken: KeyError: 'no model'"),
+        ("my_light:missing", "my_light has no function missing"),
+        ("nowhere:policy", "nowhere cannot be imported"),
+        ("heldd", "is heldd: it must be one of random_network, held"),
+    ],
+)
+def test_a_function_that_does_not_fit_is_named(mine, tmp_run, name, message):
+    with pytest.raises(InputError, match=message):
+        mine(name.removeprefix("my_light:"), 2) if name.startswith("my") else collect(
+            tmp_run,
+            EnvConfig(id="toy_world:Light-v0"),
+            CollectConfig(episodes=2, explore=ExploreConfig(policy=name)),
+            WorkersConfig(processes=1),
+            0,
+        )
+
+
+def test_the_example_of_the_docs(tmp_path, tmp_run):
+    pytest.importorskip("stable_baselines3")
+    page = (Path(__file__).parents[2] / "docs/environments.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(# my_policies.py.*?)^```", page, re.M | re.S)
+    file = tmp_path / "my_policies.py"
+    file.write_text(re.sub(r"STEPS = .*", "STEPS = 1", code))
+    trust("my_policies")
+    runpy.run_path(str(file), run_name="__main__")
+    explore = ExploreConfig(policy="my_policies:trained")
+    config = CollectConfig(episodes=2, max_steps=5, explore=explore)
+    collect(tmp_run, EnvConfig(id="CartPole-v1"), config, WorkersConfig(processes=1), 0)
+    assert len(episode_files(tmp_run.episodes)) == 2

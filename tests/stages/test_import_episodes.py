@@ -16,6 +16,7 @@ from worldmodels.data.episode import Episode, episode_files
 from worldmodels.data.readers import open_source
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
+from worldmodels.report.report import report
 from worldmodels.run import Metrics, Run
 from worldmodels.stages.collect import CollectConfig, collect
 from worldmodels.stages.explore import ExploreConfig
@@ -271,7 +272,42 @@ def test_a_run_becomes_a_minari_data_set_and_comes_back(tmp_path, tmp_run, scrip
         export_episodes(tmp_run, out)
 
 
-def test_a_live_world_adds_its_own_episodes(tmp_path, tmp_run):
+def test_minari_pictures_in_dictionaries_and_boxes_without_bounds(tmp_path, tmp_run):
+    minari = pytest.importorskip("minari")
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    pictures = gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    seen = gymnasium.spaces.Dict(
+        {"camera": gymnasium.spaces.Dict({"rgb": pictures, "depth": pictures})}
+    )
+    frames = played(0)["frames"]
+    actions = np.linspace(-3, 5, STEPS, dtype=np.float32)[:, None]
+    storage = MinariStorage.new(
+        tmp_path, seen, gymnasium.spaces.Box(-np.inf, np.inf, (1,)), jpeg_encoding=False
+    )
+    storage.update_metadata({"dataset_id": "light-v0", "minari_version": minari.__version__})
+    flags = [False] * (STEPS - 1)
+    buffer = EpisodeBuffer(
+        observations={"camera": {"rgb": frames, "depth": frames // 2}},
+        actions=actions,
+        rewards=list(range(STEPS)),
+        terminations=[*flags, True],
+        truncations=[*flags, False],
+    )
+    storage.update_episodes([buffer])
+    with pytest.raises(
+        InputError, match=r"2 pictures \(camera.depth, camera.rgb\): name one in env"
+    ):
+        import_episodes(tmp_run, str(tmp_path), RECORDED)
+    (episode,) = imported(tmp_run, tmp_path, EnvConfig(id="recorded", screen="camera.rgb"))
+    np.testing.assert_array_equal(episode.frames, frames)
+    np.testing.assert_array_equal(episode.rewards, np.arange(STEPS))
+    world = load_world(tmp_run)
+    assert (world.action["low"], world.action["high"]) == ((-3.0,), (5.0,))
+
+
+def test_a_live_world_adds_its_own_episodes(tmp_path, tmp_run, capsys):
     live = EnvConfig(id="toy_world:Light-v0")
     imported(tmp_run, write_npz(tmp_path / "npz"), live)
     explore = ExploreConfig(policy="held")
@@ -284,7 +320,9 @@ def test_a_live_world_adds_its_own_episodes(tmp_path, tmp_run):
     with pytest.raises(InputError, match=r"actions is 5 at step 0, which Discrete\(3\)"):
         import_episodes(Run(tmp_path / "other"), str(source), live)
     with pytest.raises(InputError, match="has episodes already"):
-        import_episodes(tmp_run, str(tmp_path / "npz"), live)
+        import_episodes(tmp_run, str(tmp_path / "more"), live)
+    import_episodes(tmp_run, str(tmp_path / "npz"), live)  # the same command again
+    assert capsys.readouterr().out.endswith("is there already\n")
 
 
 def test_without_a_live_world_nothing_is_collected(tmp_run):
@@ -333,6 +371,9 @@ def test_everything_after_collect_works_and_says_that_nothing_real_was_measured(
     assert not tmp_run.evaluation_file.exists()
     bundle = Bundle.load(tmp_run.bundle)
     assert "nothing real was measured" in bundle.about["measured"]
+    page = report(tmp_run).read_text(encoding="utf-8")
+    assert "Nothing real was measured" in page
+    assert "Run <code>worldmodels evaluate" not in page
     with pytest.raises(SystemExit):
         main(["inspect-dream", str(tmp_run.folder)])
     assert "env.id is recorded: this needs a live environment" in capsys.readouterr().err

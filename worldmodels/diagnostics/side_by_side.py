@@ -81,7 +81,7 @@ def open_loop_policies(world: World, explore: ExploreConfig) -> dict[str, FixedP
     Random networks, which look at frames, are left out.
     """
     found: dict[str, FixedPolicy] = {"random": ExploreConfig(policy="held", hold=(1, 1))}
-    if explore.policy != "random_network":
+    if explore.policy != "random_network" and not explore.given:
         found["explorer"] = explore
     return found | {one.name: one for one in Baseline.shipped(world)}
 

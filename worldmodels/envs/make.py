@@ -88,7 +88,7 @@ def _maker(name: str) -> Callable[..., gymnasium.Env[Any, Any]]:
     return lambda **kwargs: gymnasium.make(made, disable_env_checker=True, **kwargs)
 
 
-def imported(name: str) -> Any:
+def imported(name: str, field: str = "env.id") -> Any:
     """A module by its import path or by the path of its file; the current folder is searched too.
 
     Raises:
@@ -101,7 +101,7 @@ def imported(name: str) -> Any:
         return importlib.import_module(name)
     file = Path(name).expanduser().resolve()
     if not file.is_file():
-        raise InputError(f"env.id names the file {file}, which does not exist: check its path")
+        raise InputError(f"{field} names the file {file}, which does not exist: check its path")
     return _imported_file(file)
 
 

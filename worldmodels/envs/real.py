@@ -33,6 +33,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
     truncated; `infos["broken"]` holds the line, empty for the others, which go on.
 
     Attributes:
+        observations: of each lane, as its environment returned it last.
         drawing: False for an open-loop policy: frames are then black, and environments that can
             skip their drawing do so.
     """
@@ -63,6 +64,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.frames = np.zeros((num_envs, SIZE, SIZE, 3), np.uint8)
+        self.observations: list[Any] = [None] * num_envs
         self.steps = np.zeros(num_envs, np.int64)
         self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))
         self.broken = np.full(num_envs, "", object)
@@ -130,7 +132,8 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.steps[lane], self.broken[lane] = 0, ""
         self.terminated[lane], self.truncated[lane] = False, False
         try:
-            self.frames[lane] = self._frame(guard, guard.reset(seed))
+            self.observations[lane] = guard.reset(seed)
+            self.frames[lane] = self._frame(guard, self.observations[lane])
         except BrokenEnvError as error:
             self._break(lane, error)
 
@@ -143,7 +146,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
                 observation, total, terminated, truncated = guard.hold(action, repeat)
             else:
                 observation, total, terminated, truncated = self._repeat(guard, action)
-            over = terminated or truncated
+            over, self.observations[lane] = terminated or truncated, observation
             self.frames[lane] = self._frame(guard, observation, later=True, over=over)
         except BrokenEnvError as error:
             self._break(lane, error)

@@ -86,6 +86,11 @@ class Material:
         file = self.run.config_file
         return read(Config, file) if file.exists() else None
 
+    @property
+    def live(self) -> bool:
+        """Whether there is a real world, not only recordings of one."""
+        return self.config is None or self.config.env.live
+
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:
         """evaluation.json."""
@@ -177,7 +182,7 @@ class Material:
 
     def _round(self, index: int, run: Run) -> Round:
         path, validated = history_file(run), []
-        if path.exists():
+        if path.exists() and self.live:
             validated = [one for one in History.load(path).validated if len(one.returns)]
         generations = self.config.of_round(index).evolve.generations if self.config else 0
         return Round(index, Metrics.lines(run), validated, generations)

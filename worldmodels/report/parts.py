@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ from worldmodels.stages.watch import FILMS
 
 FILM_BYTES = 10_000_000
 """Most bytes of all films in a page, which grow by a third there."""
+UNREAL = "It needs the real world, and there are only recordings: env.id is recorded."
+REAL_FILMS = {FILMS[film][0] for film in ("dream", "lap")}  # titles
 SCALE = 3
 """Enlargement of pictures that are made of frames."""
 
@@ -89,6 +91,19 @@ class Section:
 
 def sections(material: Material) -> list[Section]:
     """All of a report."""
+    found = _sections(material)
+    if material.live:
+        return found
+    return [replace(one, parts=[_unreal(part) for part in one.parts]) for one in found]
+
+
+def _unreal(part: Part) -> Part:
+    """The part, of which no command can make what is missing if that needs the real world."""
+    needs = any(f"worldmodels {name} " in part.fill for name in ("evaluate", "inspect-dream"))
+    return replace(part, fill="", reason=UNREAL) if needs or part.title in REAL_FILMS else part
+
+
+def _sections(material: Material) -> list[Section]:
     return [
         Section(
             "Result",
@@ -218,6 +233,7 @@ def dream_against_reality(material: Material) -> Part:
         return Part(title=title, reading=reading, fill=_command(material, "evolve"))
     if not any(map(dreamt_and_real, rounds)):
         reason = "No generation in the dream was validated (evolve.validation_episodes)."
+        reason = reason if material.live else UNREAL
         return Part(title=title, reading=reading, reason=reason)
     draw = drawn_on(draw_dream_against_reality, rounds)
     return Part(title=title, reading=reading, svg=svg_of("dream-real", draw, 5, 3.7))

@@ -51,6 +51,11 @@ def _world(material: Material) -> str:
 def _about(material: Material) -> list[str]:
     """What a reader should know first, in sentences."""
     found = material.evaluation
+    if not material.live:
+        return [
+            "Nothing real was measured: there is no live environment, only recordings. The agent "
+            "was chosen, and compared with random actions, in dreams alone."
+        ]
     if found is None:
         return ["The agent has not been measured yet: the run is not finished."]
     low, high = found["ci95"]

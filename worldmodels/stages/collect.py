@@ -18,7 +18,7 @@ from worldmodels.files import save_json
 from worldmodels.ranges import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import numpy_generator, recorded_seed
-from worldmodels.stages.explore import Evolved, ExploreConfig, collecting_policy
+from worldmodels.stages.explore import Evolved, ExploreConfig, collecting_policy, function_of
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
@@ -99,6 +99,8 @@ def collect(
         load_world(run)
         say(f"{len(imported)} imported episodes in {run.episodes}")
         return
+    if config.explore.given:
+        function_of(config.explore.policy)  # a mistake is found before workers begin
     with Metrics(run, "collect") as metrics:
         jobs = _jobs(run, _world(run, env), config, seed, controllers)
         done = run_jobs(_play, [(job,) for job in jobs if not job.done], workers, "collect")
@@ -174,5 +176,5 @@ def record_episodes(
     """
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]
     with frame_env(job.world, len(names)) as env:
-        policy = collecting_policy(job.config.explore, job.evolved, env.actions, generators)
+        policy = collecting_policy(job.config.explore, job.evolved, env.envs, generators)
         return record(env, policy, seeds, job.config.max_steps)

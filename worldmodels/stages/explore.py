@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 
 from worldmodels.acting.environments import ModelFiles, models_of
 from worldmodels.acting.policies import Policy
 from worldmodels.artifacts import load_controller
 from worldmodels.envs.features import Memory
+from worldmodels.envs.lanes import own_actions
+from worldmodels.envs.make import imported, reason
+from worldmodels.envs.real import RealEnvs
 from worldmodels.envs.senses import senses_of
+from worldmodels.envs.trust import check_trusted
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig, controller_for
@@ -29,6 +34,7 @@ from worldmodels.ranges import (
 )
 from worldmodels.run import Run
 
+BuiltIn = Literal["random_network", "held", "sweeps", "smooth"]
 SWEEP_SHARE = 0.5
 """Share of the episodes of the policy `sweeps` in which two actions alternate."""
 OVERRULED = 1, 10
@@ -39,11 +45,16 @@ OVERRULED = 1, 10
 class ExploreConfig:
     """Policies that visit much of the world."""
 
-    policy: Literal["random_network", "held", "sweeps", "smooth"] = "random_network"
+    policy: str = "random_network"
     """`random_network`: a new random V, M and C for each episode (the paper's CarRacing);
     `held`: random actions, held for some steps (the paper's Doom); `sweeps`: as `held`, but each
     episode samples its own longest hold, and in half of the episodes the two actions of
-    `sweep_between` alternate; `smooth`: the raw action walks randomly about a mean."""
+    `sweep_between` alternate; `smooth`: the raw action walks randomly about a mean;
+    `module:function` or `path/to/file.py:function`: your function (frames, info) -> actions."""
+    share: ClosedUnitInterval = 1.0
+    """The share of episodes in which your function acts."""
+    beside: BuiltIn = "held"
+    """The policy of the other episodes, where `policy` is your function."""
     hold: tuple[PositiveInt, PositiveInt] = (1, 10)
     """Fewest and most steps for which an action is held; the paper's Doom: 1 and 10. [1, 1]: a
     new one at every step."""
@@ -70,7 +81,17 @@ class ExploreConfig:
     follows from actions that the controller never takes. Source: Dabney et al. 2020, temporally
     extended ε-greedy."""
 
+    @property
+    def given(self) -> bool:
+        """Whether the policy is a user's function."""
+        return ":" in self.policy
+
     def __post_init__(self) -> None:
+        if not self.given and self.policy not in get_args(BuiltIn):
+            raise InputError(
+                f"collect.explore.policy is {self.policy}: it must be one of "
+                f"{', '.join(get_args(BuiltIn))}, or your function, as in my_policies:trained"
+            )
         if self.hold[0] > self.hold[1]:
             raise InputError(f"collect.explore.hold is {self.hold}: the fewest steps come first")
 
@@ -229,6 +250,74 @@ class NoisyController:
         return self.taken
 
 
+Function = Callable[[np.ndarray, dict[str, Any]], Any]
+
+
+def function_of(name: str) -> Function:
+    """The function that `collect.explore.policy` names.
+
+    Raises:
+        InputError: there is none, or its module cannot be imported, or nobody trusts it.
+    """
+    check_trusted(name, "collect.explore.policy")
+    home, _, function = name.rpartition(":")
+    try:
+        found = getattr(imported(home, "collect.explore.policy"), function, None)
+    except InputError:
+        raise
+    except Exception as error:  # a module may raise anything
+        raise InputError(
+            f"collect.explore.policy: {home} cannot be imported ({reason(error)}): install it, or "
+            "begin the command in its folder"
+        ) from error
+    if not callable(found):
+        raise InputError(f"collect.explore.policy: {home} has no function {function}: check it")
+    return found
+
+
+class Given:
+    """A user's function on some lanes, and another policy on the others.
+
+    The function is called at every step, as `function(frames, info)`, with the frames of its lanes
+    (N, 64, 64, 3), also of those that have ended. It returns the environment's own actions, one for
+    each. `info` has `observations`, a list of the environment's own observations; `starts`, whether
+    each frame opens an episode; and `live`, whether each lane goes on.
+    """
+
+    def __init__(
+        self, config: ExploreConfig, envs: RealEnvs, generators: Sequence[np.random.Generator]
+    ) -> None:
+        self.name, self.function, self.envs = config.policy, function_of(config.policy), envs
+        self.actions = Actions.from_dict(envs.world.action)
+        self.lanes = np.flatnonzero([g.random() < config.share for g in generators]).tolist()
+        self.others = _explorer(replace(config, policy=config.beside), self.actions, generators)
+        self.begun = False
+
+    def __call__(
+        self, observations: UInt8[np.ndarray, "E 64 64 3"], live: Bool[np.ndarray, " E"]
+    ) -> Float32[np.ndarray, "E A"]:
+        actions = self.others(observations, live)
+        if not self.begun:  # an environment that broke in its first reset has shown nothing
+            self.lanes = [i for i in self.lanes if self.envs.observations[i] is not None]
+        lanes = self.lanes
+        if not lanes:
+            return actions
+        info = {
+            "observations": [self.envs.observations[lane] for lane in lanes],
+            "starts": np.full(len(lanes), not self.begun),
+            "live": live[lanes],
+        }
+        self.begun = True
+        try:
+            space = batch_space(self.envs.single_action_space, len(lanes))
+            own = own_actions(self.function(observations[lanes], info), space)
+        except Exception as error:  # the function may raise anything
+            why = str(error) if isinstance(error, InputError) else reason(error)
+            raise InputError(f"collect.explore.policy {self.name}: {why}") from error
+        actions[lanes] = self.actions.from_environment(own)
+        return self.actions.canonical(torch.from_numpy(actions)).numpy()
+
+
 @dataclass(frozen=True)
 class Evolved:
     """A controller of a run: the best one, or the last one of its evolution."""
@@ -240,12 +329,21 @@ class Evolved:
 def collecting_policy(
     config: ExploreConfig,
     evolved: Evolved | None,
-    actions: Actions,
+    envs: RealEnvs,
     generators: Sequence[np.random.Generator],
 ) -> Policy:
     """The policy that collects, on one lane per generator: an evolved controller or an explorer."""
+    actions = Actions.from_dict(envs.world.action)
     if evolved is not None:
         return _noisy(evolved, config, actions, generators)
+    return (
+        Given(config, envs, generators) if config.given else _explorer(config, actions, generators)
+    )
+
+
+def _explorer(
+    config: ExploreConfig, actions: Actions, generators: Sequence[np.random.Generator]
+) -> Policy:
     if config.policy == "random_network":
         return _random_networks(config, actions, generators)
     return Explorer(config, actions, generators)

@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -16,7 +17,7 @@ from worldmodels.data.readers import Record, Source, Steps, checked, open_source
 from worldmodels.envs.picture import check_matches, frame_of, plain, record
 from worldmodels.envs.real import describe
 from worldmodels.errors import InputError
-from worldmodels.files import save_json
+from worldmodels.files import load_json, save_json
 from worldmodels.models.action import Actions
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.versions import package_versions
@@ -26,6 +27,8 @@ FIRST = 500_000
 """Number of the first imported episode; `collect` counts its own from 0."""
 LOOKED_AT = 9
 """Pictures that tell the layout, such as that of a stack."""
+SOURCE = "source.json"
+"""The file beside the episodes that names what they were imported from."""
 MOST_CHOICES = 1000
 """Larger whole numbers are no choices."""
 
@@ -46,7 +49,12 @@ def import_episodes(run: Run, source: str, env: EnvConfig) -> None:
         InputError: names the file and the key of the first record that is wrong.
     """
     opened, found = open_source(source, env.screen), _Found()
-    if run.world_file.exists() or run.episodes.exists():
+    about = {"source": str(Path(source).resolve() if Path(source).exists() else source)}
+    if run.episodes.exists():
+        known = run.episodes / SOURCE
+        if known.exists() and load_json(known) == about:
+            say(f"{run.episodes} is there already")
+            return
         raise InputError(f"{run.folder} has episodes already: use another --run")
     for one in progress(opened.records(), "check"):
         found.add(one, checked(one))
@@ -60,6 +68,7 @@ def import_episodes(run: Run, source: str, env: EnvConfig) -> None:
         try:
             for number, one in enumerate(records, FIRST):
                 _episode(world, one).save(partial / f"{run.number:02d}_{number:06d}.npz")
+            save_json(partial / SOURCE, about)
             save_json(run.world_file, world.to_dict())
             os.replace(partial, run.episodes)
         finally:
@@ -137,7 +146,9 @@ def _world(env: EnvConfig, source: Source, found: _Found) -> World:
     if env.live:
         return describe(env)
     assert found.first is not None
-    space = found.space() if source.space is None else source.space
+    space = source.space
+    if space is None or (isinstance(space, gymnasium.spaces.Box) and not space.is_bounded()):
+        space = found.space()
     try:
         actions = Actions.of_space(space, env.action, env.action_clip)
     except InputError as error:
