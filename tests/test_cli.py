@@ -1,5 +1,6 @@
 """The command `worldmodels`: dispatch, help and mistakes; scripts/ are the same commands."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,16 @@ def test_the_help_of_a_command(name, capsys):
         (["play", "take_cover", "--play.seed=9223372036854775808"], "play.seed is 922337203685477"),
         (["collect", "--env.kwargs", "&a {b: *a}"], "a value on the command line refers to itself"),
         (["collect", "--config"], "--config is empty"),
+        (["collect", "--seed", "1", "--seed=2"], "--seed is given twice: give it once"),
+        (["evaluate", "take_cover", "--run=a", "--run", "b"], "--run is given twice"),
+        (["find-baselines", "--world=a", "--world=b"], "--world is given twice: give it once"),
+        (["collect", "--seed", "18446744073709551616"], "seed is 18446744073709551616: it must be"),
+        (["collect", "--collect.episodes", "1e18"], "collect.episodes: Expected a int. Got value"),
+        (["collect", f"--collect.episodes={10**18}"], f"collect.episodes is {10**18}: it must be"),
+        (["pipeline", "--rounds=101"], "rounds is 101: it must be between 1 and 100"),
+        (["pipeline", "--evaluate.episodes=1000001"], "evaluate.episodes is 1000001: it must be "),
+        (["collect", "--workers.processes=9999"], "workers.processes is 9999: it must be between"),
+        (["train-vae", "--train_vae.learning_rate=1e400"], "train_vae.learning_rate is inf: it mu"),
         (["train-vae", "--run", "nothing"], "nothing/config.yaml is missing: run `worldmodels col"),
     ],
 )
@@ -57,6 +68,7 @@ def test_mistakes(argv, message, capsys):
     err = capsys.readouterr().err
     assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
+    assert os.listdir() == []
 
 
 def test_a_script_for_every_command():

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import pytest
 import yaml
@@ -70,6 +71,12 @@ def test_a_file_of_comments_means_the_defaults(tmp_path):
     assert parse(ToyConfig, "Test.", [f"--config={file}"])[0] == ToyConfig()
 
 
+BOMB = "a0: &a0 [1]\n" + "".join(
+    f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(12)
+)
+"""9 to the power of 12 values."""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -88,8 +95,10 @@ def test_a_file_of_comments_means_the_defaults(tmp_path):
         ("train: [", r"bad.yaml is no valid YAML"),
         ("train: {kind: x, kind: y}", r"bad.yaml is no valid YAML: kind is stated twice"),
         ("seed: 1\nseed: 2", r"bad.yaml is no valid YAML: seed is stated twice"),
-        ("env: {kwargs: &a {b: *a}}", r"bad.yaml is no valid YAML: Circular reference"),
-        ("env: &a {kwargs: *a}", r"bad.yaml is no valid YAML: Circular reference"),
+        ("env: {kwargs: &a {b: *a}}", r"bad.yaml is no valid YAML: \*a is an alias: write the"),
+        ("env: &a {kwargs: *a}", r"bad.yaml is no valid YAML: \*a is an alias: write the value"),
+        (BOMB, r"bad.yaml is no valid YAML: \*a0 is an alias: write the value out"),
+        ("#" * 1_000_001, r"bad.yaml has more than 1000000 bytes: it is no config"),
         ("env: {kwargs: {day: 2020-01-01}}", r"bad.yaml is no valid YAML: .*date"),
         ("- train", r"bad.yaml must hold sections"),
     ],
@@ -120,6 +129,26 @@ def test_mistakes_on_the_command_line(argv, message):
     with pytest.raises(InputError, match=message) as caught:
         parse(ToyConfig, "Test.", argv)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_no_config(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(InputError, match=r"pipe.yaml is a pipe or a device: name a file$"):
+        parse(ToyConfig, "Test.", ["--config", str(tmp_path / "pipe.yaml")])
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(InputError, match=r"config.yaml is a pipe or a device: name a file$"):
+        parse(ToyConfig, "Test.", ["--run", str(tmp_path)])
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    """A shell leaves that of `--run=~/mine` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse(ToyConfig, "Test.", ["--run=~/mine"])[1].folder == tmp_path / "mine"
+    for name in ("~", "~/", "/", str(tmp_path)):
+        with pytest.raises(InputError, match=r"is full of other things: name a folder, e.g. runs"):
+            parse(ToyConfig, "Test.", [f"--run={name}"])
+    with pytest.raises(InputError, match=r"^--run ~nobody0/mine: there is no such user$"):
+        parse(ToyConfig, "Test.", ["--run=~nobody0/mine"])
 
 
 def test_the_run_keeps_its_config(tmp_path):

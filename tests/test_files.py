@@ -213,6 +213,13 @@ def test_truncated_foreign_and_missing_files_are_named(tmp_path, save, load, nam
         load(path)
 
 
+@pytest.mark.parametrize("load", [load_arrays, load_tensors, load_json, file_hash])
+def test_a_pipe_is_not_waited_for(tmp_path, load):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"pipe is a pipe or a device: name a file$"):
+        load(tmp_path / "pipe")
+
+
 def test_hashes(tmp_path):
     (tmp_path / "a").write_bytes(b"ab")
     (tmp_path / "b").write_bytes(b"c")

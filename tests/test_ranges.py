@@ -41,6 +41,7 @@ def test_the_bounds_themselves():
         (Outer(steps=0), "^a.steps is 0: it must be at least 1$"),
         (Outer(first=-1), "^a.first is -1: it must be at least 0$"),
         (Outer(rate=0.0), "^a.rate is 0.0: it must be above 0$"),
+        (Outer(rate=math.inf), "^a.rate is inf: it must be above 0$"),
         (Outer(rate=math.nan), "^a.rate is nan: it must be above 0$"),
         (Outer(inner=Inner(share=1.1)), "^a.inner.share is 1.1: it must be between 0 and 1$"),
         (Outer(inner=Inner(sizes=(3, 0))), r"^a.inner.sizes is \(3, 0\): it must be at least 1$"),

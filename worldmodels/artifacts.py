@@ -459,15 +459,14 @@ def _starts_of(path: Path, description: _Description | None = None) -> Starts:
     return Starts(**tensors)
 
 
-def unpack(name: str | Path, run: Run) -> None:
+def unpack(bundle: Bundle, run: Run) -> None:
     """Makes a run of a bundle: its world, V, M, C and start windows.
 
     Other controllers can then be evolved, studied and ranked in it without episodes.
 
     Raises:
-        InputError: there is no such bundle, or the run has begun.
+        InputError: the run has begun.
     """
-    bundle = Bundle.load(name)
     with run.lock():
         if run.world_file.exists():
             raise InputError(f"{run.folder} has begun already: use another --run")

@@ -13,7 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worldmodels.command_line import name_and_flags, one_line_errors, options_of, parse, read
+from worldmodels.command_line import (
+    name_and_flags,
+    one_line_errors,
+    options_of,
+    parse,
+    read,
+    refuse_repeated,
+)
 from worldmodels.errors import InputError
 from worldmodels.run import Run
 
@@ -36,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             fix = f"did you mean {near[0]}?" if near else "see worldmodels --help"
             raise InputError(f"{name} is no command: {fix}")
+        refuse_repeated(flags)
         sys.argv = [f"worldmodels {name}", *flags]  # what results and --help call the command
         COMMANDS[name](name, flags)
 
@@ -208,14 +216,16 @@ def web(name: str, flags: list[str]) -> None:
 
 def unpack(name: str, flags: list[str]) -> None:
     """Make a run of a BUNDLE, to evolve or study other controllers: --config FILE --run RUN."""
-    from worldmodels.artifacts import unpack
-    from worldmodels.config import begin
+    from worldmodels.artifacts import Bundle, unpack
+    from worldmodels.config import Config, begin
 
-    bundle, flags = name_and_flags(flags)
-    _, run = begin(about(name), flags, ["seed"], first=True)
-    bundle = _named(bundle, "bundle", "unpack BUNDLE, the name of a shipped one or a folder")
+    source, flags = name_and_flags(flags)
+    parse(Config, about(name), flags, ["seed"], home="runs/default")  # mistakes claim nothing
+    source = _named(source, "bundle", "unpack BUNDLE, the name of a shipped one or a folder")
     if not any(flag.startswith("--config") for flag in flags):  # the defaults are another world's
         raise InputError("--config is missing: it says how C is evolved, as take_cover.yaml does")
+    bundle = Bundle.load(source)
+    _, run = begin(about(name), flags, ["seed"], first=True)
     unpack(bundle, run)
     _say_next("evolve", f"--run {run.folder}")
 

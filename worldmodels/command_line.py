@@ -4,10 +4,13 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import errno
 import functools
 import json
+import os
 import re
 import sys
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
@@ -16,7 +19,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from worldmodels.errors import InputError
-from worldmodels.files import save_text
+from worldmodels.files import require_regular, save_text
 from worldmodels.ranges import check_ranges
 from worldmodels.run import Run
 
@@ -28,6 +31,12 @@ MARK = "# The settings of this run, written by worldmodels."
 PACKAGE = Path(__file__).parent
 CONFIGS = next(f for f in (PACKAGE / "configs", PACKAGE.parent / "configs") if f.is_dir())
 """The shipped configs: a wheel has them inside the package, a checkout beside it."""
+
+CONFIG_BYTES = 1_000_000
+"""Most bytes of a YAML file."""
+
+DISK_ERRORS = {errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
+"""What a disk answers: full, read-only, broken, or not the user's."""
 
 WORDINGS = (
     (r"^Group '(\S+)' does not accept option '(?:\1\.)?(\S+)'.*", r"\1.\2 is unknown"),
@@ -205,11 +214,27 @@ def check_mark(run: Run) -> None:
         InputError: another program wrote it.
     """
     file = run.config_file
+    require_regular(file)
     if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(MARK):
         raise InputError(
             f"{file} was not written by this program: use another --run, or move the file and "
             "name it with --config"
         )
+
+
+def refuse_repeated(flags: Sequence[str]) -> None:
+    """Checks that no option is given twice: argparse would take the last and say nothing.
+
+    `--config` may be repeated, since a later file changes an earlier one, and so may `--name+`,
+    which appends.
+
+    Raises:
+        InputError: names the option.
+    """
+    names = [flag.partition("=")[0] for flag in flags if flag.startswith("--")]
+    for name in names:
+        if names.count(name) > 1 and name != "--config" and not name.endswith("+"):
+            raise InputError(f"{name} is given twice: give it once")
 
 
 def name_and_flags(argv: Sequence[str] | None = None) -> tuple[str | None, list[str]]:
@@ -228,15 +253,32 @@ def name_and_flags(argv: Sequence[str] | None = None) -> tuple[str | None, list[
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """For scripts: a user's mistake becomes one line on stderr and exit code 2."""
+    """For scripts: a user's mistake or a failing disk becomes one line and exit code 2."""
+    before, threading.excepthook = threading.excepthook, _end_of_thread
     try:
         yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = os.fsdecode(error.filename or "a file")
+        line = f"{where} cannot be read or written ({error.strerror}): the same command continues"
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     except KeyboardInterrupt:
         print("stopped: the same command continues", file=sys.stderr)  # noqa: T201
         sys.exit(130)
+    finally:
+        threading.excepthook = before
+
+
+def _end_of_thread(args: threading.ExceptHookArgs) -> None:
+    """Says nothing of a failing disk: TensorBoard's thread raises the error in the main one too."""
+    error = args.exc_value
+    if not isinstance(error, OSError) or error.errno not in DISK_ERRORS:
+        threading.__excepthook__(args)
 
 
 @functools.cache  # making one takes longer than parsing with it
@@ -271,13 +313,30 @@ def _outer(argv: Sequence[str], home: str | Path) -> tuple[list[Path], Run, list
     parser.add_argument("--config", action="append", default=[], nargs="?")
     parser.add_argument("--run", nargs="?", default=str(home) or ".")
     given, flags = parser.parse_known_args(argv)
+    named = any(word.partition("=")[0] == "--run" for word in argv)
     if not all(given.config):
         raise InputError(f"--config is empty: name a YAML file or one of {_shipped()}")
     if not given.run:
         raise InputError("--run is empty: name a folder, e.g. runs/mine")
-    run = Run(given.run)
+    run = Run(_folder(given.run) if named else given.run)
     own = [run.config_file] if run.config_file.exists() and not given.config else []
     return own + [_config_file(name) for name in given.config], run, flags
+
+
+def _folder(name: str) -> Path:
+    """The folder that `--run` names; a shell leaves the ~ of `--run=~/mine` as it is.
+
+    Raises:
+        InputError: there is no such user, or it is a home folder or the root of the disk.
+    """
+    try:
+        folder = Path(name).expanduser()
+        home = Path.home()
+    except RuntimeError as error:
+        raise InputError(f"--run {name}: there is no such user") from error
+    if folder.resolve() in (home.resolve(), Path(folder.resolve().anchor)):
+        raise InputError(f"--run {name} is full of other things: name a folder, e.g. runs/mine")
+    return folder
 
 
 def _config_file(name: str) -> Path:
@@ -291,7 +350,16 @@ def _shipped() -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is stated twice, of which YAML's own loader keeps the last."""
+    """Refuses a key that is stated twice, of which YAML's own loader keeps the last.
+
+    It refuses aliases too, with which a few lines can state billions of values.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            name = self.peek_event().anchor
+            raise yaml.YAMLError(f"*{name} is an alias: write the value out")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -303,8 +371,13 @@ class _Loader(yaml.SafeLoader):
 def _load_yaml(file: Path) -> dict[str, Any]:
     """The sections of a YAML file; none in one of comments alone."""
     try:
+        require_regular(file)
+        if file.stat().st_size > CONFIG_BYTES:
+            raise InputError(f"{file} has more than {CONFIG_BYTES} bytes: it is no config")
         data = yaml.load(file.read_text(encoding="utf-8"), _Loader)
-        json.dumps(data)  # finds what refers to itself, and what config.yaml could not state
+        json.dumps(data)  # finds what config.yaml could not state
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(
             f"{file} cannot be read ({error.strerror}): name a YAML file or one of {_shipped()}"

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from worldmodels.command_line import check_mark, keep, parse, validated
 from worldmodels.envs.dream import DreamConfig
@@ -13,7 +13,7 @@ from worldmodels.models.controller import ControllerConfig
 from worldmodels.models.heads.build import WorldMDNRNNConfig
 from worldmodels.models.vae import VAEConfig
 from worldmodels.precision import Precision, set_precision
-from worldmodels.ranges import PositiveInt, Seed
+from worldmodels.ranges import Range, Seed
 from worldmodels.run import Run, say
 from worldmodels.stages.cmaes import CMAConfig
 from worldmodels.stages.collect import CollectConfig
@@ -33,7 +33,7 @@ class Config:
 
     seed: Seed = 0
     """The only seed: every random generator is made from it and a name."""
-    rounds: PositiveInt = 1
+    rounds: Annotated[int, Range(1, 100)] = 1
     """Rounds of collect, train, dream; the paper's iterative procedure. The best one is kept."""
     precision: Precision = "auto"
     """Number type of the operands of large products on the CPU; a GPU computes in float32. auto:

@@ -3,9 +3,11 @@
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from worldmodels.errors import InputError
+from worldmodels.files import replacing
 
 INK = "#010203"
 """Stands for the page's own colour of text, which only the page knows."""
@@ -24,6 +26,16 @@ def new_figure(width: int | float = 6, height: int | float = 4) -> Any:
             "figures need matplotlib: run `pip install worldmodels-dream[figures]`"
         ) from error
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Any, path: Path, dpi: int) -> None:
+    """Writes a figure as PNG, whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi)
 
 
 def svg_of(

@@ -246,6 +246,17 @@ def read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     return readers[np.lib.format.read_magic(file)](file)
 
 
+def require_regular(path: Name) -> None:
+    """Checks that a file that is there is no pipe or device, which might never end.
+
+    Raises:
+        InputError: it is one.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path} is a pipe or a device: name a file")
+
+
 def file_hash(*paths: Name) -> str:
     """SHA-256 of the bytes of a file, or of several in their order, in hex."""
     digest = hashlib.sha256()
@@ -282,6 +293,7 @@ def plain(data: Any) -> Any:
 def _reading(
     path: Name, kind: str, fix: str = "delete it and run its stage again"
 ) -> Iterator[None]:
+    require_regular(path)
     try:
         yield
     except InputError:

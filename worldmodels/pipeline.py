@@ -9,6 +9,7 @@ import numpy as np
 from worldmodels.artifacts import link, load_controller
 from worldmodels.config import Config
 from worldmodels.errors import InputError
+from worldmodels.figure import new_figure
 from worldmodels.files import save_text
 from worldmodels.report.report import report
 from worldmodels.run import Metrics, Run, say
@@ -102,9 +103,11 @@ def _report(run: Run) -> None:
         say(f"{file} is there already")
         return
     try:
-        report(run)
-    except InputError as error:  # matplotlib is missing, or a film is broken
+        new_figure()
+    except InputError as error:  # matplotlib is missing
         say(str(error))
+    else:
+        report(run)
 
 
 def _minutes(runs: list[Run]) -> None:

@@ -17,8 +17,9 @@ class Range:
     above: bool = False
 
     def __contains__(self, number: float | int) -> bool:
-        """Whether a number lies inside; NaN does not."""
-        return self.low <= number <= self.high and not (self.above and number == self.low)
+        """Whether a number lies inside; NaN and infinity do not."""
+        inside = self.low <= number <= self.high and number < math.inf
+        return inside and not (self.above and number == self.low)
 
     def __repr__(self) -> str:
         if self.high < math.inf:
@@ -33,6 +34,9 @@ NonNegativeInt = Annotated[int, Range(0)]
 PositiveFloat = Annotated[float, Range(0, above=True)]
 NonNegativeFloat = Annotated[float, Range(0)]
 ClosedUnitInterval = Annotated[float, Range(0, 1)]
+Episodes = Annotated[int, Range(1, 1_000_000)]
+"""Names of episodes have six digits."""
+EpisodesOrNone = Annotated[int, Range(0, 1_000_000)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 
 

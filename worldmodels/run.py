@@ -15,7 +15,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from worldmodels.errors import InputError
-from worldmodels.files import Name, append_line, plain, remove_leftovers, save_text
+from worldmodels.files import (
+    Name,
+    append_line,
+    plain,
+    remove_leftovers,
+    require_regular,
+    save_text,
+)
 from worldmodels.schema import checked
 
 if TYPE_CHECKING:
@@ -100,7 +107,7 @@ class Run:
             if not nested:
                 owner = folder / OWNER
                 save_text(owner, f"process {os.getpid()} on {platform.node()}")
-                stack.callback(owner.unlink, missing_ok=True)
+                stack.callback(_forget, owner)
                 remove_leftovers(folder)
             yield
 
@@ -142,6 +149,7 @@ class Metrics:
         """
         if not run.metrics.exists():
             return []
+        require_regular(run.metrics)
         *whole, rest = run.metrics.read_text(encoding="utf-8", errors="replace").split("\n")
         if rest:
             say(f"{run.metrics}: the last line is incomplete and is skipped")
@@ -238,6 +246,11 @@ class Metrics:
 
     def _append(self, line: dict[str, object]) -> None:
         append_line(self.run.metrics, json.dumps(line, ensure_ascii=False, allow_nan=False))
+
+
+def _forget(owner: Path) -> None:
+    with contextlib.suppress(OSError):  # the lock is given up all the same
+        owner.unlink(missing_ok=True)
 
 
 def _in_use(folder: Path) -> str:

@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import cv2
 import torch
 
 from worldmodels.errors import InputError
 from worldmodels.precision import Precision, get_precision, set_precision
-from worldmodels.ranges import NonNegativeInt
+from worldmodels.ranges import Range
 from worldmodels.run import cores, progress
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ ATTEMPTS = 4
 class WorkersConfig:
     """Processes for real environments. Results do not depend on their number."""
 
-    processes: NonNegativeInt = 0
+    processes: Annotated[int, Range(0, 1024)] = 0
     """Worker processes; 0: one per core; 1: this process does the work."""
 
     @property

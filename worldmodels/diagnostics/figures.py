@@ -10,7 +10,7 @@ import numpy as np
 
 from worldmodels.diagnostics.inspection import Rows
 from worldmodels.diagnostics.table import line_of
-from worldmodels.figure import new_figure
+from worldmodels.figure import new_figure, save_figure
 
 DREAM, REAL, GREY = "tab:purple", "tab:green", "0.6"
 
@@ -26,7 +26,7 @@ def draw_figure(part: str, rows: Rows, title: str, folder: Path) -> None:
         title += f"\n{line_of(rows[0])}"
     figure.suptitle(title, fontsize="medium")
     FIGURES[part](figure, rows)
-    figure.savefig(folder / f"{part}.png", dpi=120)
+    save_figure(figure, folder / f"{part}.png", dpi=120)
 
 
 def _likelihood(figure: Any, rows: Rows) -> None:

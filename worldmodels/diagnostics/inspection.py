@@ -16,7 +16,7 @@ from worldmodels.data.episode import LatentEpisode
 from worldmodels.data.starts import sample_starts
 from worldmodels.errors import InputError
 from worldmodels.files import file_hash, load_json, plain, save_json
-from worldmodels.ranges import PositiveFloat, PositiveInt, Range
+from worldmodels.ranges import Episodes, PositiveFloat, PositiveInt, Range
 from worldmodels.run import Run
 from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.stages.collect import LANES, Job, record_episodes
@@ -58,7 +58,7 @@ class InspectConfig:
 
     parts: tuple[Part, ...] = get_args(Part)
     """What is measured; other results of an earlier inspection of the same V and M are kept."""
-    episodes: PositiveInt = 200
+    episodes: Episodes = 200
     """Held-out episodes of the collecting policy, and as many of the run's controller."""
     starts: PositiveInt = 200
     """Held-out moments from which each policy goes on, in the dream and in reality."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodels.figure import new_figure
+from worldmodels.figure import new_figure, save_figure
 from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mixture import HALF_LOG_2PI, Mixture, MixtureHead
 from worldmodels.ranges import PositiveInt
@@ -174,7 +174,7 @@ def _draw(metrics: Metrics, x: Tensor, y: Tensor, mean: nn.Module, mixture: nn.M
     axes[4].set_title("means, sized by weight")
     axes[5].plot(given, weights)
     axes[5].set_title("weights")
-    figure.savefig(metrics.run.folder / "arcsine.png", dpi=80)
+    save_figure(figure, metrics.run.folder / "arcsine.png", dpi=80)
 
 
 def _draw_losses(axes: Any, metrics: Metrics) -> None:

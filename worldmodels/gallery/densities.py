@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from scipy.signal import argrelmax
 from torch import Tensor, nn
 
-from worldmodels.figure import new_figure
+from worldmodels.figure import new_figure, save_figure
 from worldmodels.gallery.system import Numbers, System
 from worldmodels.models.mixture import Mixture, split_mixture
 from worldmodels.ranges import Range
@@ -58,7 +58,7 @@ class Densities(System):
                 "excess": best - found["entropy"],
             }
             _draw(axes, truth, normal, fit)
-        figure.savefig(metrics.run.folder / "densities.png", dpi=110)
+        save_figure(figure, metrics.run.folder / "densities.png", dpi=110)
         return numbers
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_packed_sequence
 
-from worldmodels.figure import new_figure
+from worldmodels.figure import new_figure, save_figure
 from worldmodels.gallery.drawings import DRAW, Batch, batch_of, similar_rows
 from worldmodels.gallery.pen import Writer, nats_of, paint
 from worldmodels.gallery.system import Numbers, System, falling
@@ -245,4 +245,4 @@ def _draw(metrics: Metrics, config: Handwriting, words: Words, writer: Writer) -
             right.set_yticks(range(window.shape[1]), [*texts[0], "end"])
             right.set(xlabel="point", title="the window over the letters")
     left.set_title(", ".join(texts), fontsize="small")
-    figure.savefig(metrics.run.folder / "handwriting.png", dpi=80)
+    save_figure(figure, metrics.run.folder / "handwriting.png", dpi=80)

@@ -23,7 +23,7 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 
 from worldmodels.errors import InputError
-from worldmodels.figure import new_figure
+from worldmodels.figure import new_figure, save_figure
 from worldmodels.gallery.drawings import (
     SPLITS,
     Drawing,
@@ -235,7 +235,7 @@ def _draw(
     paint(third, invented[:8], 1, (0, 0), "tab:purple")
     paint(third, neighbours, 1, (1.2, 0), "0.5")
     third.set_title("invented, and the\nnearest in training", fontsize="small")
-    figure.savefig(metrics.run.folder / "kanji.png", dpi=90)
+    save_figure(figure, metrics.run.folder / "kanji.png", dpi=90)
 
 
 def _draw_temperatures(metrics: Metrics, config: Kanji, data: Drawings, pen: Pen) -> None:
@@ -247,4 +247,4 @@ def _draw_temperatures(metrics: Metrics, config: Kanji, data: Drawings, pen: Pen
         paint(axes, drawings, 12, (0, -row))
         axes.text(-1.2, -row, f"{tau:g}", va="center")
     axes.set_title("temperature")
-    figure.savefig(metrics.run.folder / "temperatures.png", dpi=80)
+    save_figure(figure, metrics.run.folder / "temperatures.png", dpi=80)

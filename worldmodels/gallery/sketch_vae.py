@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodels.errors import InputError
-from worldmodels.figure import new_figure
+from worldmodels.figure import new_figure, save_figure
 from worldmodels.gallery.drawings import (
     Batch,
     Drawing,
@@ -222,4 +222,4 @@ def _draw(metrics: Metrics, config: Sketches, data: Drawings, model: SketchVAE) 
     right.set_title(
         f"interpolations; below: one drawing at temperatures {temperatures}", fontsize="small"
     )
-    figure.savefig(metrics.run.folder / "sketch_vae.png", dpi=80)
+    save_figure(figure, metrics.run.folder / "sketch_vae.png", dpi=80)

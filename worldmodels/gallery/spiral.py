@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodels.figure import new_figure
+from worldmodels.figure import new_figure, save_figure
 from worldmodels.gallery.arcsine import LIMIT, curve, trained
 from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mixture import Mixture, MixtureHead, MixtureKind
@@ -141,4 +141,4 @@ def _draw(metrics: Metrics, config: Spiral, models: dict[str, nn.Sequential]) ->
         axes = figure.add_subplot(1, 4, place + 1, projection="3d")
         axes.scatter(points[:, 0], points[:, 1], height[:, 0], s=2, color=color)
         axes.set(title=title, xlabel="x", ylabel="y", zlabel="z", zlim=(-12, 12))
-    figure.savefig(metrics.run.folder / "spiral.png", dpi=80)
+    save_figure(figure, metrics.run.folder / "spiral.png", dpi=80)

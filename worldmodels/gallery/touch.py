@@ -21,7 +21,7 @@ from scipy.stats import ks_2samp, norm
 from torch import Tensor
 
 from worldmodels.errors import InputError
-from worldmodels.figure import new_figure
+from worldmodels.figure import new_figure, save_figure
 from worldmodels.gallery.public_files import load_npz, reading
 from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
@@ -239,4 +239,4 @@ def _draw(metrics: Metrics, calls: list[Performance], responses: list[Performanc
                 axes.plot(touch[:, 0], 1 - touch[:, 1], ".-", color=color, markersize=3, lw=0.8)
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], aspect="equal")
     figure.suptitle("call in blue, response in red", fontsize="small")
-    figure.savefig(metrics.run.folder / "touch.png", dpi=80)
+    save_figure(figure, metrics.run.folder / "touch.png", dpi=80)

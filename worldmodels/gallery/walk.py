@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from worldmodels.figure import new_figure
+from worldmodels.figure import new_figure, save_figure
 from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.mixture import Mixture
@@ -156,4 +156,4 @@ def _draw(metrics: Metrics, config: Walk, model: MDNRNN, test: Float[Tensor, "N 
             axes.plot(*path[t + 1], "o", color="black", markersize=4)
         axes.set_aspect("equal")
         axes.set_title("from ● samples of the next position", fontsize="small")
-    figure.savefig(metrics.run.folder / "walk.png", dpi=80)
+    save_figure(figure, metrics.run.folder / "walk.png", dpi=80)

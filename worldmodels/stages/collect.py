@@ -15,7 +15,7 @@ from worldmodels.data.episode import Episode, episode_files
 from worldmodels.envs.preflight import preflight
 from worldmodels.errors import InputError
 from worldmodels.files import save_json
-from worldmodels.ranges import ClosedUnitInterval, NonNegativeInt, PositiveInt
+from worldmodels.ranges import ClosedUnitInterval, Episodes, NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import numpy_generator, recorded_seed
 from worldmodels.stages.explore import Evolved, ExploreConfig, collecting_policy, function_of
@@ -36,7 +36,7 @@ MOST_LOST = 4
 class CollectConfig:
     """What is recorded."""
 
-    episodes: PositiveInt = 10_000
+    episodes: Episodes = 10_000
     """Episodes of a round; the paper: 10,000."""
     max_steps: PositiveInt = 1000
     """Steps after which an episode is truncated; the paper: 1000."""

@@ -28,7 +28,7 @@ from worldmodels.data.episode import Episode
 from worldmodels.data.starts import sample_starts
 from worldmodels.envs.dream import DreamConfig, make_dream
 from worldmodels.errors import InputError
-from worldmodels.figure import new_figure
+from worldmodels.figure import new_figure, save_figure
 from worldmodels.files import file_hash, save_json
 from worldmodels.models.controller import controller_for
 from worldmodels.ranges import Range
@@ -47,13 +47,14 @@ STARTS = 500
 """Start windows that a bundle carries."""
 CHUNK = 32
 """Episodes after which an evaluation is saved, to go on there."""
+HISTOGRAM = "histogram.png"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """The real episodes on which C is evaluated."""
 
-    episodes: Annotated[int, Range(2.0)] = 100
+    episodes: Annotated[int, Range(2, 1_000_000)] = 100
     """Episodes; the paper: 100."""
     split: Literal["validation", "test", "final"] = "test"
     """Range of environment seeds: validation, test, or final (once per shipped bundle)."""
@@ -211,6 +212,8 @@ def _report(
 ) -> dict[str, Any]:
     """What evaluation.json holds, or a new one; `rounds` made the bundle."""
     if (known := _known(run, folder, config)) is not None:
+        if not (run.folder / HISTOGRAM).exists():
+            _histogram(run, known, metrics)
         return known
     bundle = Bundle.load(folder)
     seeds = environment_seeds(config.split, 0, config.episodes)
@@ -346,8 +349,8 @@ def _histogram(run: Run, report: dict[str, Any], metrics: Metrics) -> None:
         say(str(error))
         return
     draw_histogram(figure, report)
-    figure.savefig(run.folder / "histogram.png", dpi=120)
-    metrics.picture("test_episodes", 0, run.folder / "histogram.png")
+    save_figure(figure, run.folder / HISTOGRAM, dpi=120)
+    metrics.picture("test_episodes", 0, run.folder / HISTOGRAM)
 
 
 def draw_histogram(figure: Any, report: dict[str, Any]) -> None:

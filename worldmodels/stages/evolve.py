@@ -24,7 +24,7 @@ from worldmodels.envs.dream import DreamConfig
 from worldmodels.errors import InputError
 from worldmodels.files import file_hash
 from worldmodels.models.controller import ControllerConfig
-from worldmodels.ranges import NonNegativeInt, PositiveInt
+from worldmodels.ranges import EpisodesOrNone, NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.seeding import SPLIT_SIZE, environment_seeds, numpy_generator, seed_for
 from worldmodels.stages.carry import carried_from, carried_over
@@ -74,10 +74,10 @@ class EvolveConfig:
     """Generations between real validations; the paper: 25. What is validated, and may be kept, is
     the average of the distribution's means in the last half of the generations (of those in the
     dream, or of those in the real world), at most 20: single means differ by luck."""
-    validation_episodes: NonNegativeInt = 16
+    validation_episodes: EpisodesOrNone = 16
     """Real episodes of each validation, always the same ones; 0: no validation, and the last
     average is kept."""
-    final_episodes: NonNegativeInt = 32
+    final_episodes: EpisodesOrNone = 32
     """Further validation episodes, on which the three best averages are measured again: these
     alone decide; 0: none."""
 

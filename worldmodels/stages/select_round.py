@@ -15,7 +15,7 @@ from worldmodels.acting.selection import race
 from worldmodels.artifacts import load_controller
 from worldmodels.errors import InputError
 from worldmodels.files import save_json
-from worldmodels.ranges import PositiveInt
+from worldmodels.ranges import Episodes
 from worldmodels.run import Metrics, Run, say
 from worldmodels.schema import load_like
 from worldmodels.seeding import environment_seeds
@@ -37,7 +37,7 @@ class Selection(TypedDict):
 class SelectConfig:
     """How the best of several rounds is chosen."""
 
-    episodes: PositiveInt = 64
+    episodes: Episodes = 64
     """Further validation episodes on which they are measured. These alone decide: the best of many
     short measurements is the luckiest one."""
 
