@@ -204,7 +204,7 @@ def compiled(folder: Path) -> Path:
     compiler = os.environ.get("CC", "cc")
     if shutil.which(compiler) is None:
         sys.exit(f"error: no C compiler {compiler}: install one, or name it with CC=")
-    command = [compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"]
+    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"]
     subprocess.run(command, check=True)
     return library
 
@@ -220,7 +220,7 @@ def chosen(
             name = re.sub(r"[0-9]+", "#", point.path)
             first.setdefault((mode, point.operation, point.kind, name), (point, mode))
         faults = list(first.values())
-    return faults[::every]
+    return faults[every // 2 :: every]
 
 
 def main() -> int:
@@ -256,7 +256,9 @@ def inject(faulty: Faulty, options: argparse.Namespace) -> int:
     faults = chosen(points, options.modes, options.kinds, options.every)
     print(f"{len(points)} file operations, {len(expected)} files, {len(faults)} faults", flush=True)
     done, bad = collections.Counter[str](), collections.Counter[str]()
-    for point, mode in faults:
+    for count, (point, mode) in enumerate(faults):
+        if count % 50 == 49:
+            print(f"{count + 1} faults", flush=True)
         problem = faulty.problem(point, mode, expected)
         done[mode] += 1
         if problem:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -37,9 +38,38 @@ def test_workers_that_always_die_are_reported_in_one_line(monkeypatch):
         os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(
-        InputError, match=r"worker processes died 2 times.*2 of 2 jobs left"
+        InputError, match=r"worker processes died 2 times and hung 0.*2 of 2 jobs left"
     ) as found:
         run_jobs(job, [(0,), (1,)], TWO)
+    assert "\n" not in str(found.value)
+
+
+def test_a_hanging_workers_jobs_are_run_again(tmp_path):
+    """A stopped process answers nothing, not even a polite signal."""
+    mark = tmp_path / "hangs"
+
+    def job(number):
+        if number == 3 and not mark.exists():
+            mark.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return number**2
+
+    results = run_jobs(job, [(number,) for number in range(8)], replace(TWO, timeout=12.0))
+    assert results == [number**2 for number in range(8)]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
+
+
+def test_workers_that_always_hang_are_reported_in_one_line(monkeypatch):
+    monkeypatch.setattr("worldmodels.workers.ATTEMPTS", 2)
+
+    def job(number):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    with pytest.raises(
+        InputError, match=r"died 0 times and hung 2 times.*workers.timeout higher than 1 seconds"
+    ) as found:
+        run_jobs(job, [(0,), (1,)], replace(TWO, timeout=1.0))
     assert "\n" not in str(found.value)
 
 

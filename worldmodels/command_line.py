@@ -357,7 +357,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            name = self.peek_event().anchor
+            name = self.peek_event().anchor  # type: ignore[no-untyped-call]
             raise yaml.YAMLError(f"*{name} is an alias: write the value out")
         return super().compose_node(parent, index)
 

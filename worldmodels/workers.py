@@ -6,10 +6,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import cv2
@@ -17,7 +18,7 @@ import torch
 
 from worldmodels.errors import InputError
 from worldmodels.precision import Precision, get_precision, set_precision
-from worldmodels.ranges import Range
+from worldmodels.ranges import PositiveFloat, Range
 from worldmodels.run import cores, progress
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class WorkersConfig:
 
     processes: Annotated[int, Range(0, 1024)] = 0
     """Worker processes; 0: one per core; 1: this process does the work."""
+    timeout: PositiveFloat = 3600.0
+    """Seconds without any finished job after which the processes hang, and others replace them. A
+    job is a few episodes side by side."""
 
     @property
     def count(self) -> int:
@@ -64,12 +68,12 @@ def run_jobs(
         The results in the order of the jobs.
 
     Raises:
-        InputError: workers died again and again.
+        InputError: workers died or hung again and again.
     """
     results: dict[int, Result] = {}
     here = workers.count == 1 or len(jobs) == 1
     run = _here if here else _in_threads if threads else _in_processes
-    completed = run(function, jobs, workers.count)
+    completed = run(function, jobs, workers)
     bar: tqdm[Any] = progress(len(jobs), label or "", disable=None if label else True)
     with bar:
         for index, result in completed:
@@ -79,7 +83,7 @@ def run_jobs(
 
 
 def _here(
-    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], _: int
+    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], _: WorkersConfig
 ) -> Iterator[tuple[int, Result]]:
     for index, job in enumerate(jobs):
         with one_thread():
@@ -88,40 +92,49 @@ def _here(
 
 
 def _in_threads(
-    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], count: int
+    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], workers: WorkersConfig
 ) -> Iterator[tuple[int, Result]]:
     # threads inherit the number of threads of the one that starts them
-    with one_thread(), ThreadPoolExecutor(min(count, len(jobs))) as pool:
+    with one_thread(), ThreadPoolExecutor(min(workers.count, len(jobs))) as pool:
         yield from enumerate(pool.map(function, *zip(*jobs, strict=True)))
 
 
 def _in_processes(
-    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], processes: int
+    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], workers: WorkersConfig
 ) -> Iterator[tuple[int, Result]]:
     from loky import get_reusable_executor
 
-    left = dict(enumerate(jobs))
+    left, hung = dict(enumerate(jobs)), 0
     for _ in range(ATTEMPTS):
         # a pool that began with another precision is replaced: its arguments differ
         begun = os.getpid(), get_precision()
         pool = get_reusable_executor(
-            processes, timeout=300, initializer=_begin_worker, initargs=begun
+            workers.count, timeout=300, initializer=_begin_worker, initargs=begun
         )
         try:
             futures = {pool.submit(function, *job): index for index, job in left.items()}
-            for future in as_completed(futures):
+            done = SimpleQueue[Future[Result]]()
+            for future in futures:
+                future.add_done_callback(done.put)
+            while left:
+                future = done.get(timeout=workers.timeout)
                 result = future.result()
                 del left[futures[future]]
                 yield futures[future], result
             return
+        except Empty:
+            # trap: without waiting, loky's next pool forgets that these are to be killed
+            pool.shutdown(wait=True, kill_workers=True)
+            hung += 1
         except BrokenProcessPool:  # loky's errors derive from it; its next pool is a fresh one
             continue
         except BaseException:  # Ctrl-C or a failed job: the other jobs must not go on
             pool.shutdown(wait=False, kill_workers=True)
             raise
     raise InputError(
-        f"worker processes died {ATTEMPTS} times, the last time with {len(left)} of {len(jobs)} "
-        "jobs left: if memory is short, set workers.processes lower"
+        f"worker processes died {ATTEMPTS - hung} times and hung {hung} times, the last time with "
+        f"{len(left)} of {len(jobs)} jobs left: if memory is short, set workers.processes lower; "
+        f"if the jobs are slow, set workers.timeout higher than {workers.timeout:g} seconds"
     )
 
 
