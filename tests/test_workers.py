@@ -54,7 +54,7 @@ def test_a_hanging_workers_jobs_are_run_again(tmp_path):
             os.kill(os.getpid(), signal.SIGSTOP)
         return number**2
 
-    results = run_jobs(job, [(number,) for number in range(8)], replace(TWO, timeout=12.0))
+    results = run_jobs(job, [(number,) for number in range(8)], replace(TWO, timeout=8.0))
     assert results == [number**2 for number in range(8)]
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.read_text()), 0)

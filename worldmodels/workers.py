@@ -36,8 +36,8 @@ class WorkersConfig:
     processes: Annotated[int, Range(0, 1024)] = 0
     """Worker processes; 0: one per core; 1: this process does the work."""
     timeout: PositiveFloat = 3600.0
-    """Seconds without any finished job after which the processes hang, and others replace them. A
-    job is a few episodes side by side."""
+    """Seconds without any finished job after which the processes hang, and others replace them,
+    with twice the time. A job is a few episodes side by side."""
 
     @property
     def count(self) -> int:
@@ -105,7 +105,7 @@ def _in_processes(
     from loky import get_reusable_executor
 
     left, hung = dict(enumerate(jobs)), 0
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         # a pool that began with another precision is replaced: its arguments differ
         begun = os.getpid(), get_precision()
         pool = get_reusable_executor(
@@ -117,7 +117,7 @@ def _in_processes(
             for future in futures:
                 future.add_done_callback(done.put)
             while left:
-                future = done.get(timeout=workers.timeout)
+                future = done.get(timeout=workers.timeout * 2**attempt)  # it may be a slow machine
                 result = future.result()
                 del left[futures[future]]
                 yield futures[future], result
