@@ -26,14 +26,13 @@ from pathlib import Path
 from typing import NoReturn
 
 SOURCE = Path(__file__).with_suffix(".c")
-CONFIG = Path(__file__).parents[1] / "configs" / "smoke.yaml"
 MODES = ("kill", "once", "full", "readonly")
 """The process dies there; this operation alone fails; the disk is full from there on (of a write,
 half is done); nothing can be written from there on."""
-SECONDS = 120.0
+SECONDS = 600.0
 """A command that takes longer hangs."""
 FLAGS = (
-    *("--rounds=2", "--workers.processes=1"),
+    *("--rounds=2",),
     *("--collect.episodes=2", "--collect.max_steps=12"),
     *("--train_vae.steps=3", "--train_mdnrnn.steps=3"),
     *("--evolve.generations=2", "--cma.population_size=4", "--evolve.rollouts_per_candidate=1"),
@@ -80,16 +79,30 @@ class Outcome:
 class Faulty:
     """Runs commands in forks of this process, which has imported everything, with faults."""
 
-    def __init__(self, library: Path, folder: Path) -> None:
-        self.library, self.folder = ctypes.CDLL(str(library)), folder
+    def __init__(self, folder: Path, library: Path | None = None, config: str = "smoke") -> None:
+        self.folder, self.library, self.config = folder, library, config
         self.run, self.output = folder / "run", folder / "output"
+        self.processes = 1 if library else 2  # a fault is counted in one process
+
+    def words(self, run: Path) -> list[str]:
+        """The command line of a run."""
+        workers = f"--workers.processes={self.processes}"
+        return ["pipeline", "--config", self.config, "--run", str(run), workers, *FLAGS]
 
     def command(self, at: int = 0, mode: int = 0, log: Path | None = None) -> Outcome:
-        """`worldmodels pipeline` on the run; armed with a fault at an operation."""
+        """`worldmodels pipeline` on the run, with a fault at an operation."""
+        return self.end_of(self.start(at, mode, log))
+
+    def start(self, at: int = 0, mode: int = 0, log: Path | None = None) -> int:
+        """Starts the command as the leader of a group; its process id."""
         child = os.fork()
         if not child:
             self._child(at, mode, log)
-        end, status = time.monotonic() + SECONDS, 0
+        return child
+
+    def end_of(self, child: int) -> Outcome:
+        """Waits for a command."""
+        end = time.monotonic() + SECONDS
         while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             time.sleep(0.01)
             if time.monotonic() > end:
@@ -108,9 +121,10 @@ class Faulty:
         fit.CHECKPOINT_SECONDS = 0.0
         code = 1
         try:
-            path = os.fsencode(log) if log else None
-            self.library.faults_arm(os.fsencode(self.run), ctypes.c_long(at), mode, path)
-            main(words(self.run))
+            if self.library:
+                path, number = os.fsencode(log) if log else None, ctypes.c_long(at)
+                ctypes.CDLL(str(self.library)).faults_arm(os.fsencode(self.run), number, mode, path)
+            main(self.words(self.run))
             code = 0
         except SystemExit as error:
             code = int(error.code or 0)
@@ -142,7 +156,7 @@ class Faulty:
         for name in ("evaluation.json", "report.html", "videos/dream.webm"):
             (copy / name).unlink()
         with contextlib.redirect_stdout(io.StringIO()):
-            main(words(copy))
+            main(self.words(copy))
 
     def problem(self, point: Point, mode: str, expected: dict[str, str]) -> str | None:
         """Meets one fault, then runs the same command again; says what went wrong."""
@@ -158,11 +172,6 @@ class Faulty:
         if complaint := difference(files(self.run), expected):
             return f"the same command again: {complaint}"
         return None
-
-
-def words(run: Path) -> list[str]:
-    """The command line of a run."""
-    return ["pipeline", "--config", str(CONFIG), "--run", str(run), *FLAGS]
 
 
 def files(run: Path) -> dict[str, str]:
@@ -242,7 +251,7 @@ def main() -> int:
         words = [sys.executable, __file__, *sys.argv[1:], "--library", str(library)]
         os.execve(sys.executable, words, environment)
     try:
-        return inject(Faulty(options.library, folder), options)
+        return inject(Faulty(folder, options.library), options)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+import worldmodels
 from worldmodels.errors import InputError
 from worldmodels.files import require_regular, save_text
 from worldmodels.ranges import check_ranges
@@ -27,6 +29,8 @@ C = TypeVar("C")
 
 MARK = "# The settings of this run, written by worldmodels."
 """First line of a config.yaml that may be overwritten."""
+FORMAT = 1
+"""Version of a run folder's layout, stated in its config.yaml; runs that state none have 1."""
 
 PACKAGE = Path(__file__).parent
 CONFIGS = next(f for f in (PACKAGE / "configs", PACKAGE.parent / "configs") if f.is_dir())
@@ -172,11 +176,11 @@ def read(kind: type[C], file: Path, base: C | None = None) -> C:
     Raises:
         InputError: naming the file and the field.
     """
-    values = _load_yaml(file)
+    values, made_by = _load_yaml(file)
     try:
         return validated(kind, values, base)
     except InputError as error:
-        raise InputError(f"{file}: {error}") from error
+        raise InputError(f"{file}{made_by}: {error}") from error
 
 
 def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use another --run") -> None:
@@ -191,7 +195,8 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
     Raises:
         InputError: naming the first field that contradicts the run.
     """
-    text = f"{MARK}\n{yaml.safe_dump(mapping_of(config), sort_keys=False)}"
+    about = f"# Format {FORMAT}, version {worldmodels.__version__}."
+    text = f"{MARK}\n{about}\n{yaml.safe_dump(mapping_of(config), sort_keys=False)}"
     if run.config_file.exists() and run.config_file.read_bytes() != text.encode():
         check_mark(run)
         kind = type(config)
@@ -268,6 +273,7 @@ def one_line_errors() -> Iterator[None]:
         print(f"error: {line}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # again: what is left ends by itself
         print("stopped: the same command continues", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     finally:
@@ -368,13 +374,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _load_yaml(file: Path) -> dict[str, Any]:
-    """The sections of a YAML file; none in one of comments alone."""
+def _load_yaml(file: Path) -> tuple[dict[str, Any], str]:
+    """The sections of a YAML file, none in one of comments alone; and who wrote it, if not we."""
     try:
         require_regular(file)
         if file.stat().st_size > CONFIG_BYTES:
             raise InputError(f"{file} has more than {CONFIG_BYTES} bytes: it is no config")
-        data = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+        text = file.read_text(encoding="utf-8")
+        made_by = _made_by(file, text)
+        data = yaml.load(text, _Loader)
         json.dumps(data)  # finds what config.yaml could not state
     except InputError:
         raise
@@ -386,7 +394,23 @@ def _load_yaml(file: Path) -> dict[str, Any]:
         raise InputError(f"{file} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict | None):
         raise InputError(f"{file} must hold sections such as `env:`, not {type(data).__name__}")
-    return data or {}
+    return data or {}, made_by
+
+
+def _made_by(file: Path, text: str) -> str:
+    """Names the version that wrote a run's config.yaml, if it is another one.
+
+    Raises:
+        InputError: the run has a later format than this program reads.
+    """
+    stated = re.match(re.escape(MARK) + r"\n# Format (\d+), version (\S+)\.\n", text)
+    number, version = (int(stated[1]), stated[2]) if stated else (1, worldmodels.__version__)
+    if number > FORMAT:
+        raise InputError(
+            f"{file.parent} has format {number}, written by version {version}; version "
+            f"{worldmodels.__version__} reads 1 to {FORMAT}: update, or use another --run"
+        )
+    return "" if version == worldmodels.__version__ else f", written by version {version}"
 
 
 def _check_sections(kind: Any, values: Mapping[str, Any], prefix: str = "") -> None:

@@ -1,10 +1,12 @@
 """Mistakes are named in one line, and leave nothing half-written."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +89,28 @@ def test_the_runtime_needs_npm_once(refused, runtime, tiny_bundle, tmp_path, mon
         assert len(runtime_files()) == 2
         (folder / runtime[1].name).write_bytes(runtime[1].read_bytes()[:-9])
         assert "install Node.js" in refused("export-web", tiny_bundle, "--out", out)
+
+
+def test_an_export_that_was_stopped_is_done_again(export, tiny_bundle, tmp_path, monkeypatch):
+    out, moved = tmp_path / "page", []
+    left = out / ".worldmodels-export-killed"
+    left.mkdir(parents=True)
+    (left / "play.js").touch()
+
+    def replace(self, target):
+        moved.append(target)
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        os.replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(SystemExit, match="130"):
+            export(tiny_bundle, out)
+    assert (out / moved[0].name).exists()
+    export(tiny_bundle, out)
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+    assert json.loads((out / "dream.json").read_text())["ends"] == "none"
 
 
 def test_a_page_is_replaced_by_the_next(export, tiny_bundle, tmp_path):

@@ -27,6 +27,8 @@ from worldmodels.web.runtime import runtime_files
 PAGE = Path(__file__).parent / "page"
 """The page's own files."""
 MANIFEST = "dream.json"
+UNFINISHED = ".worldmodels-export-"
+"""Begins the name of the temporary folder of an export; a killed one leaves it."""
 HORIZON = 1000
 """Steps after which a dream ends, as in `worldmodels play`."""
 STARTS = 100
@@ -56,6 +58,8 @@ def export_web(name: str | Path, folder: Path) -> None:
         raise InputError("a page needs an agent whose controller.senses is own")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder")
+    for left in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
     claim(folder / MANIFEST, "world")
     with _filling(folder) as fresh:
         for file in (*PAGE.iterdir(), *runtime_files()):
@@ -143,10 +147,12 @@ def _filling(folder: Path) -> Iterator[Path]:
     there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as name:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as name:
             fresh = Path(name)
             yield fresh
             files = sorted(fresh.iterdir(), key=lambda path: path.name == MANIFEST)
+            if not (folder / MANIFEST).exists():  # ours from now on, and incomplete
+                save_json(folder / MANIFEST, {"world": None})
             for film in folder.glob("reality*.webp"):  # the new bundle may have fewer
                 film.unlink()
             for file in files:

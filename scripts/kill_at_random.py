@@ -1,0 +1,132 @@
+"""Kills a run at random moments: all of its processes, a worker, or the main process alone.
+
+After each kill no process may stay behind, and the same command must end with the same files. A
+run whose worker is killed goes on. Needs Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from inject_faults import Faulty, difference, files, import_everything
+
+KINDS = ("group", "worker", "main")
+SECONDS = 10.0
+"""Time in which all processes of a killed command must have ended."""
+
+
+def alive() -> dict[int, int]:
+    """Parent of every process that is alive."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it has just ended
+            continue
+        if state != "Z":
+            found[int(folder.name)] = int(parent)
+    return found
+
+
+def family(process: int) -> set[int]:
+    """A process and all processes that it started, at any remove."""
+    found, parents = {process}, alive()
+    while new := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= new
+    return found
+
+
+def workers(process: int) -> list[int]:
+    """The worker processes of a command."""
+    return sorted(pid for pid in family(process) if "LokyProcess" in command_of(pid))
+
+
+def command_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def seconds_until_gone(processes: set[int]) -> float:
+    """How long they still live; those that do not end are killed."""
+    begun = time.monotonic()
+    while left := processes & alive().keys():
+        if time.monotonic() - begun > SECONDS:
+            for process in left:
+                os.kill(process, signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    return time.monotonic() - begun
+
+
+def kill(command: int, kind: str, moment: float, choose: random.Random) -> float | None:
+    """Kills what `kind` says, at a moment; how long others lived on. None: it had ended before."""
+    time.sleep(moment)
+    while kind == "worker" and command in alive() and not workers(command):
+        time.sleep(0.01)
+    found = workers(command)
+    if command not in alive() or (kind == "worker" and not found):
+        return None
+    victim = choose.choice(found) if kind == "worker" else command
+    processes = family(victim)
+    if kind == "group":
+        os.killpg(command, signal.SIGKILL)
+    else:
+        os.kill(victim, signal.SIGKILL)
+    return seconds_until_gone(processes - {command})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--config", default="smoke", help="A small one: smoke, smoke_take_cover.")
+    parser.add_argument("--times", type=int, default=5, help="Kills of each kind.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="kills-"))
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    os.environ |= {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "SDL_VIDEODRIVER": "dummy"}
+    tempfile.tempdir = None
+    import_everything()
+    command = Faulty(folder, config=options.config)
+    begun = time.monotonic()
+    if complaint := command.command().complaint([0]):
+        sys.exit(f"the undisturbed run fails: {complaint}")
+    took, expected = time.monotonic() - begun, files(command.run)
+    choose, bad = random.Random(options.seed), 0
+    for kind in KINDS:
+        good, longest = 0, 0.0
+        for _ in range(options.times):
+            shutil.rmtree(command.run)
+            child, lived = command.start(), None
+            lived = kill(child, kind, choose.uniform(0, took), choose)
+            codes = [-signal.SIGKILL] if lived is not None and kind != "worker" else [0]
+            complaint = command.end_of(child).complaint(codes)
+            complaint = complaint or command.command().complaint([0])
+            complaint = complaint or difference(files(command.run), expected)
+            good, longest = good + (complaint is None), max(longest, lived or 0.0)
+            if complaint:
+                print(f"{kind}: {complaint}", flush=True)
+        bad += options.times - good
+        left = [path.name for path in temporary.iterdir() if path.name.startswith("worldmodels")]
+        print(
+            f"{kind}: {good} of {options.times} kills end with the same files; other processes "
+            f"lived {longest:.1f} s longer at most; {len(left)} temporary folders left",
+            flush=True,
+        )
+    print(f"{(time.monotonic() - begun) / 60:.1f} minutes; an undisturbed run takes {took:.0f} s")
+    shutil.rmtree(folder)
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
