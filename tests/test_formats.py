@@ -40,8 +40,12 @@ def test_a_stored_run_goes_on(stored, capsys):
     assert results(stored) == before
     assert (stored / "evaluation.json").read_bytes() == evaluation
     assert f"{stored / 'evaluation.json'} is there already" in capsys.readouterr().out
-    assert (stored / "videos" / "dream.webm").exists()
-    assert (stored / "histogram.png").exists()
+    shown = [stored / name for name in ("videos/dream.webm", "videos/dream.webp", "histogram.png")]
+    assert all(path.exists() for path in shown)
+    for path in shown[1:]:  # as after a kill in between
+        path.unlink()
+    main(["pipeline", "--run", str(stored)])
+    assert all(path.exists() for path in shown)
 
 
 def test_a_stored_bundle_acts(stored):

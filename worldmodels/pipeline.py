@@ -92,7 +92,8 @@ def _copy(best: Run, run: Run) -> None:
 
 
 def _filmed(run: Run, config: Config) -> bool:
-    return all((run.videos / f"{film}.webm").exists() for film in config.watch.films)
+    names = [f"{film}.{kind}" for film in config.watch.films for kind in ("webm", "webp")]
+    return all((run.videos / name).exists() for name in names)
 
 
 def _report(run: Run) -> None:
