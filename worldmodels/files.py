@@ -134,7 +134,7 @@ def load_json(path: Name) -> dict[str, Any]:
         InputError: the file is missing, truncated or of another kind.
     """
     with _reading(path, "a JSON object"):
-        data = json.loads(_bytes(path).decode("utf-8"))
+        data = json.loads(read_bytes(path).decode("utf-8"))
         if not isinstance(data, dict):
             raise TypeError("an object is expected")
         return data
@@ -171,7 +171,7 @@ def load_tensors(
     from safetensors.torch import load
 
     with _reading(path, "a safetensors file"):
-        data = _bytes(path)
+        data = read_bytes(path)
         if sha256 not in (None, hashlib.sha256(data).hexdigest()):
             raise InputError(f"{path} {CHANGED}")
         tensors = load(data)
@@ -266,8 +266,12 @@ def file_hash(*paths: Name) -> str:
     return digest.hexdigest()
 
 
-def _bytes(path: Name) -> bytes:
-    """The bytes of a file, if it is not too large."""
+def read_bytes(path: Name) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ValueError: it is larger than LARGEST.
+    """
     with open(path, "rb") as file:
         if (size := os.fstat(file.fileno()).st_size) > LARGEST:
             raise ValueError(f"it has {size:,} bytes, more than {LARGEST:,}")

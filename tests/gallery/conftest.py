@@ -47,6 +47,8 @@ def performances(tmp_path):
         np.column_stack([generator.uniform(size=(20, 2)), generator.exponential(0.05, 20)])
         for _ in range(30)
     ]
+    for performance in array:
+        performance[0, 2] = 0.0  # seconds since the touch before
     path = tmp_path / "performances.npz"
     np.savez(path, array)
     return path

@@ -60,12 +60,23 @@ def test_quick_draws_ndjson(quick_draw):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"strokes": np.zeros(3)}, "no list of drawings"),
+        ({"strokes": np.zeros(3)}, "these lists of drawings: none"),
         ({"points": np.zeros((4, 3)), "offsets": np.array([0, 5])}, "offsets end at 5"),
         ({"points": np.zeros((4, 3)), "offsets": np.array([0, 3, 2, 4])}, "do not rise"),
-        ({"points": np.zeros((80, 2)), "offsets": np.arange(0, 81, 2)}, "finite"),
+        (
+            {"points": np.zeros((80, 2)), "offsets": np.arange(0, 81, 2)},
+            r"\(2, 2\) is not \(points, 3\)",
+        ),
         ({"points": np.full((80, 3), np.nan), "offsets": np.arange(0, 81, 2)}, "finite"),
-        ({"points": np.zeros((1, 3)), "offsets": np.array([0, 1])}, "no train drawing"),
+        ({"points": np.zeros((1, 3)), "offsets": np.array([0, 1])}, "0 train drawings of 2 to 100"),
+        (
+            {
+                f"{n}_{k}": v
+                for n in ("a", "b")
+                for k, v in (("points", np.zeros((9, 3))), ("offsets", [0, 9]))
+            },
+            "these lists of drawings: a, b. One is needed",
+        ),
     ],
 )
 def test_foreign_files_are_named(tmp_path, members, message):
@@ -79,8 +90,100 @@ def test_foreign_files_are_named(tmp_path, members, message):
 )
 def test_foreign_lines_are_named(tmp_path, text):
     (tmp_path / "a.ndjson").write_text(text)
-    with pytest.raises(InputError, match=r"a\.ndjson is not a file of drawings"):
+    with pytest.raises(InputError, match=r"a\.ndjson: line 1: .*use another file"):
         read_drawings(tmp_path / "a.ndjson", 100)
+
+
+GOOD = '{"drawing": [[[0, 5, 9], [1, 2, 3]], [[4, 8], [0, 6]]]}'
+BAD_LINES = {
+    '{"drawing": []}': "it has no points",
+    '{"drawing": [[[], []]]}': "it has no points",
+    "   ": "it is blank",
+    '{"word": "cat"}': "'drawing'",
+    '{"drawing": [[[0, 1], [0, 1, 2]]]}': "",
+    '{"drawing": [[["0", "1"], ["1", "2"]]]}': "a stroke is not",
+    '{"drawing": [[[true, false], [true, true]]]}': "a stroke is not",
+    '{"drawing": [[[0, NaN], [1, 2]]]}': "not finite",
+    '{"drawing": [[[0, 1e300], [1, 2]]]}': "not finite",
+    '{"drawing": "cat"}': "",
+    "[1, 2]": "",
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_LINES.items())
+def test_a_bad_line_is_skipped_and_named(tmp_path, capsys, line, reason):
+    path = tmp_path / "a.ndjson"
+    path.write_text("\n".join([*[GOOD] * 30, line, *[GOOD] * 29]) + "\n", encoding="utf-8")
+    data = read_drawings(path, 100)
+    assert len(data.train) + len(data.valid) + len(data.test) == 59
+    shown = capsys.readouterr().out
+    assert f"{path}: skipped 1 of 60 records (line 31: " in shown
+    assert reason in shown
+
+
+def test_marks_of_text_files_change_nothing(tmp_path, capsys):
+    """A byte order mark, Windows' line ends, and U+2028, which ends a line for some readers."""
+    word = GOOD.replace("{", '{"word": "c\u2028at", ', 1)
+    text = "\ufeff" + "\r\n".join([word] * 60) + "\r\n"
+    (tmp_path / "a.ndjson").write_bytes(text.encode("utf-8"))
+    data = read_drawings(tmp_path / "a.ndjson", 100)
+    assert len(data.train) + len(data.valid) + len(data.test) == 60
+    assert capsys.readouterr().out == ""
+
+
+def test_a_truncated_tail_is_skipped(tmp_path, capsys):
+    whole = "\n".join([GOOD.replace("}", ', "word": "é"}')] * 60).encode("utf-8")
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(whole[: whole.rfind("é".encode()) + 1])  # within a letter
+    data = read_drawings(path, 100)
+    assert len(data.train) + len(data.valid) + len(data.test) == 59
+    assert "skipped 1 of 60 records (line 60: " in capsys.readouterr().out
+
+
+def saved(path, drawings, **more):
+    points, offsets = np.concatenate(drawings), np.cumsum([0, *map(len, drawings)])
+    np.savez(path, points=points, offsets=offsets, **more)
+    return path
+
+
+def test_bad_drawings_of_an_npz_are_skipped(tmp_path, capsys, scribbles):
+    drawings = scribbles(60)
+    drawings[3][1, 0] = 1e9
+    drawings[5] = drawings[5][:0]
+    drawings[8][0, 1] = np.inf
+    drawings[9][0, 2] = 0.5
+    path = saved(tmp_path / "a.npz", drawings, word=np.array(["cat"] * 60))
+    data = read_drawings(path, 100)
+    assert len(data.train) + len(data.valid) + len(data.test) == 56
+    assert data.scale == pytest.approx(1, rel=0.1)  # not that of the outlier
+    shown = capsys.readouterr().out
+    assert "skipped 4 of 60 records (points 4: an offset of 1e+09 is 100 times larger" in shown
+    assert "points 6: it is empty; points 9: it is not finite; ..." in shown
+
+
+def test_absolute_points_and_an_inverted_pen_are_refused(tmp_path):
+    generator, drawings = np.random.default_rng(0), []
+    for _ in range(60):  # four strokes of small steps, from anywhere on a screen
+        strokes = [
+            generator.uniform(0, 255, 2) + generator.normal(0, 9, (8, 2)).cumsum(0)
+            for _ in range(4)
+        ]
+        drawings.append(from_strokes(strokes))
+    assert read_drawings(saved(tmp_path / "good.npz", drawings), 100).train
+    absolute = [np.column_stack([d[:, :2].cumsum(0), d[:, 2]]) for d in drawings]
+    centred = [np.column_stack([d[:, :2] - d[:, :2].mean(0), d[:, 2]]) for d in absolute]
+    for kind in (absolute, centred):
+        with pytest.raises(InputError, match=r"a\.npz: the points look absolute"):
+            read_drawings(saved(tmp_path / "a.npz", kind), 100)
+    inverted = [np.column_stack([d[:, :2], 1 - d[:, 2]]) for d in drawings]
+    with pytest.raises(InputError, match=r"a\.npz: the third column is mostly 1"):
+        read_drawings(saved(tmp_path / "a.npz", inverted), 100)
+
+
+def test_drawings_without_extent_are_refused(tmp_path):
+    drawings = [np.array([[0, 0, 0], [0, 0, 1]])] * 60
+    with pytest.raises(InputError, match=r"have the deviation 0\.0"):
+        read_drawings(saved(tmp_path / "a.npz", drawings), 100)
 
 
 def test_strokes_there_and_back():

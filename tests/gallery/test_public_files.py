@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import zipfile
 
 import numpy as np
@@ -47,7 +48,7 @@ def write_pickle(path, content, protocol):
         pickle.dump(content, file, protocol=protocol)
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("protocol", range(6))
 def test_pickles_of_every_age(tmp_path, protocol):
     first = np.asfortranarray([[1.5, -2.0], [0.0, 9.0]])
     array = object_array(first, np.array([[3, 4]], ">i2"))
@@ -55,6 +56,38 @@ def test_pickles_of_every_age(tmp_path, protocol):
     found = load_npz(tmp_path / "old.npz")["train"]
     np.testing.assert_array_equal(found[0], first)
     np.testing.assert_array_equal(found[1], [[3, 4]])
+
+
+def write_bytes(path, content):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("train.npy", "w") as file:
+            header = {"descr": "|O", "fortran_order": False, "shape": (2,)}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Nr\xff\xff\xff\x7f.",  # stores None as item 2,147,483,647
+        b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".",  # a bytearray of a terabyte
+        b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b".",  # bytes
+    ],
+)
+def test_a_few_bytes_take_no_memory(tmp_path, content):
+    write_bytes(tmp_path / "a.npz", content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"a\.npz is not an npz of numbers"):
+        load_npz(tmp_path / "a.npz")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_an_array_that_is_named_often_is_refused(tmp_path):
+    """A pickle of a megabyte whose 1000 arrays share it."""
+    one = np.zeros(10**6, np.uint8)
+    write_pickle(tmp_path / "a.npz", object_array(*[one] * 1000), 4)
+    with pytest.raises(InputError, match=r"names 1,000,000,000 bytes"):
+        load_npz(tmp_path / "a.npz")
 
 
 class Forged:

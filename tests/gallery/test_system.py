@@ -1,5 +1,6 @@
 """Every system through its command line: files, figures, resuming, mistakes."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -138,6 +139,48 @@ def test_a_mistake_may_be_corrected(script, tmp_path, capsys, performances):
     flags = "--train.steps=2", "--hidden_size=8", "--compared=1", "--seconds=0.1"
     script("gallery", "touch", f"--run={run}", f"--data={performances}", *flags)
     assert str(run) in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_data_that_changed_are_noticed(system, capsys, performances):
+    system("touch")
+    content = performances.read_bytes()
+    with np.load(performances, allow_pickle=True) as archive:
+        array = archive["arr_0"]
+    array[0][3, 0] /= 2
+    np.savez(performances, array)
+    with pytest.raises(SystemExit, match="2"):
+        system("touch")
+    assert "performances.npz is not what" in capsys.readouterr().err
+    performances.write_bytes(content)
+    system("touch")
+
+
+def test_a_text_that_is_too_long_says_so(system, capsys):
+    long = "bad" * 20
+    system("handwriting", f"--text={long} cab")
+    shown = capsys.readouterr().out
+    assert f"{long!r} is not written to its end within 150 points: give shorter words" in shown
+
+
+def test_letters_that_nobody_wrote_are_refused_before_training(system, capsys, monkeypatch):
+    monkeypatch.setattr("worldmodels.gallery.system.fit", None)
+    with pytest.raises(SystemExit, match="2"):
+        system("handwriting", "--text=日")
+    assert "'日' was never written in training" in capsys.readouterr().err
+
+
+def test_impsys_controls_are_learnt_and_drawn(script, tmp_path):
+    generator, array = np.random.default_rng(1), np.empty(12, object)
+    for number in range(12):
+        size = 20 + number
+        columns = generator.exponential(0.05, size), *generator.uniform(size=(4, size))
+        array[number] = np.column_stack(columns).astype(np.float32)
+    np.savez(tmp_path / "training-dataset-5d.npz", perfs=array)
+    data, folder = f"--data={tmp_path / 'training-dataset-5d.npz'}", tmp_path / "run"
+    script("gallery", "touch", "--run", folder, data, *STEPS, *SMALL["touch"])
+    report = load_json(folder / "results.json")
+    assert len(report["numbers"]["sigma_floor"]) == 5
+    assert (folder / "touch.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

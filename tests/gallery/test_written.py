@@ -102,10 +102,30 @@ def test_iam_on_db(tmp_path):
     np.testing.assert_allclose(stroke[1] - stroke[0], [40, 85], rtol=1e-4)
 
 
+@pytest.mark.parametrize("content", ["<no", INK.format(""), INK.format("<Stroke/>")])
+def test_a_line_without_strokes_is_skipped_and_named(tmp_path, capsys, content):
+    folder = iam(tmp_path)
+    (folder / "lineStrokes/a01/a01-000/a01-000u-02.xml").write_text(content)
+    words = read_words(folder, 0.01, 100)
+    assert len(words.train) + len(words.valid) == 19
+    assert "skipped 1 of 20 records" in (shown := capsys.readouterr().out)
+    assert "a01-000u-02.xml is not an IAM-OnDB line" in shown
+
+
+def test_an_inverted_pen_is_refused(tmp_path):
+    texts = np.array([f"w{i}" for i in range(30)])
+    word = np.array([[0, 0, 0], [0.1, 0.5, 0], [0.2, 0, 1], [0.3, 0, 0], [0.4, 0.2, 0]], np.float32)
+    points, offsets = np.tile(word, (30, 1)), np.arange(0, 151, 5)
+    np.savez(tmp_path / "c.npz", points=points, offsets=offsets, text=texts)
+    with pytest.raises(InputError, match="It must be 1 where the pen is down"):
+        read_words(tmp_path / "c.npz", 0.001, 100)
+
+
 def test_foreign_files_are_named(tmp_path):
     folder = iam(tmp_path)
-    (folder / "lineStrokes/a01/a01-000/a01-000u-02.xml").write_text("<no")
-    with pytest.raises(InputError, match=r"a01-000u-02\.xml is not an IAM-OnDB"):
+    for path in folder.rglob("*.xml"):
+        path.write_text("<no")
+    with pytest.raises(InputError, match=r"20 of 20 records.*a01-000u-01\.xml is not an IAM-OnDB"):
         read_words(folder, 0.01, 100)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="not IAM-OnDB"):

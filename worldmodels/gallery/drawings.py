@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
 from worldmodels.errors import InputError
-from worldmodels.gallery.public_files import load_npz, reading
+from worldmodels.gallery.public_files import kept, load_npz, reading
 from worldmodels.seeding import numpy_generator
 
 Drawing = Float32[np.ndarray, "_ 3"]
@@ -30,6 +31,13 @@ DRAW, LIFT, END = range(3)
 SPLITS = ("train", "valid", "test")
 HELD_OUT = 20
 """One drawing in so many is for validation, and one for the test, where a file has no splits."""
+FEWEST = 2
+"""Drawings that each part must have."""
+OUTLIER = 100
+"""A drawing is skipped if its largest offset is so many times the usual largest one; in public sets
+that is below 4."""
+LONGEST_LINE = 10_000_000
+"""Most bytes of a line of ndjson."""
 JITTER = 0.1
 """Drawings are stretched by up to this share in training. Source: Ha & Eck 2017, section 3.4."""
 SHARED = 16
@@ -53,23 +61,29 @@ class Drawings:
         """Simplifies drawings to within epsilon, drops those above `max_points`, scales the rest.
 
         Raises:
-            InputError: a part is empty, or not of the shape of drawings.
+            InputError: a part has too few drawings, or they are all points.
         """
-        kept = {}
+        short = {}
         for name in SPLITS:
-            drawings = [_checked(drawing, name) for drawing in parts[name]]
+            drawings = [np.array(drawing, np.float32) for drawing in parts[name]]
             if epsilon:
                 strokes = ([simplified(s, epsilon) for s in strokes_of(d)] for d in drawings)
                 drawings = [from_strokes(each) for each in strokes]
-            kept[name] = [d for d in drawings if 1 < len(d) <= max_points]
-            if not kept[name]:
+            short[name] = [d for d in drawings if 1 < len(d) <= max_points]
+            if len(short[name]) < FEWEST:
                 raise InputError(
-                    f"the data have no {name} drawing of 2 to {max_points} points: use another file"
+                    f"the data have {len(short[name])} {name} drawings of 2 to {max_points} "
+                    f"points, and {FEWEST} are needed: use another file"
                 )
-        scale = float(np.concatenate([d[:, :2] for d in kept["train"]]).std())
-        for drawing in (d for part in kept.values() for d in part):
+        with np.errstate(over="ignore"):
+            scale = float(np.concatenate([d[:, :2] for d in short["train"]]).std())
+        if not 0 < scale < np.inf:
+            raise InputError(
+                f"the training drawings' offsets have the deviation {scale}: use another file"
+            )
+        for drawing in (d for part in short.values() for d in part):
             drawing[:, :2] /= scale
-        return cls(**kept, scale=scale)
+        return cls(**short, scale=scale)
 
     @cached_property
     def longest(self) -> int:
@@ -82,13 +96,97 @@ class Drawings:
         return not any(drawing[0, :2].any() for drawing in self.train)
 
 
-def _checked(drawing: np.ndarray, name: str) -> Drawing:
-    if drawing.ndim != 2 or drawing.shape[1] != 3 or not np.isfinite(drawing).all():
+def _checked(drawing: np.ndarray, largest: float) -> Drawing:
+    """A drawing as float32.
+
+    Raises:
+        ValueError: it is none, or has an offset above `largest`.
+    """
+    if drawing.ndim != 2 or drawing.shape[1] != 3:
+        raise ValueError(f"{drawing.shape} is not (points, 3): dx, dy, whether the pen is lifted")
+    if not len(drawing):
+        raise ValueError("it is empty")
+    with np.errstate(over="ignore"):
+        found = np.array(drawing, np.float32)
+    if not np.isfinite(found).all():
+        raise ValueError("it is not finite")
+    if not np.isin(drawing[:, 2], (0, 1)).all():
+        raise ValueError("the third column is not 0 or 1, whether the pen is lifted")
+    if (most := _reach(drawing)) > largest:
+        raise ValueError(f"an offset of {most:g} is {OUTLIER} times larger than is usual here")
+    return found
+
+
+def _reach(drawing: np.ndarray) -> float:
+    """The largest offset of a drawing; NaN: it has none."""
+    if drawing.ndim != 2 or drawing.shape[1] < 2 or not len(drawing):
+        return np.nan
+    return float(np.abs(drawing[:, :2].astype(float)).max())
+
+
+def _kept_drawings(
+    path: Path, lists: Mapping[str, Sequence[np.ndarray]]
+) -> dict[str, list[Drawing]]:
+    """The good drawings of a file, by part."""
+    reaches = np.array([_reach(drawing) for part in lists.values() for drawing in part])
+    usual = np.median(reaches[np.isfinite(reaches)]) if np.isfinite(reaches).any() else 0.0
+    largest = OUTLIER * float(usual)
+    named = [
+        (name, number, drawing)
+        for name, part in lists.items()
+        for number, drawing in enumerate(part, 1)
+    ]
+    read = kept(
+        path,
+        (
+            (f"{name} {number}".strip(), partial(_named, name, drawing, largest))
+            for name, number, drawing in named
+        ),
+    )
+    return {part: [drawing for name, drawing in read if name == part] for part in lists}
+
+
+def _named(name: str, drawing: np.ndarray, largest: float) -> tuple[str, Drawing]:
+    return name, _checked(drawing, largest)
+
+
+def _check_meaning(path: Path, drawings: Sequence[Drawing]) -> None:
+    """Checks that drawings are offsets with lifts, as far as numbers can tell.
+
+    Offsets turn round: they differ by more than they are long, or are longer where the pen is
+    lifted. Neither holds of absolute points. In four public sets the squares of differences and of
+    offsets have the ratio 1.6 to 2.6 (absolute: .04 to .7), and moves without the pen are 2 to 8
+    times as long as lines (absolute: .7 to 1.1).
+
+    Raises:
+        InputError: they look like absolute points, or like 1 where the pen is down.
+    """
+    pens = np.concatenate([drawing[:, 2] for drawing in drawings])
+    if pens.mean() > 0.5 and np.mean([drawing[-1, 2] for drawing in drawings]) < 0.5:
         raise InputError(
-            f"a {name} drawing is {drawing.shape} of {drawing.dtype}: finite (points, 3) are "
-            "expected, dx, dy and whether the pen is lifted"
+            f"{path}: the third column is mostly 1, and 0 at the ends of drawings. It must be 1 "
+            "where the pen is lifted, not where it is down: use another file"
         )
-    return np.array(drawing, np.float32)
+    every = np.concatenate([d[:, :2] for d in drawings]).astype(float)
+    turns = np.concatenate([np.diff(d[:, :2].astype(float), axis=0) for d in drawings])
+    if np.square(turns).sum() < np.square(every).sum() and not _longer_without_pen(drawings):
+        raise InputError(
+            f"{path}: the points look absolute, but offsets from the point before are expected: "
+            "use another file"
+        )
+
+
+def _longer_without_pen(drawings: Sequence[Drawing]) -> bool:
+    """Whether moves with the pen lifted are longer than lines."""
+    lines, moves = [], []
+    for drawing in drawings:
+        lengths, up = np.hypot(*drawing[1:, :2].T), drawing[:-1, 2] > 0.5
+        lines.append(lengths[~up])
+        moves.append(lengths[up])
+    line, move = np.concatenate(lines), np.concatenate(moves)
+    if not len(move):  # drawings of one stroke: absolute points of a screen are never negative
+        return bool(min(drawing[:, :2].min() for drawing in drawings) < 0)
+    return bool(np.median(move) > 1.5 * np.median(line)) if len(line) else True
 
 
 def read_drawings(path: Path, max_points: int, epsilon: float = 0.0) -> Drawings:
@@ -103,25 +201,62 @@ def read_drawings(path: Path, max_points: int, epsilon: float = 0.0) -> Drawings
     with reading(path, "a file of drawings"):
         found = {"": _ndjson(path)} if path.suffix == ".ndjson" else load_npz(path)
         lists = {name: value for name, value in found.items() if isinstance(value, list)}
-        if not lists.keys() >= set(SPLITS):
-            if not lists:
-                raise InputError(f"{path} has no list of drawings: use another file")
-            every = next(iter(lists.values()))
+        if lists.keys() >= set(SPLITS):
+            lists = {name: lists[name] for name in SPLITS}
+        elif len(lists) != 1:
+            names = ", ".join(lists) or "none"
+            raise InputError(
+                f"{path} has these lists of drawings: {names}. One is needed, or train, valid and "
+                "test: use another file"
+            )
+        parts = _kept_drawings(path, lists)
+        if path.suffix != ".ndjson":
+            _check_meaning(path, [drawing for part in parts.values() for drawing in part])
+        if len(parts) == 1:
+            (every,) = parts.values()
             train = [drawing for index, drawing in enumerate(every) if index % HELD_OUT > 1]
-            lists = {"train": train, "valid": every[::HELD_OUT], "test": every[1::HELD_OUT]}
-        return Drawings.of(lists, max_points, epsilon)
+            parts = {"train": train, "valid": every[::HELD_OUT], "test": every[1::HELD_OUT]}
+        return Drawings.of(parts, max_points, epsilon)
 
 
 def _ndjson(path: Path) -> list[Drawing]:
     """Quick, Draw!'s lines: strokes of [x...], [y...] (raw: and times), recognised ones only."""
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    kept = [line["drawing"] for line in lines if line.get("recognized", True)]
-    return [from_strokes([np.stack(s[:2], 1) for s in drawing]) for drawing in kept]
+    with open(path, "rb") as file:
+        lines = iter(partial(file.readline, LONGEST_LINE), b"")
+        read = kept(path, ((f"line {n}", partial(_drawn, line)) for n, line in enumerate(lines, 1)))
+    return [drawing for drawing in read if drawing is not None]
+
+
+def _drawn(line: bytes) -> Drawing | None:
+    """The drawing of a line; None: nobody recognised what it shows."""
+    if not line.strip():
+        raise ValueError("it is blank")
+    about = json.loads(line.decode("utf-8-sig"))
+    if about.get("recognized", True) is False:
+        return None
+    return from_strokes([_points(stroke) for stroke in about["drawing"]])
+
+
+def _points(stroke: Any) -> np.ndarray:
+    """A stroke's points (N, 2) of [x...], [y...]."""
+    points = np.array([stroke[0], stroke[1]]).T
+    if points.ndim != 2 or (points.size and points.dtype.kind not in "if"):
+        raise ValueError("a stroke is not [[x, ...], [y, ...]]")
+    return points
 
 
 def from_strokes(strokes: Sequence[np.ndarray]) -> Drawing:
-    """A drawing of strokes of absolute points (N, 2); it begins at its first point."""
-    points = np.concatenate(strokes).astype(np.float32)
+    """A drawing of strokes of absolute points (N, 2); it begins at its first point.
+
+    Raises:
+        ValueError: there are no points, or they are not finite.
+    """
+    if not any(len(stroke) for stroke in strokes):
+        raise ValueError("it has no points")
+    with np.errstate(over="ignore"):
+        points = np.concatenate(strokes).astype(np.float32)
+    if not np.isfinite(points).all():
+        raise ValueError("it has points that are not finite")
     lifts = np.concatenate([np.arange(len(s)) == len(s) - 1 for s in strokes])
     offsets = np.diff(points, axis=0, prepend=points[:1])
     return np.column_stack([offsets, lifts]).astype(np.float32)

@@ -33,7 +33,7 @@ from worldmodels.gallery.written import (
 )
 from worldmodels.models.mixture import Temperature
 from worldmodels.ranges import NonNegativeFloat, PositiveInt, Range
-from worldmodels.run import Metrics
+from worldmodels.run import Metrics, say
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.fit import FitConfig
 
@@ -85,6 +85,7 @@ class Handwriting(System):
     def show(self, metrics: Metrics) -> Numbers:
         """Likelihood with right and wrong texts, lengths, window, readability; and the figure."""
         words = self.data_set()
+        words.codes(texts := self.texts(words), [-1] * len(texts))  # before hours of training
         writer, reader = self.writer(metrics, words), self.reader(metrics, words)
         sizes = {name: len(getattr(words, name)) for name in ("train", "valid", "other")}
         numbers: dict[str, Any] = {"words": sizes}
@@ -96,6 +97,10 @@ class Handwriting(System):
         numbers |= _written(self, words, writer, reader)
         _draw(metrics, self, words, writer)
         return numbers
+
+    def texts(self, words: Words) -> list[str]:
+        """What the figure shows: the words of `text`, or held-out ones."""
+        return self.text.split() or list(dict.fromkeys(_texts(words.valid)))[:5]
 
     def data_set(self) -> Words:
         """The words.
@@ -228,15 +233,16 @@ def _written(
 
 
 def _draw(metrics: Metrics, config: Handwriting, words: Words, writer: Writer) -> None:
-    texts = config.text.split() or list(dict.fromkeys(_texts(words.valid)))[:5]
+    texts, unfinished = config.texts(words), set(config.texts(words))
     figure = new_figure(11, 5)
     left, right = figure.subplots(1, 2, width_ratios=[5, 2.4])
     codes = words.codes(texts, [k % words.fonts if words.fonts else -1 for k in range(len(texts))])
     for row, bias in enumerate(BIASES):
         generator = torch_generator(config.seed, "figure", row)
-        drawings, windows, _ = writer.write(
+        drawings, windows, ended = writer.write(
             *codes, config.max_points, Temperature.graves(bias), generator
         )
+        unfinished -= {text for text, end in zip(texts, ended, strict=True) if end}
         paint(left, drawings, len(drawings), (0, -row * 0.5), box=(0.85, 0.45))
         left.text(-0.8, -row * 0.5, f"bias {bias:g}", fontsize="small", va="center")
         if bias == 1.0:
@@ -244,5 +250,10 @@ def _draw(metrics: Metrics, config: Handwriting, words: Words, writer: Writer) -
             right.imshow(window.T, aspect="auto", origin="lower", cmap="magma")
             right.set_yticks(range(window.shape[1]), [*texts[0], "end"])
             right.set(xlabel="point", title="the window over the letters")
+    for text in sorted(unfinished):
+        say(
+            f"{text!r} is not written to its end within {config.max_points} points: give shorter "
+            "words in --text"
+        )
     left.set_title(", ".join(texts), fontsize="small")
     save_figure(figure, metrics.run.folder / "handwriting.png", dpi=80)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from worldmodels.errors import InputError
 from worldmodels.figure import new_figure, save_figure
+from worldmodels.files import read_bytes
 from worldmodels.gallery.drawings import (
     SPLITS,
     Drawing,
@@ -36,7 +37,7 @@ from worldmodels.gallery.drawings import (
     training_batch,
 )
 from worldmodels.gallery.pen import Pen, nats_of, paint
-from worldmodels.gallery.public_files import reading
+from worldmodels.gallery.public_files import kept, reading
 from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mixture import Temperature
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
@@ -170,13 +171,15 @@ def read_kanjivg(paths: list[Path], epsilon: float) -> list[Drawing]:
         raise InputError(
             "KanjiVG's curves need svg.path (`pip install worldmodels-dream[gallery]`)"
         ) from error
-    found = []
-    for path in progress(paths, "KanjiVG"):
+
+    def read(path: Path) -> Drawing:
         with reading(path, "an SVG of KanjiVG"):
-            curves = [parse_path(node.attrib["d"]) for node in ElementTree.parse(path).iter(PATH)]
-            strokes = [simplified(_flat(curve), epsilon) for curve in curves]
-            found.append(from_strokes([stroke for stroke in strokes if len(stroke) > 1]))
-    return found
+            nodes = ElementTree.fromstring(read_bytes(path)).iter(PATH)
+            strokes = [simplified(_flat(parse_path(n.attrib["d"])), epsilon) for n in nodes]
+            return from_strokes([stroke for stroke in strokes if len(stroke) > 1])
+
+    listed = progress(paths, "KanjiVG")
+    return kept(paths[0].parent, ((path.name, partial(read, path)) for path in listed))
 
 
 def _flat(curve: Any) -> Float32[np.ndarray, "_ 2"]:

@@ -3,21 +3,34 @@
 A pickle may call any function of any package, and even NumPy's own classes read foreign memory if
 their state is forged. So a pickle gets nothing of NumPy: classes and functions of this file stand
 for the names that an array of numbers needs. Any other name is refused.
+
+A file has many records, and a bad one should not cost the others: see `kept`.
 """
 
 from __future__ import annotations
 
+import io
+import math
 import pickle
+import pickletools
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from worldmodels.errors import InputError
+from worldmodels.files import LARGEST, members_of, read_header, read_member
+from worldmodels.run import say
+
+Record = TypeVar("Record")
+
+SHOWN = 3
+"""Bad records that a message names."""
 
 
 class _DType:
@@ -51,10 +64,24 @@ class _Array:
             self.parts = content
             return
         content = content.encode("latin1") if isinstance(content, str) else content
-        flat = np.frombuffer(content, dtype.numbers())
-        self.numbers = flat.reshape(shape, order="F" if fortran else "C").copy()
+        self.numbers = _numbers_of(content, dtype, shape, "F" if fortran else "C")
 
 
+def _numbers_of(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """An array that shares its bytes with the pickle's, however often that names them."""
+    if math.prod(shape) == 0:
+        return np.zeros((0, *shape[1:]), dtype.numbers())
+    return np.frombuffer(content, dtype.numbers()).reshape(shape, order=order)
+
+
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    """Stands for `_frombuffer`, which protocol 5 uses for arrays of numbers."""
+    found = _Array()
+    found.numbers = _numbers_of(content, dtype, shape, order)
+    return found
+
+
+@cache  # a pickle may ask for the same long text again and again
 def _latin(text: str, encoding: str) -> bytes:
     """Stands for `_codecs.encode`, which protocols below 3 use for bytes."""
     if encoding != "latin1":
@@ -67,6 +94,8 @@ STANDINS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _DType,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("_codecs", "encode"): _latin,
 }
 
@@ -76,6 +105,55 @@ class _NumbersOnly(pickle.Unpickler):
         if (module, name) not in STANDINS:
             raise ValueError(f"it names {module}.{name}")
         return STANDINS[module, name]
+
+
+def _unpickled(content: bytes) -> Any:
+    """What a pickle makes of the stand-ins.
+
+    Trap: the unpickler makes room for any index and any length that a few bytes name. `genops`
+    compares lengths with the bytes there are; indices are compared with the operations so far.
+    """
+    for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
+        if operation.name.endswith("PUT") and int(argument or 0) > number:
+            raise ValueError(f"operation {number} stores item {argument}")
+    try:
+        return _NumbersOnly(io.BytesIO(content), encoding="latin1").load()
+    finally:
+        _latin.cache_clear()
+
+
+def kept(path: Path, records: Iterable[tuple[str, Callable[[], Record]]]) -> list[Record]:
+    """The records that can be read; says how many cannot, where they are, and why.
+
+    Args:
+        path: of the file or folder.
+        records: the place of each, such as `line 3`, and what reads it.
+
+    Raises:
+        InputError: most of them cannot be read, so that the file is of another kind.
+    """
+    found: list[Record] = []
+    bad: list[str] = []
+    for place, read in records:
+        try:
+            found.append(read())
+        except Exception as error:  # foreign bytes make readers raise nearly anything
+            named = isinstance(error, InputError)  # with its own file
+            bad.append(str(error) if named else f"{place}: {_reason(error)}")
+    if bad:
+        count = f"{len(bad)} of {len(found) + len(bad)} records"
+        shown = "; ".join(bad[:SHOWN]) + ("; ..." if len(bad) > SHOWN else "")
+        if len(bad) == 1 and not found:
+            named = bad[0].startswith(str(path))
+            raise InputError(bad[0] if named else f"{path}: {bad[0]}: use another file")
+        if len(bad) >= max(len(found), 1):
+            raise InputError(f"{path}: {count} cannot be read ({shown}): use another file")
+        say(f"{path}: skipped {count} ({shown})")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 @contextmanager
@@ -93,8 +171,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         raise InputError(f"{path} is missing: check the name") from None
     # foreign bytes make readers raise nearly anything
     except Exception as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{path} is not {kind} ({reason}): use another file") from error
+        raise InputError(f"{path} is not {kind} ({_reason(error)}): use another file") from error
 
 
 def load_npz(path: Path) -> dict[str, list[np.ndarray] | np.ndarray]:
@@ -107,8 +184,8 @@ def load_npz(path: Path) -> dict[str, list[np.ndarray] | np.ndarray]:
         InputError: the file is missing, broken, or holds anything else.
     """
     with reading(path, "an npz of numbers"), zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".npy")]
-        found = {name.removesuffix(".npy"): _member(archive, name) for name in names}
+        members = members_of(archive)
+        found = {name: _member(archive, member) for name, member in members.items()}
         for name in [name for name in found if name.endswith("offsets")]:
             points = f"{name.removesuffix('offsets')}points"
             found[points.removesuffix("_points")] = _cut(found.pop(points), found.pop(name))
@@ -123,21 +200,18 @@ def _cut(points: Any, offsets: Any) -> list[np.ndarray]:
     return np.split(points, offsets[1:-1])
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> list[np.ndarray] | np.ndarray:
-    with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        _, _, dtype = read[version](file)
-        if not dtype.hasobject:
-            with archive.open(name) as again:
-                return _checked(np.lib.format.read_array(again, allow_pickle=False), name)
-        found = _NumbersOnly(file, encoding="latin1").load()
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> list[np.ndarray] | np.ndarray:
+    name = member.filename
+    with archive.open(member) as file:
+        if not read_header(file)[2].hasobject:
+            return _checked(read_member(archive, member), name)
+        found = _unpickled(file.read())
     if not isinstance(found, _Array) or found.parts is None:
         raise ValueError(f"{name} holds no list of arrays")
-    return [_numbers(part, name) for part in found.parts]
+    parts = [_numbers(part, name) for part in found.parts]
+    if (size := sum(part.nbytes for part in parts)) > LARGEST:
+        raise ValueError(f"{name} names {size:,} bytes, more than {LARGEST:,}")
+    return parts
 
 
 def _checked(array: np.ndarray, name: str) -> np.ndarray:

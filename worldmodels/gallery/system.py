@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from itertools import count
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from worldmodels.artifacts import fill, naming
 from worldmodels.command_line import keep, name_and_flags, parse
 from worldmodels.errors import InputError
-from worldmodels.files import load_tensors, save_json, save_tensors
+from worldmodels.files import file_hash, load_tensors, save_json, save_tensors
 from worldmodels.precision import set_precision
 from worldmodels.ranges import Seed
 from worldmodels.run import Metrics, Run
+from worldmodels.schema import load_like
 from worldmodels.seeding import seed_for
 from worldmodels.stages.fit import FitConfig, Loss, fit
 from worldmodels.versions import circumstances
@@ -34,6 +36,14 @@ SYSTEMS = {
     "touch": "Touch",
 }
 """The systems' classes; each is in the file of its system's name."""
+
+DATA = "data.json"
+"""Says which data a run was begun with."""
+
+
+class _Data(TypedDict):
+    sha256: str
+
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -127,6 +137,8 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     system, run = parse(kind, str(kind.__doc__), flags, home=f"runs/gallery/{name}")
     new = not run.config_file.exists()
     keep(system, run, free=system.free)
+    if (data := getattr(system, "data", None)) is not None:
+        _check_same(run, Path(data))
     if system.float32:
         set_precision("float32")
     try:
@@ -134,7 +146,8 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
             numbers = system.show(metrics)
     except InputError:
         if new and not any(run.folder.glob("*.safetensors")):
-            run.config_file.unlink()  # nothing was trained with it: it may be corrected
+            for file in (run.config_file, run.folder / DATA):
+                file.unlink(missing_ok=True)  # nothing was trained with it: it may be corrected
         raise
     report = {
         "system": name,
@@ -145,6 +158,23 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     }
     save_json(run.folder / "results.json", report)
     return run, numbers
+
+
+def _check_same(run: Run, data: Path) -> None:
+    """Keeps the hash of the data in the run, or compares it with the one that is kept.
+
+    Raises:
+        InputError: the data are missing, or are others than the run was begun with.
+    """
+    paths = sorted(path for path in data.rglob("*") if path.is_file()) if data.is_dir() else [data]
+    found, file = file_hash(*paths), run.folder / DATA
+    if file.exists() and load_like(file, _Data)["sha256"] != found:
+        raise InputError(
+            f"{data} is not what {run.folder} was trained on, it has changed since: restore it, "
+            "or use another --run"
+        )
+    with run.lock():
+        save_json(file, {"sha256": found})
 
 
 def initialised(seed: int, *name: int | str, make: Callable[[], Model]) -> Model:

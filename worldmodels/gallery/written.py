@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from worldmodels.errors import InputError
+from worldmodels.files import read_bytes
 from worldmodels.gallery.drawings import Drawing, from_strokes, simplified
-from worldmodels.gallery.public_files import load_npz, reading
+from worldmodels.gallery.public_files import kept, load_npz, reading
 
 FONTS = ("futural", "cursive", "timesr")
 """Hershey's Latin fonts in training; several other names have the same glyphs."""
@@ -25,6 +26,8 @@ HELD_OUT_FONTS = ("scriptc", "timesi")
 ONSETS = "b c d f g h j k l m n p r s t v w z bl br ch cl dr fl gr pl qu sh sl st th tr wh"
 NUCLEI = "a e i o u y ai ea ee io oa ou"
 CODAS = "- - - b ck d f g l ll m n nd ng nt p r rd rt s ss st t x"
+FEWEST = 2
+"""Words to train on, and words that are held out."""
 STRETCH = 6.0
 """The cursive set stores x divided by this."""
 FLIP = np.array([1, -1], np.float32)
@@ -180,14 +183,16 @@ def read_words(path: Path, epsilon: float, max_points: int) -> Words:
     """
     with reading(path, "a file of words"):
         found = _iam(path, epsilon) if path.is_dir() else _cursive(path, epsilon)
-    if not all(np.isfinite(word.drawing).all() for word in found):
-        raise InputError(f"{path} has words that are not finite: use another file")
-    kept = [word for word in found if 1 < len(word) <= max_points and word.text]
-    held_out = set(sorted({word.text for word in kept})[::10])
-    train, valid = ([w for w in kept if (w.text in held_out) == flag] for flag in (False, True))
-    if not (train and valid):
-        raise InputError(f"{path} has {len(kept)} words of 2 to {max_points} points: use another")
-    return Words.of(train, valid, [])
+    short = [word for word in found if 1 < len(word) <= max_points and word.text]
+    held_out = set(sorted({word.text for word in short})[::10])
+    train, valid = ([w for w in short if (w.text in held_out) == flag] for flag in (False, True))
+    words = Words.of(train, valid, []) if train else None
+    if words is None or min(len(words.train), len(words.valid)) < FEWEST:
+        raise InputError(
+            f"{path} has {len(short)} words of 2 to {max_points} points, too few to train on some "
+            "and hold out others of the same letters: use another file"
+        )
+    return words
 
 
 def _cursive(path: Path, epsilon: float) -> list[Word]:
@@ -198,14 +203,24 @@ def _cursive(path: Path, epsilon: float) -> list[Word]:
             f"{path} has {len(words)} words of x, y, pen and {len(texts)} texts: points, offsets "
             "and text are needed"
         )
-    return [
-        Word(text, from_strokes(_pen_strokes(word, epsilon)))
-        for text, word in zip(texts, words, strict=True)
-    ]
+    down = np.concatenate([word[:, 2] for word in words if word.ndim == 2 and word.shape[1] == 3])
+    if len(down) and down.mean() < 0.5:
+        raise InputError(
+            f"{path}: the third column is mostly 0. It must be 1 where the pen is down, beside "
+            "absolute x and y: use another file"
+        )
+
+    def read(text: str, word: np.ndarray) -> Word:
+        return Word(text, from_strokes(_pen_strokes(word, epsilon)))
+
+    pairs = enumerate(zip(texts, words, strict=True), 1)
+    return kept(path, ((f"word {number}", partial(read, *pair)) for number, pair in pairs))
 
 
 def _pen_strokes(points: np.ndarray, epsilon: float) -> list[Stroke]:
     """Strokes of x, y, pen_down: a point with the pen up ends one."""
+    if points.shape[1] != 3 or not np.isfinite(points).all():
+        raise ValueError(f"it is {points.shape}, or is not finite")
     places = points[:, :2] * np.array([STRETCH, 1], np.float32)
     ends = np.flatnonzero(points[:, 2] < 0.5) + 1
     strokes = [part for part in np.split(places, ends) if len(part) > 1]
@@ -215,27 +230,31 @@ def _pen_strokes(points: np.ndarray, epsilon: float) -> list[Stroke]:
 def _iam(folder: Path, epsilon: float) -> list[Word]:
     """IAM-OnDB as it is distributed: lineStrokes/**/NAME-01.xml and ascii/**/NAME.txt."""
     texts = {path.stem: _transcription(path) for path in folder.rglob("*.txt")}
-    found = []
+
+    def read(path: Path, text: str) -> Word:
+        with reading(path, "an IAM-OnDB line"):
+            return Word(text, from_strokes([simplified(s, 100 * epsilon) for s in _ink(path)]))
+
+    lines = []
     for path in sorted(folder.rglob("*.xml")):
         name, _, line = path.stem.rpartition("-")
-        if name in texts and line.isdigit() and int(line) <= len(texts[name]):
-            strokes = [simplified(s, 100 * epsilon) for s in _ink(path)]
-            found.append(Word(texts[name][int(line) - 1], from_strokes(strokes)))
-    if not found:
+        if name in texts and line.isdecimal() and 1 <= int(line[:9]) <= len(texts[name]):
+            lines.append((path.name, partial(read, path, texts[name][int(line) - 1])))
+    if not lines:
         raise InputError(
             f"{folder} has no lineStrokes/**/*.xml with an ascii/**/*.txt: not IAM-OnDB"
         )
-    return found
+    return kept(folder, lines)
 
 
 def _transcription(path: Path) -> list[str]:
     """The lines below `CSR:`."""
-    text = path.read_text(encoding="latin1").partition("CSR:")[2]
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    text = read_bytes(path).decode("latin1").partition("CSR:")[2]
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _ink(path: Path) -> list[Stroke]:
-    with reading(path, "an IAM-OnDB line"):
-        strokes = ElementTree.parse(path).iter("Stroke")
-        points = [[(float(p.attrib["x"]), float(p.attrib["y"])) for p in s] for s in strokes]
-    return [np.array(stroke, np.float32) for stroke in points if stroke]
+    strokes = ElementTree.fromstring(read_bytes(path)).iter("Stroke")
+    points = [[(float(p.attrib["x"]), float(p.attrib["y"])) for p in s] for s in strokes]
+    with np.errstate(over="ignore"):
+        return [np.array(stroke, np.float32) for stroke in points if stroke]
