@@ -137,11 +137,11 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     system, run = parse(kind, str(kind.__doc__), flags, home=f"runs/gallery/{name}")
     new = not run.config_file.exists()
     keep(system, run, free=system.free)
-    if (data := getattr(system, "data", None)) is not None:
-        _check_same(run, Path(data))
     if system.float32:
         set_precision("float32")
     try:
+        if (data := getattr(system, "data", None)) is not None:
+            _check_same(run, Path(data))
         with Metrics(run, name) as metrics:
             numbers = system.show(metrics)
     except InputError:
