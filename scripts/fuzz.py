@@ -59,6 +59,8 @@ from worldmodels.world import EnvConfig, RawPicture, World
 
 SECONDS, MEGABYTES = 20, 500
 """Limits of a case, beyond what the process had before it."""
+EACH = 3
+"""Changes one after the other; the files are read after each, which is a case."""
 SHOWN = 20
 """Failures that are printed."""
 
@@ -90,8 +92,8 @@ CHANGES = st.lists(
         st.sampled_from(ODD) | st.integers() | st.floats() | st.text(max_size=9),
         st.binary(max_size=9),
     ),
-    min_size=1,
-    max_size=5,
+    min_size=EACH,
+    max_size=EACH,
 )
 
 
@@ -576,7 +578,7 @@ def fuzz(target: Target, cases: int, number: int) -> list[tuple[str, list[Change
 
     @seed(number)
     @settings(
-        max_examples=cases,
+        max_examples=-(-cases // EACH),
         database=None,
         deadline=None,
         phases=[Phase.generate],
@@ -584,8 +586,9 @@ def fuzz(target: Target, cases: int, number: int) -> list[tuple[str, list[Change
     )
     @given(CHANGES)
     def case(changes: list[Change]) -> None:
-        if (fault := target.run(changes)) is not None:
-            found.append((fault, changes))
+        for size in range(1, EACH + 1):
+            if (fault := target.run(changes[:size])) is not None:
+                found.append((fault, changes[:size]))
 
     case()
     return found
@@ -607,7 +610,7 @@ def main() -> None:
         for kind in options.only or every:
             target = every[kind]
             started, before = time.perf_counter(), refused
-            cases = -(-options.cases * target.share // 100)
+            cases = EACH * -(-options.cases * target.share // (100 * EACH))
             found = fuzz(target, cases, options.seed)
             seconds = time.perf_counter() - started
             print(

@@ -539,7 +539,8 @@ def _description(file: Path) -> _Description:
 
 def _digest(description: Mapping[str, Any]) -> str:
     """SHA-256 of all that bundle.json says beside this very sum, whatever its order and spaces."""
-    others = {k: v for k, v in description["sha256"].items() if k != "bundle.json"}
+    sums = description.get("sha256", {})
+    others = {name: value for name, value in sums.items() if name != "bundle.json"}
     rest = {**description, "sha256": others}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
 from worldmodels.errors import InputError
@@ -50,15 +51,22 @@ def check_ranges(config: Any, prefix: str = "") -> None:
     Raises:
         InputError: names the first field that lies outside of its range.
     """
-    hints = get_type_hints(type(config), include_extras=True)
+    allowed_by_name = _ranges_of(type(config))
     for field in fields(config):
         name, value = f"{prefix}{field.name}", getattr(config, field.name)
         if is_dataclass(value):
             check_ranges(value, f"{name}.")
-        for allowed in _ranges(hints[field.name]):
+        for allowed in allowed_by_name[field.name]:
             for number in value if isinstance(value, tuple) else (value,):
                 if number is not None and number not in allowed:
                     raise InputError(f"{name} is {value}: it must be {allowed}")
+
+
+@cache
+def _ranges_of(kind: type[Any]) -> dict[str, list[Range]]:
+    """The ranges of each field of a dataclass."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: list(_ranges(hint)) for name, hint in hints.items()}
 
 
 def _ranges(hint: Any) -> Iterator[Range]:

@@ -7,6 +7,7 @@ opens files where a section is expected.
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -50,12 +51,15 @@ def load_like(path: Name, kind: type[Any]) -> dict[str, Any]:
 
 def _check_names(kind: Any, data: Mapping[str, Any], prefix: str = "") -> None:
     """Raises where a dataclass, or one in it, is given a field that it does not have."""
-    hints = get_type_hints(kind)
+    hints = _hints_of(kind)
     if unknown := sorted(data.keys() - {field.name for field in fields(kind)}):
         raise InputError(f"{prefix}{unknown[0]} is unknown")
     for name, value in data.items():
         if is_dataclass(hints[name]):
             _check_names(hints[name], value, f"{prefix}{name}.")
+
+
+_hints_of = cache(get_type_hints)
 
 
 def _one_line(message: str, data: Any) -> str:
