@@ -41,7 +41,7 @@ from worldmodels.data.recording import Recording
 from worldmodels.data.starts import Starts
 from worldmodels.envs.dream import make_dream
 from worldmodels.errors import InputError
-from worldmodels.files import file_hash, load_json, save_json, save_tensors
+from worldmodels.files import file_hash, load_json, load_tensors, save_json, save_tensors
 from worldmodels.gallery.drawings import read_drawings
 from worldmodels.gallery.kanji import kanjivg_files, read_kanjivg
 from worldmodels.gallery.touch import read_performances
@@ -64,7 +64,7 @@ EACH = 3
 SHOWN = 20
 """Failures that are printed."""
 
-ODD = [
+ODD: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 3, 64, 1000, 10**6, 10**9, 2**31, 2**63, 10**30, -(10**18)),
     *(0.5, -0.0, 1e9, 1e-300, 1e308, float("nan"), float("inf")),
     *("", "x", "0", "1.5", "none", "real", "world", "zchr", "\u2028", "\x00", "a\nb", "é" * 50),
@@ -530,7 +530,7 @@ def _read_records(folder: Path) -> None:
     known = load_like(folder / "partial.json", Partial)
     assert sum(map(len, known["chunks"].values())) >= 0
     assert load_like(folder / "selection.json", Selection)["best"] is not None
-    artifacts.load_tensors(folder / "tensors.safetensors")[1].get("a")
+    load_tensors(folder / "tensors.safetensors")[1].get("a")
 
 
 INK = "<Session><StrokeSet>{}</StrokeSet></Session>"
@@ -543,11 +543,11 @@ def _save_gallery(folder: Path) -> None:
     generator = np.random.default_rng(0)
     line = {"word": "cat", "recognized": True, "drawing": [[[0, 5, 9], [1, 2, 3]], [[4], [0]]]}
     (folder / "ndjson/a.ndjson").write_text("".join(f"{json.dumps(line)}\n" for _ in range(45)))
-    parts = {}
+    parts = dict[str, np.ndarray]()
     for name in ("train", "valid", "test"):
         parts[name] = np.empty(6, object)
         parts[name][:] = [_scribble(generator) for _ in range(6)]
-    np.savez(folder / "drawings/a.npz", **parts)
+    np.savez(folder / "drawings/a.npz", **parts)  # type: ignore[arg-type]
     performances = np.empty(12, object)
     performances[:] = [generator.uniform(size=(5 + n, 4)).astype(np.float32) for n in range(12)]
     np.savez(folder / "impsy/a.npz", perfs=performances)
@@ -555,7 +555,7 @@ def _save_gallery(folder: Path) -> None:
     (folder / "log/a.log").write_text("".join(lines))
     word = [[0, 0, 1], [0.1, 0.5, 1], [0.2, 0, 0], [0.3, 0, 1], [0.4, 0.2, 1]]
     texts = np.array(["ab", "ba", "aab", "abb", "bab"] * 6)
-    points, offsets = np.tile(np.float32(word), (30, 1)), np.arange(0, 151, 5)
+    points, offsets = np.tile(np.array(word, np.float32), (30, 1)), np.arange(0, 151, 5)
     np.savez(folder / "cursive/a.npz", points=points, offsets=offsets, text=texts)
     (folder / "iam/a01.txt").write_text("CSR:\n\n" + "line ab\nab line\n" * 3)
     for n in range(6):

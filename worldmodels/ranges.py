@@ -51,7 +51,7 @@ def check_ranges(config: Any, prefix: str = "") -> None:
     Raises:
         InputError: names the first field that lies outside of its range.
     """
-    allowed_by_name = _ranges_of(type(config))
+    allowed_by_name = _ranges_of(type(config))  # type: ignore[arg-type]  # Any may be unhashable
     for field in fields(config):
         name, value = f"{prefix}{field.name}", getattr(config, field.name)
         if is_dataclass(value):
