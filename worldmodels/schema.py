@@ -27,6 +27,8 @@ def checked(kind: type[Kind], data: Any) -> Kind:
     """
     try:
         found = msgspec.convert(data, kind)
+    except RecursionError as error:
+        raise InputError("its data are nested too deeply") from error
     except msgspec.ValidationError as error:
         raise InputError(_one_line(str(error), data)) from error
     if is_dataclass(kind):

@@ -55,6 +55,15 @@ def test_impsys_npz_has_its_time_first(tmp_path, controls):
     np.testing.assert_allclose(found[0], np.roll(raw[0], -1, axis=1))
 
 
+def test_impsys_npz_of_one_log(tmp_path):
+    """Of equally long arrays NumPy makes one array of single numbers, as objects."""
+    raw = np.random.default_rng(0).uniform(size=(1, 400, 4)).astype(np.float32)
+    np.savez_compressed(tmp_path / "a.npz", perfs=np.array(list(raw), dtype=object))
+    found = read_performances(tmp_path / "a.npz")
+    assert len(found) == 10
+    np.testing.assert_allclose(np.concatenate(found).sum(), raw.sum(), rtol=1e-5)
+
+
 def test_an_npz_that_does_not_say_what_its_columns_are_needs_a_word(tmp_path):
     for controls in (1, 2, 3):  # of three columns, the last one begins with no 0 seconds
         raw = impsy(tmp_path / "a.npz", controls=controls)

@@ -54,6 +54,8 @@ class _Array:
 
     parts: list[Any] | None = None
     """The items of an object array."""
+    shape: tuple[int, ...] = ()
+    """Of an object array."""
     numbers: np.ndarray | None = None
 
     def __init__(self, *_: object) -> None: ...
@@ -61,7 +63,7 @@ class _Array:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, content = state
         if isinstance(content, list):
-            self.parts = content
+            self.parts, self.shape = content, shape
             return
         content = content.encode("latin1") if isinstance(content, str) else content
         self.numbers = _numbers_of(content, dtype, shape, "F" if fortran else "C")
@@ -208,6 +210,11 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> list[np.ndarra
         found = _unpickled(file.read())
     if not isinstance(found, _Array) or found.parts is None:
         raise ValueError(f"{name} holds no list of arrays")
+    if len(found.shape) == 3:  # of equally long arrays NumPy makes one of single numbers
+        whole = np.array(found.parts)
+        if whole.dtype.kind not in "fiu":
+            raise ValueError(f"{name} holds {whole.dtype}, not numbers")
+        return list(whole.reshape(found.shape))
     parts = [_numbers(part, name) for part in found.parts]
     if (size := sum(part.nbytes for part in parts)) > LARGEST:
         raise ValueError(f"{name} names {size:,} bytes, more than {LARGEST:,}")

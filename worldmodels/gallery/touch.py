@@ -346,8 +346,11 @@ def taps(performance: Performance) -> float:
 def _draw(metrics: Metrics, calls: list[Performance], responses: list[Performance]) -> None:
     figure = new_figure(11, 5.4)
     paint = _paint_places if calls[0].shape[1] == 3 else _paint_controls
-    for axes, call, response in zip(figure.subplots(2, 4).ravel(), calls, responses, strict=False):
+    every = figure.subplots(2, 4).ravel()
+    for axes, call, response in zip(every, calls, responses, strict=False):
         paint(axes, call, response)
+    for axes in every[min(len(calls), len(responses)) :]:
+        axes.axis("off")
     figure.suptitle("call in blue, response in red", fontsize="small")
     save_figure(figure, metrics.run.folder / "touch.png", dpi=80)
 
