@@ -28,6 +28,7 @@ def test_the_card_tells_the_score(bundle):
     assert about["scores"]["mean"] == report["mean"]
     assert about["scores"]["seeds"] == report["seeds"]
     assert about["licence"] == "MIT"
+    assert about["command"].startswith(("worldmodels evolve", "worldmodels pipeline"))
     assert "--run" not in about["command"]
     card = (folder / "README.md").read_text()
     assert f"{report['mean']:.1f} ± {report['std']:.1f}" in card

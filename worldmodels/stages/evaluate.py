@@ -124,7 +124,7 @@ def evaluate(
         if not load_world(run).config.live:
             return _in_dreams(run.bundle, config, metrics)
         report = _report(run, run.bundle, config, workers, metrics, _makers(run))
-        _sign(run.bundle, report)
+        _sign(run, report)
     return report
 
 
@@ -245,15 +245,21 @@ def _report(
     return report
 
 
-def _sign(folder: Path, report: dict[str, Any]) -> None:
-    """Writes the scores into the bundle's description and card; the weights stay the same."""
-    bundle = Bundle.load(folder)
+def _sign(run: Run, report: dict[str, Any]) -> None:
+    """Writes the scores into the bundle's description and card; the weights stay the same.
+
+    The command there is the one that evolved C, in whichever round.
+    """
+    bundle = Bundle.load(run.bundle)
     names = "split", "episodes", "seeds", "mean", "std", "ci95"
     scores = {name: report[name] for name in names}
     scores |= {name: row["mean"] for name, row in report["baselines"].items()}
-    command = re.sub(r" --run[ =]\S+", "", report["command"])  # the folder is this machine's
+    ends = (line for one in _makers(run) for line in Metrics.ends(one))
+    evolved = [line["command"] for line in ends if line["stage"] == "evolve" and "command" in line]
+    command = (evolved or [report["command"]])[-1]
+    command = re.sub(r" --run[ =]\S+", "", command)  # the folder is this machine's
     made = {"command": command, "licence": "MIT", "scores": scores}
-    replace(bundle, about=bundle.about | made).save(folder)
+    replace(bundle, about=bundle.about | made).save(run.bundle)
 
 
 def _known(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] | None:
