@@ -130,7 +130,8 @@ def _test(model: PPO, episodes: int) -> list[float]:
     returns = []
     for seed in environment_seeds("test", 0, episodes):
         tested.seed(seed)
-        observation, done, total = tested.reset(), False, 0.0
+        observation: Any = tested.reset()
+        done, total = False, 0.0
         while not done:
             actions, _ = model.predict(observation, deterministic=True)
             observation, rewards, dones, _ = tested.step(actions)
