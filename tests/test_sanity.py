@@ -6,12 +6,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
 from certain import certain_reward
-from gymnasium.envs.classic_control import CartPoleEnv
 
 import worldmodels
 from worldmodels.artifacts import load_controller, load_mdnrnn, load_vae, save_controller
@@ -22,7 +20,6 @@ from worldmodels.files import (
     load_json,
     load_tensors,
     save_arrays,
-    save_json,
     save_tensors,
 )
 from worldmodels.models.controller import controller_for
@@ -38,17 +35,6 @@ ROWS = [
     if line.startswith("| `")
 ]
 INSPECTED = ["--workers.processes=1", "--inspect.episodes=12", "--inspect.starts=12"]
-
-
-class NaNs(CartPoleEnv):
-    """CartPole that pays NaN where it goes left."""
-
-    def step(self, action):
-        observation, reward, *rest = super().step(action)
-        return observation, reward if action else np.nan, *rest
-
-
-gymnasium.register("tests/NaNs-v0", NaNs)
 
 
 @pytest.fixture
@@ -176,16 +162,6 @@ def idle_c(smoke_copy, lines, cured):
     return lines("evolve", run)
 
 
-def nan_rewards(smoke_copy, lines, cured):
-    real = {"generations": 0, "real_generations": 1, "validation_episodes": 0}
-    run = smoke_copy(*M, evolve=real)
-    if not cured:
-        world = load_json(run.world_file)
-        world["config"]["id"] = "tests/NaNs-v0"
-        save_json(run.world_file, world)
-    return lines("evolve", run)
-
-
 def endless_dream(smoke_copy, lines, cured):
     assert not cured
     run = smoke_copy(*M, "controller")
@@ -234,7 +210,6 @@ BROKEN = {
     "M that knows": (leaking_m, True),
     "nobody dies": (nobody_dies, True),
     "C that does nothing": (idle_c, True),
-    "rewards that are not": (nan_rewards, True),
     "a dream unlike": (endless_dream, False),
     "an exploited dream": (endless_dream, False),
     "rewards unlike": (wrong_rewards, True),
@@ -290,4 +265,4 @@ def test_every_check_of_the_package_has_a_row():
                 for text in texts:
                     assert text.strip() in page, f"{file}:{node.lineno}: {text}"
                 known += 1
-    assert known >= 12
+    assert known >= 11
