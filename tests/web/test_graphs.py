@@ -42,6 +42,7 @@ def made(env, actions, controller, **mdnrnn):
 
 BUNDLES = {
     "take_cover": lambda: Bundle.load("take_cover"),
+    "car_racing_dream": lambda: Bundle.load("car_racing_dream"),
     "counts": lambda: made(
         {"reward": "count", "count_attribute": "x", "reward_per_frame": -0.1, "terminates": False},
         Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), (2,)),
