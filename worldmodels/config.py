@@ -130,7 +130,7 @@ def begin(
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):
         check_mark(run)
         if config.env.live and config.collect == CollectConfig():
-            say("the sizes are the paper's, days of work: `--config quick` takes some 22 minutes")
+            say("the sizes are the paper's, days of work: `--config quick` takes about 22 minutes")
         if config.env.live:
             describe(config.env)  # a folder is claimed only for an environment that can be made
         run.config_file.unlink(missing_ok=True)  # of a command that stopped before it made anything
