@@ -15,7 +15,7 @@ FLOORS = [
     {"errors"},
     {"files", "ranges", "seeding"},
     {"schema"},
-    {"precision", "run", "world", "film", "figure"},
+    {"calls", "precision", "run", "world", "film", "figure"},
     {"kernels", "workers", "command_line", "versions"},
     {"models"},
     {"data"},

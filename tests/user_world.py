@@ -1,6 +1,7 @@
 """Worlds as users write them, with all their mistakes: a square that moves over a coloured wall."""
 
 import os
+import signal
 import time
 
 import gymnasium
@@ -94,11 +95,17 @@ def hang():
         time.sleep(0.01)
 
 
+def hang_deep():
+    """As in compiled code: Python's signals are not heard."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    hang()
+
+
 def fail():
     raise ValueError("the square\nis gone")
 
 
-ACTS = {"raises": fail, "dies": lambda: os._exit(3), "hangs": hang}
+ACTS = {"raises": fail, "dies": lambda: os._exit(3), "hangs": hang, "stuck": hang_deep}
 
 
 class UserWorld(gymnasium.Env):

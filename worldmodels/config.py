@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from worldmodels.command_line import check_mark, keep, parse, validated
 from worldmodels.envs.dream import DreamConfig
-from worldmodels.envs.preflight import describe
+from worldmodels.envs.preflight import preflight
 from worldmodels.envs.trust import module_of, trust
 from worldmodels.errors import InputError
 from worldmodels.models.controller import ControllerConfig
@@ -132,7 +132,8 @@ def begin(
         if config.env.live and config.collect == CollectConfig():
             say("the sizes are the paper's, days of work: `--config quick` takes about 22 minutes")
         if config.env.live:
-            describe(config.env)  # a folder is claimed only for an environment that can be made
+            # a folder is claimed only for an environment that can be made
+            preflight(config.env, config.workers)
         run.config_file.unlink(missing_ok=True)  # of a command that stopped before it made anything
     keep(config, run, FREE)
     return config.of_round(run.number), run

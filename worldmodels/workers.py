@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import cv2
 import torch
 
+from worldmodels.calls import begin_notes, blame, end_hung
 from worldmodels.errors import InputError
 from worldmodels.precision import Precision, get_precision, set_precision
 from worldmodels.ranges import PositiveFloat, Range
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 ATTEMPTS = 4
 """Most pools of workers for the same jobs: one that loses a worker is replaced."""
+MOST_BLAMED = 50
+"""Most pools that the calls of environments may end: each such call is made only once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ def run_jobs(
     label: str | None = None,
     *,
     threads: bool = False,
+    apart: bool = False,
 ) -> list[Result]:
     """Calls function(*job) for every job.
 
@@ -63,6 +67,7 @@ def run_jobs(
         workers: where the jobs run.
         label: of the progress bar; none: no bar.
         threads: runs the jobs on threads of this process, as many as there would be processes.
+        apart: runs a single job on a worker process too, unless workers.processes is 1.
 
     Returns:
         The results in the order of the jobs.
@@ -71,7 +76,7 @@ def run_jobs(
         InputError: workers died or hung again and again.
     """
     results: dict[int, Result] = {}
-    here = workers.count == 1 or len(jobs) == 1
+    here = workers.count == 1 or (len(jobs) == 1 and not apart)
     run = _here if here else _in_threads if threads else _in_processes
     completed = run(function, jobs, workers)
     bar: tqdm[Any] = progress(len(jobs), label or "", disable=None if label else True)
@@ -104,20 +109,19 @@ def _in_processes(
 ) -> Iterator[tuple[int, Result]]:
     from loky import get_reusable_executor
 
-    left, hung = dict(enumerate(jobs)), 0
-    for attempt in range(ATTEMPTS):
+    left, hung, died, blamed, reason = dict(enumerate(jobs)), 0, 0, 0, ""
+    begin_notes()
+    while left and hung + died < ATTEMPTS and blamed < MOST_BLAMED:
+        seconds = workers.timeout * 2 ** (hung + died)  # it may be a slow machine
         # a pool that began with another precision is replaced: its arguments differ
-        begun = os.getpid(), get_precision()
+        begun, members = (os.getpid(), get_precision()), list[Any]()
         pool = get_reusable_executor(
             workers.count, timeout=300, initializer=_begin_worker, initargs=begun
         )
         try:
             futures = {pool.submit(function, *job): index for index, job in left.items()}
-            done = SimpleQueue[Future[Result]]()
-            for future in futures:
-                future.add_done_callback(done.put)
-            while left:
-                future = done.get(timeout=workers.timeout * 2**attempt)  # it may be a slow machine
+            members += pool._processes.values()
+            for future in _completed(futures, members, seconds):
                 result = future.result()
                 del left[futures[future]]
                 yield futures[future], result
@@ -127,15 +131,36 @@ def _in_processes(
             pool.shutdown(wait=True, kill_workers=True)
             hung += 1
         except BrokenProcessPool:  # loky's errors derive from it; its next pool is a fresh one
-            continue
+            found = blame(members)
+            died, blamed, reason = died + (not found), blamed + bool(found), found or ""
         except BaseException:  # Ctrl-C or a failed job: the other jobs must not go on
             pool.shutdown(wait=False, kill_workers=True)
             raise
     raise InputError(
-        f"worker processes died {ATTEMPTS - hung} times and hung {hung} times, the last time with "
-        f"{len(left)} of {len(jobs)} jobs left: if memory is short, set workers.processes lower; "
-        f"if the jobs are slow, set workers.timeout higher than {workers.timeout:g} seconds"
+        f"worker processes died {died + blamed} times and hung {hung} times, the last time with "
+        f"{len(left)} of {len(jobs)} jobs left{f' ({reason})' if reason else ''}: if memory is "
+        "short, set workers.processes lower; if the jobs are slow, set workers.timeout higher than "
+        f"{workers.timeout:g} seconds"
     )
+
+
+def _completed(
+    futures: Iterable[Future[Result]], members: Sequence[Any], seconds: float
+) -> Iterator[Future[Result]]:
+    """The futures as they are done; meanwhile workers that hang in a call are ended.
+
+    Raises:
+        Empty: none is done within some seconds.
+    """
+    waiting, last = set(futures), time.monotonic()
+    while waiting:
+        done, waiting = wait(waiting, timeout=min(1.0, seconds), return_when=FIRST_COMPLETED)
+        end_hung(members)
+        if not done and time.monotonic() - last > seconds:
+            raise Empty
+        for future in done:
+            yield future
+            last = time.monotonic()
 
 
 def _begin_worker(parent: int, precision: Precision) -> None:

@@ -42,7 +42,9 @@ class EnvConfig:
     action_repeat: PositiveInt = 1
     """Frames for which an action is held: one step of the agent and of the dream. The paper: 1."""
     max_episode_steps: PositiveInt | None = None
-    """Frames after which an episode is truncated; none: as registered."""
+    """Frames after which an episode is truncated; none: as registered, or 5000."""
+    step_timeout: PositiveFloat = 60.0
+    """Seconds that a call of the environment may last; an episode with a longer one is lost."""
     action: Literal["auto", "thirds"] = "auto"
     """`thirds`: one number in (-1, 1) read as left, nothing, right (the paper's Doom)."""
     action_clip: tuple[int, ...] = ()

@@ -300,7 +300,8 @@ def test_the_table(tmp_path):
         "V sees": "the newest of 4 grey pictures; 0 to 1 becomes 0 to 255; 64x64, averaged by area",
         "actions": "Discrete(3): C has 3 outputs",
         "reward": "-0.5 to -0.5, mean -0.5; not zero in 32 of 32 steps",
-        "end": "3 episodes ended, 3 of them terminated; no registered time limit",
+        "end": "3 episodes ended, 3 of them terminated; no registered time limit: "
+        "cut at 5000 frames (env.max_episode_steps)",
         "speed": found.rows["speed"],
     }
     assert re.fullmatch(r"20 frames a second in the world, \d+ here", found.rows["speed"])
@@ -334,3 +335,14 @@ def test_another_range_later_costs_the_episode(capsys):
     assert env.step(np.array([0]))[3][0]
     assert "the picture ranges from 0 to 3.9" in capsys.readouterr().out
     env.close()
+
+
+def test_a_world_without_a_time_limit_is_cut(monkeypatch):
+    monkeypatch.setattr("worldmodels.envs.guard.MOST_FRAMES", 7)
+    for limit, cut in ((None, 4), (10, 5)):  # steps of two frames
+        found = config(kwargs={"length": 999}, max_episode_steps=limit, action_repeat=2)
+        env = RealEnvs(describe(found), 1, autoreset_mode=AutoresetMode.DISABLED)
+        env.reset(seed=[0])
+        ended = [env.step(np.array([0]))[3][0] for _ in range(cut)]
+        assert ended == [False] * (cut - 1) + [True]
+        env.close()

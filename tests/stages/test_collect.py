@@ -1,6 +1,7 @@
 """Collecting in worlds as users write them: what is said first, and what a broken episode costs."""
 
 import contextlib
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,17 +14,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def collect(script, tmp_run, capsys):
+def collect(script, tmp_run, capfd):
     """Collects up to 6 episodes of 50 steps; what was said."""
 
-    def run(picture="plain", **kwargs):
+    def run(picture="plain", *, processes=1, timeout=60.0, **kwargs):
         shown = ", ".join(f"{k}: {v}" for k, v in {"picture": picture, **kwargs}.items())
         flags = ["--env.id", f"{user_world.__file__}:UserWorld", "--env.kwargs", f"{{{shown}}}"]
-        sizes = ["--collect.episodes=6", "--collect.max_steps=60", "--workers.processes=1"]
+        flags += [f"--workers.processes={processes}", f"--env.step_timeout={timeout}"]
+        sizes = ["--collect.episodes=6", "--collect.max_steps=60"]
         where = ["--config", ROOT / "configs/smoke.yaml", "--run", tmp_run.folder]
         with contextlib.suppress(SystemExit):
             script("collect", *where, *flags, *sizes)
-        return capsys.readouterr()
+        return capfd.readouterr()
 
     return run
 
@@ -60,5 +62,43 @@ def test_a_world_that_always_breaks_is_told_of(collect, tmp_run):
 def test_nothing_is_written_where_the_first_steps_fail(collect, tmp_run):
     said = collect(mistake="four values")
     assert "step() returns 4 values" in said.err
+    assert said.err.count("\n") == 1
+    assert not tmp_run.folder.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals")
+@pytest.mark.parametrize(
+    ("mistake", "processes", "reason"),
+    [
+        ("dies", 2, "its process ended without a word (exit code 3)"),
+        ("hangs", 2, "it did not return within 0.5 s (env.step_timeout)"),
+        ("hangs", 1, "it did not return within 0.5 s (env.step_timeout)"),
+        ("stuck", 2, "it did not return within env.step_timeout"),
+    ],
+)
+def test_only_the_episode_is_lost(collect, tmp_run, monkeypatch, mistake, processes, reason):
+    """Also where the process ends, or where nothing but its end stops it."""
+    monkeypatch.setattr("worldmodels.calls.GRACE", 0.5)
+    out = collect(mistake=mistake, at=40, every=3, length=50, processes=processes, timeout=0.5).out
+    lost = {line for line in out.splitlines() if line.startswith("an episode is lost")}
+    seeds = {int(line.split("seed=")[1].split(")")[0]) for line in lost}
+    assert seeds
+    assert all(seed % 3 == 0 for seed in seeds)
+    assert all(line.endswith(reason) and "in step 40 after" in line for line in lost)
+    episodes = [Episode.load(path) for path in sorted(tmp_run.episodes.glob("*.npz"))]
+    assert [len(one) for one in episodes] == [50] * 6
+
+
+@pytest.mark.parametrize(
+    ("mistake", "reason"),
+    [
+        ("dies", "in step 5 after reset(seed=0): its process ended without a word (exit code 3)"),
+        ("hangs", "in step 5 after reset(seed=0): it did not return within 0.5 s"),
+    ],
+)
+def test_the_first_steps_may_not_end_the_command(collect, tmp_run, mistake, reason):
+    said = collect(mistake=mistake, processes=2, timeout=0.5)
+    assert reason in said.err
+    assert said.err.startswith("error: env.id ")
     assert said.err.count("\n") == 1
     assert not tmp_run.folder.exists()

@@ -11,10 +11,13 @@ from typing import Any, NoReturn
 import gymnasium
 import numpy as np
 
+from worldmodels.calls import TimeLimitError, limited, why_lost
 from worldmodels.envs.abilities import HoldsActions, SkipsDrawing
 from worldmodels.envs.make import make_env, reason
 from worldmodels.world import EnvConfig
 
+MOST_FRAMES = 5000
+"""Frames after which an episode is truncated in a world without a time limit."""
 STEP_VALUES = "(observation, reward, terminated, truncated, info)"
 
 
@@ -31,6 +34,7 @@ class Guard:
     def __init__(self, config: EnvConfig, *, official: bool) -> None:
         self.config, self.official = config, official
         self.env: gymnasium.Env[Any, Any] = make_env(config, official=official)
+        self.limit = _limit(self.env)
         self.seed: int | None = None
         self.frame = 0
         self._broken = False
@@ -40,7 +44,7 @@ class Guard:
         if self._broken:
             self.env, self._broken = make_env(self.config, official=self.official), False
         self.seed, self.frame = seed, 0
-        returned = self._call(self.env.reset, seed=seed)
+        returned = self._call(lambda: self.env.reset(seed=seed))
         if not (isinstance(returned, tuple) and len(returned) == 2):
             self.fail(f"reset() returns {_kind(returned)}, but (observation, info) is needed")
         return returned[0]
@@ -81,9 +85,15 @@ class Guard:
             if not self._broken:
                 raise
 
-    def _call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        place = -1 if self.seed is None else self.seed, self.frame
+        if why := why_lost(*place):
+            self.fail(why)
+        limit = self.config.step_timeout
         try:
-            return function(*arguments, **keywords)
+            return limited(function, *place, limit, *arguments)
+        except TimeLimitError as error:
+            self.fail(f"it did not return within {limit:g} s (env.step_timeout)", error)
         except Exception as error:  # environments raise anything
             self.fail(_wording(error), error)
 
@@ -96,7 +106,13 @@ class Guard:
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(flag, bool | np.bool_ | int | np.integer):
                 self.fail(f"{name} is {_kind(flag)}: it must be True or False")
-        return observation, float(reward), bool(terminated), bool(truncated)
+        cut = self.limit is None and self.frame >= MOST_FRAMES
+        return observation, float(reward), bool(terminated), bool(truncated) or cut
+
+
+def _limit(env: gymnasium.Env[Any, Any]) -> int | None:
+    """Frames after which the environment itself truncates an episode, as registered."""
+    return env.spec.max_episode_steps if env.spec else None
 
 
 def _is_number(value: Any) -> bool:

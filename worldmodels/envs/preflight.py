@@ -16,17 +16,19 @@ import cv2
 import gymnasium
 import numpy as np
 
-from worldmodels.envs.guard import BrokenEnvError, Guard
+from worldmodels.envs.guard import MOST_FRAMES, BrokenEnvError, Guard
 from worldmodels.envs.make import is_rendered
 from worldmodels.envs.picture import SIZE, choose, frame_of, picture_key, plain, record
 from worldmodels.errors import InputError
 from worldmodels.film import captioned
 from worldmodels.models.action import Actions
 from worldmodels.versions import package_versions
+from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
 STEPS = 32
 """Random steps."""
+HERE = WorkersConfig(processes=1)
 SEED = 0
 """Of the first reset; later ones have the next seeds."""
 SHOWN = 256
@@ -82,15 +84,19 @@ def describe(config: EnvConfig) -> World:
     return preflight(config).world
 
 
-def preflight(config: EnvConfig) -> Preflight:
-    """Plays a few random steps, once in a process for each `env` section.
+def preflight(config: EnvConfig, workers: WorkersConfig = HERE) -> Preflight:
+    """Plays a few random steps, once for each `env` section.
+
+    Args:
+        config: of the environment.
+        workers: a worker outlives no environment that ends its process, but this process does.
 
     Raises:
         InputError: the environment cannot be made or played, or does not fit the config.
     """
     key = json.dumps(asdict(config), sort_keys=True, default=str)
     if key not in _done:
-        _done[key] = _preflight(config)
+        _done[key] = run_jobs(_preflight, [(config,)], workers, apart=True)[0]
     return _done[key]
 
 
@@ -178,8 +184,8 @@ def _play(guard: Guard, key: str | None, *, rendered: bool) -> _Played:
 
 
 def _rows(guard: Guard, world: World, played: _Played) -> dict[str, str]:
-    spec, rewards = guard.env.spec, np.array(played.rewards)
-    limit = spec.max_episode_steps if spec else None
+    rewards = np.array(played.rewards)
+    cut = f"no registered time limit: cut at {MOST_FRAMES} frames (env.max_episode_steps)"
     ends = f"{len(played.lengths)} episodes ended, {played.terminated} of them terminated; "
     return {
         "picture": _source(world),
@@ -187,7 +193,7 @@ def _rows(guard: Guard, world: World, played: _Played) -> dict[str, str]:
         "actions": _choices(guard, world),
         "reward": f"{rewards.min():g} to {rewards.max():g}, mean {rewards.mean():.3g}; not zero in "
         f"{np.count_nonzero(rewards)} of {len(rewards)} steps",
-        "end": ends + (f"time limit {limit} frames" if limit else "no registered time limit"),
+        "end": ends + (f"time limit {guard.limit} frames" if guard.limit else cut),
         "speed": f"{world.fps:g} frames a second in the world, {STEPS / played.seconds:.0f} here",
     }
 

@@ -102,8 +102,9 @@ def collect(
     if config.explore.given:
         function_of(config.explore.policy)  # a mistake is found before workers begin
     with Metrics(run, "collect") as metrics:
-        jobs = _jobs(run, _world(run, env), config, seed, controllers)
-        done = run_jobs(_play, [(job,) for job in jobs if not job.done], workers, "collect")
+        jobs = _jobs(run, _world(run, env, workers), config, seed, controllers)
+        left = [(job,) for job in jobs if not job.done]
+        done = run_jobs(_play, left, workers, "collect", apart=True)
         total = sum(len(job.episodes) for job in jobs)
         frames, returns = sum(n for n, _ in done), [r for _, r in done]
         mean = float(np.mean(returns)) if returns else 0.0
@@ -125,7 +126,7 @@ def _jobs(
     return jobs
 
 
-def _world(run: Run, env: EnvConfig) -> World:
+def _world(run: Run, env: EnvConfig, workers: WorkersConfig) -> World:
     if run.world_file.exists():
         world = load_world(run)
         if world.config != env:
@@ -133,7 +134,7 @@ def _world(run: Run, env: EnvConfig) -> World:
                 f"{run.world_file} is another world than `env` says: use another --run"
             )
         return world
-    found = preflight(env)
+    found = preflight(env, workers)
     if run.number == 0:
         picture = run.top.folder / "first_frame.png"
         found.save_picture(picture)

@@ -1,0 +1,169 @@
+"""Calls of a user's environment: limited in time, and noted for the process that outlives them.
+
+A worker may end inside a call without a word, or hang in compiled code. So it notes each call in a
+file of its own. Whoever gave it the job reads the note, ends what hangs, and says which call is
+lost; the job then runs again, up to that call.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import mmap
+import os
+import shutil
+import signal
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+Result = TypeVar("Result")
+VARIABLE = "WORLDMODELS_CALLS"
+"""Names the folder of the notes; child processes inherit it."""
+LOST = "lost"
+"""The file that lists lost calls."""
+GRACE = 5.0
+"""Seconds after its limit at which the process of a call is killed: Python's own code has then had
+its chance to be interrupted."""
+KILLED = (None, -signal.SIGTERM, -signal.SIGKILL)
+"""Exit codes of workers that did not end by themselves: they are ended when another one dies."""
+FORMAT = struct.Struct("=?qqd")
+
+
+class Call(NamedTuple):
+    """A note: whether a process is inside a call, and which."""
+
+    inside: bool
+    seed: int
+    step: int
+    end: float
+    """When it must have returned, by the monotonic clock."""
+
+
+class TimeLimitError(BaseException):
+    """A call lasts too long. No environment catches it by mistake: it is no Exception."""
+
+
+def limited(
+    function: Callable[..., Result], seed: int, step: int, seconds: float, *arguments: Any
+) -> Result:
+    """Calls a function, for at most some seconds.
+
+    Raises:
+        TimeLimitError: they have passed. Only a main thread is interrupted, and only in Python.
+    """
+    timed = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    before = signal.signal(signal.SIGALRM, _interrupt) if timed else None
+    _write(Call(True, seed, step, time.monotonic() + seconds))
+    try:
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+        return function(*arguments)
+    finally:
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        _write(Call(False, seed, step, 0.0))
+
+
+def begin_notes() -> None:
+    """Lets the processes that this one starts note their calls."""
+    if VARIABLE not in os.environ:
+        folder = tempfile.mkdtemp(prefix="worldmodels-calls-")
+        os.environ[VARIABLE] = folder
+        atexit.register(_end_notes, folder, os.getpid())
+
+
+def why_lost(seed: int, step: int) -> str | None:
+    """Why a call may not be made again; None: it may."""
+    return _lost().get((seed, step))
+
+
+def blame(processes: Iterable[Any]) -> str | None:
+    """Lists the calls in which processes ended by themselves as lost; the last reason.
+
+    Args:
+        processes: have a `pid` and an `exitcode`, None while they run.
+    """
+    found = None
+    for process in processes:
+        call = _read(process.pid or 0)
+        if call and call.inside and process.exitcode not in KILLED:
+            found = f"its process ended without a word ({_how(process.exitcode or 0)})"
+            _lose(call, found)
+    return found
+
+
+def end_hung(processes: Iterable[Any]) -> None:
+    """Kills the processes whose call has lasted too long, and lists it as lost."""
+    for process in processes:
+        call = _read(process.pid or 0)
+        if call and call.inside and time.monotonic() > call.end + GRACE and process.pid:
+            _lose(call, "it did not return within env.step_timeout")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise TimeLimitError
+
+
+def _how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _folder() -> Path | None:
+    return Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+
+
+@cache
+def _note(pid: int) -> mmap.mmap | None:  # noqa: ARG001  (a forked process needs its own)
+    folder = _folder()
+    if folder is None or not folder.is_dir():
+        return None
+    with open(folder / str(os.getpid()), "wb+") as file:
+        file.write(bytes(FORMAT.size))
+        file.flush()
+        return mmap.mmap(file.fileno(), FORMAT.size)
+
+
+def _write(call: Call) -> None:
+    if VARIABLE in os.environ and (note := _note(os.getpid())) is not None:
+        FORMAT.pack_into(note, 0, *call)
+
+
+def _read(pid: int) -> Call | None:
+    folder = _folder()
+    try:
+        return Call(*FORMAT.unpack((folder / str(pid)).read_bytes())) if folder else None
+    except (OSError, struct.error):
+        return None
+
+
+def _lose(call: Call, why: str) -> None:
+    folder = _folder()
+    assert folder is not None
+    with open(folder / LOST, "a", encoding="utf-8") as file:
+        file.write(json.dumps([call.seed, call.step, why]) + "\n")
+
+
+@cache
+def _lost() -> dict[tuple[int, int], str]:
+    """Read once: processes that begin after a loss see it."""
+    folder = _folder()
+    file = folder / LOST if folder else None
+    if file is None or not file.exists():
+        return {}
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return {(seed, step): why for seed, step, why in rows}
+
+
+def _end_notes(folder: str, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
