@@ -8,7 +8,7 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,6 +162,21 @@ def pipeline(name: str, flags: list[str]) -> None:
     _say_next("play", str(run.folder))
 
 
+def init(name: str, flags: list[str]) -> None:
+    """Write a config for an environment, from its first steps: init ENV_ID [--out FILE]."""
+    from worldmodels.stages.init_config import InitSections, init_config
+
+    env_id, flags = name_and_flags(flags)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out")
+    options, flags = parser.parse_known_args(flags)
+    config, _ = parse(InitSections, about(name), flags)
+    env = replace(config.env, id=_named(env_id, "environment", "init ENV_ID [--out FILE]"))
+    stem = re.sub(r"\W+", "_", Path(env.id.rpartition(":")[2]).name).lower()
+    init_config(env, config.workers, Path(options.out or f"{stem}.yaml"))
+    _say_next("pipeline", f"--config {options.out or f'{stem}.yaml'} --run runs/{stem}")
+
+
 def evaluate(name: str, flags: list[str]) -> None:
     """Measure C on official test episodes: that of --run RUN, or of a BUNDLE."""
     from worldmodels.stages.evaluate import evaluate, evaluate_bundle
@@ -304,6 +319,7 @@ def find_baselines(name: str, flags: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[str, list[str]], None]] = {
     "pipeline": pipeline,
+    "init": init,
     "import": import_,
     **STAGES,
     "evaluate": evaluate,

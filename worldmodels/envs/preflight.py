@@ -46,6 +46,8 @@ class Preflight:
     """The same as V sees it."""
     rows: dict[str, str]
     """The table: what, and what was found."""
+    limit: int
+    """Frames after which an episode is cut."""
     warnings: tuple[str, ...]
     """What looks wrong, but hinders nothing."""
 
@@ -114,12 +116,12 @@ def _preflight(config: EnvConfig) -> Preflight:
         fps = float(guard.env.metadata.get("render_fps") or 30)
         world = World(config, actions.to_dict(), fps, package_versions(), raw)
         first = plain(raw, np.asarray(played.pictures[0]))
-        rows, warnings = _rows(guard, world, played), _warnings(played)
+        rows, limit = _rows(guard, world, played), guard.limit or MOST_FRAMES
     except BrokenEnvError as error:
         raise InputError(str(error)) from error
     finally:
         guard.close()
-    return Preflight(world, first, frame_of(first, config), rows, warnings)
+    return Preflight(world, first, frame_of(first, config), rows, limit, _warnings(played))
 
 
 def _check_choices(guard: Guard, config: EnvConfig, actions: Actions) -> None:
