@@ -36,6 +36,9 @@ class EnvConfig:
     what is rendered. none: the only picture of the observation, or `render()` where it has none."""
     crop: tuple[int, int, int, int] | None = None
     """Rows and columns to keep of the raw picture, in pixels: top, bottom, left, right."""
+    fit: Literal["stretch", "letterbox", "crop"] = "stretch"
+    """How a picture that is not square becomes a frame: stretched; `letterbox`, whole between black
+    bars; or `crop`, its middle."""
     inset: tuple[int, int, int, int] | None = None
     """A part of the raw picture that V sees enlarged, as the lowest eighth of its frame: gauges
     too small to learn. Given as `crop` is; the crop fills the rest."""

@@ -45,6 +45,30 @@ def test_an_inset_is_enlarged_below_the_crop():
     np.testing.assert_array_equal(frame[56:, 40:], 0)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_picture_may_keep_its_aspect(turned):
+    """A circle stays one: 128 x 192, of which letterbox shows all in 43 rows, crop the middle."""
+    rows, columns = np.mgrid[:128, :192]
+    inside = (rows - 64) ** 2 + (columns - 96) ** 2 < 48**2
+    picture = np.where(inside[..., None], 250, 50).astype(np.uint8).repeat(3, 2)
+    picture[:, :16] = 100  # at the left edge
+    picture = picture.transpose(1, 0, 2) if turned else picture
+
+    def seen(**fit):
+        frame = preprocess(world_of(picture, **fit), picture)[..., 0]
+        return frame.T if turned else frame
+
+    letterbox, crop, stretched = seen(fit="letterbox"), seen(fit="crop"), seen()
+    assert not letterbox[:10].any()
+    assert not letterbox[53:].any()
+    assert letterbox[10:53].min() == 50
+    assert (letterbox[11:52, :5] == 100).all()
+    assert (crop[:, :4] == 50).all()
+    for frame, diameters in ((letterbox, (32, 32)), (crop, (48, 48)), (stretched, (48, 32))):
+        found = [(frame > 150).any(axis).sum() for axis in (1, 0)]
+        assert np.abs(np.subtract(found, diameters)).max() <= 1
+
+
 @pytest.mark.parametrize("name", ["crop", "inset"])
 def test_parts_of_the_picture_lie_inside(name):
     with pytest.raises(InputError, match=rf"env\.{name} \[0, 97, 0, 9\].*96 rows and 80 columns"):

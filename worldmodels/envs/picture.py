@@ -288,9 +288,26 @@ def frame_of(picture: UInt8[np.ndarray, "h w *channels"], config: EnvConfig) -> 
     if picture.ndim == 2 or picture.shape[2] == 1:
         picture = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
     if config.inset is None:
-        return resize(_part(picture, config.crop), SIZE, SIZE)
-    above = resize(_part(picture, config.crop), SIZE - INSET_ROWS, SIZE)
+        return _fitted(_part(picture, config.crop), SIZE, config.fit)
+    above = _fitted(_part(picture, config.crop), SIZE - INSET_ROWS, config.fit)
     return np.concatenate([above, resize(_part(picture, config.inset), INSET_ROWS, SIZE)])
+
+
+def _fitted(picture: UInt8[np.ndarray, "h w 3"], rows: int, fit: str) -> np.ndarray:
+    """The picture as `rows` of SIZE pixels, as `env.fit` says."""
+    height, width = picture.shape[:2]
+    scales = height / rows, width / SIZE
+    if fit == "crop":
+        high, wide = (max(1, round(side * min(scales))) for side in (rows, SIZE))
+        top, left = (height - high) // 2, (width - wide) // 2
+        picture = picture[top : top + high, left : left + wide]
+    if fit != "letterbox":
+        return resize(picture, rows, SIZE)
+    high, wide = (max(1, round(side / max(scales))) for side in (height, width))
+    top, left = (rows - high) // 2, (SIZE - wide) // 2
+    framed = np.zeros((rows, SIZE, 3), np.uint8)
+    framed[top : top + high, left : left + wide] = resize(picture, high, wide)
+    return framed
 
 
 def _part(picture: np.ndarray, part: tuple[int, int, int, int] | None) -> np.ndarray:

@@ -225,6 +225,7 @@ def _sight(world: World) -> str:
     crop = f"rows and columns {list(config.crop)}" if config.crop else ""
     inset = f"rows and columns {list(config.inset)} enlarged below" if config.inset else ""
     size = f"{SIZE}x{SIZE}, averaged by area"
+    size += {"stretch": "", "letterbox": ", whole between bars", "crop": ", its middle"}[config.fit]
     return "; ".join(part for part in (steps, scaled, crop, size, inset) if part)
 
 
