@@ -71,15 +71,15 @@ def test_nothing_is_written_where_the_first_steps_fail(collect, tmp_run):
     ("mistake", "processes", "reason"),
     [
         ("dies", 2, "its process ended without a word (exit code 3)"),
-        ("hangs", 2, "it did not return within 0.5 s (env.step_timeout)"),
-        ("hangs", 1, "it did not return within 0.5 s (env.step_timeout)"),
+        ("hangs", 2, "it did not return within 4 s (env.step_timeout)"),
+        ("hangs", 1, "it did not return within 4 s (env.step_timeout)"),
         ("stuck", 2, "it did not return within env.step_timeout"),
     ],
 )
 def test_only_the_episode_is_lost(collect, tmp_run, monkeypatch, mistake, processes, reason):
     """Also where the process ends, or where nothing but its end stops it."""
     monkeypatch.setattr("worldmodels.calls.GRACE", 0.5)
-    out = collect(mistake=mistake, at=40, every=3, length=50, processes=processes, timeout=0.5).out
+    out = collect(mistake=mistake, at=40, every=3, length=50, processes=processes, timeout=4.0).out
     lost = {line for line in out.splitlines() if line.startswith("an episode is lost")}
     seeds = {int(line.split("seed=")[1].split(")")[0]) for line in lost}
     assert seeds
@@ -93,11 +93,11 @@ def test_only_the_episode_is_lost(collect, tmp_run, monkeypatch, mistake, proces
     ("mistake", "reason"),
     [
         ("dies", "in step 5 after reset(seed=0): its process ended without a word (exit code 3)"),
-        ("hangs", "in step 5 after reset(seed=0): it did not return within 0.5 s"),
+        ("hangs", "in step 5 after reset(seed=0): it did not return within 4 s"),
     ],
 )
 def test_the_first_steps_may_not_end_the_command(collect, tmp_run, mistake, reason):
-    said = collect(mistake=mistake, processes=2, timeout=0.5)
+    said = collect(mistake=mistake, processes=2, timeout=4.0)
     assert reason in said.err
     assert said.err.startswith("error: env.id ")
     assert said.err.count("\n") == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import traceback
 from collections.abc import Callable
 from numbers import Real
@@ -137,5 +139,11 @@ def _wording(error: Exception) -> str:
     if isinstance(error, ValueError) and "values to unpack (expected 5, got" in text:
         count = text.rpartition(" ")[2].rstrip(")")
         return f"step() returns {count} values, but 5 are needed: {STEP_VALUES}"
+    if "mujoco" in sys.modules and ("GL" in text or "glfw" in text.lower()):
+        chosen = os.environ.get("MUJOCO_GL", "glfw")
+        return (
+            f"{reason(error)}: MuJoCo cannot draw with MUJOCO_GL={chosen}; install libegl1 and set "
+            "egl, or libosmesa6 and osmesa"
+        )
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{reason(error)} ({place.filename}, line {place.lineno})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -37,6 +38,7 @@ def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
     kwargs = dict(config.kwargs)
     if config.max_episode_steps is not None:
         kwargs["max_episode_steps"] = config.max_episode_steps
+    _choose_gl()
     try:
         make = _maker(name)
         env = _wrapped(make(**kwargs), config)
@@ -60,6 +62,12 @@ def is_rendered(env: gymnasium.Env[Any, Any], config: EnvConfig) -> bool:
     space, renders = env.observation_space, "rgb_array" in (env.metadata.get("render_modes") or ())
     smallest = SMALLEST if renders else 1
     return picture_key(config, space) is None and not is_picture(space, smallest=smallest)
+
+
+def _choose_gl() -> None:
+    """Lets MuJoCo draw without a display: its own choice, GLFW, needs one."""
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def _refuses_modes(env: gymnasium.Env[Any, Any]) -> bool:
