@@ -111,7 +111,7 @@ def _in_processes(
 
     left, hung, died, blamed, reason = dict(enumerate(jobs)), 0, 0, 0, ""
     begin_notes()
-    while left and hung + died < ATTEMPTS and blamed < MOST_BLAMED:
+    while hung + died < ATTEMPTS and blamed < MOST_BLAMED:
         seconds = workers.timeout * 2 ** (hung + died)  # it may be a slow machine
         # a pool that began with another precision is replaced: its arguments differ
         begun, members = (os.getpid(), get_precision()), list[Any]()
