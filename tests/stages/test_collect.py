@@ -7,15 +7,21 @@ from pathlib import Path
 import cv2
 import pytest
 import user_world
+from loky import get_reusable_executor
 
+from worldmodels.calls import VARIABLE
 from worldmodels.data.episode import Episode
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def collect(script, tmp_run, capfd):
-    """Collects up to 6 episodes of 50 steps; what was said."""
+def collect(script, tmp_run, capfd, monkeypatch):
+    """Collects up to 6 episodes of 50 steps; what was said.
+
+    Workers are new in each test, so that they print where it reads; so are the notes of calls.
+    """
+    monkeypatch.delenv(VARIABLE, raising=False)
 
     def run(picture="plain", *, processes=1, timeout=60.0, **kwargs):
         shown = ", ".join(f"{k}: {v}" for k, v in {"picture": picture, **kwargs}.items())
@@ -27,7 +33,8 @@ def collect(script, tmp_run, capfd):
             script("collect", *where, *flags, *sizes)
         return capfd.readouterr()
 
-    return run
+    yield run
+    get_reusable_executor(1).shutdown(wait=True, kill_workers=True)
 
 
 def test_the_table_and_the_first_frame(collect, tmp_run):
