@@ -1,7 +1,6 @@
 """Worlds as users write them, with all their mistakes: a square that moves over a coloured wall."""
 
 import os
-import signal
 import time
 
 import gymnasium
@@ -96,9 +95,8 @@ def hang():
 
 
 def hang_deep():
-    """As in compiled code: Python's signals are not heard."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
-    hang()
+    """In compiled code, which hears no signal."""
+    sum(range(10**12))
 
 
 def fail():

@@ -33,6 +33,8 @@ GRACE = 5.0
 its chance to be interrupted."""
 KILLED = (None, -signal.SIGTERM, -signal.SIGKILL)
 """Exit codes of workers that did not end by themselves: they are ended when another one dies."""
+HUNG = "it did not return within env.step_timeout"
+_ended = set[int]()  # processes that were killed in a call
 FORMAT = struct.Struct("=?qqd")
 
 
@@ -86,7 +88,7 @@ def why_lost(seed: int, step: int) -> str | None:
 
 
 def blame(processes: Iterable[Any]) -> str | None:
-    """Lists the calls in which processes ended by themselves as lost; the last reason.
+    """Lists the calls in which processes ended by themselves as lost; the last reason of an end.
 
     Args:
         processes: have a `pid` and an `exitcode`, None while they run.
@@ -94,7 +96,9 @@ def blame(processes: Iterable[Any]) -> str | None:
     found = None
     for process in processes:
         call = _read(process.pid or 0)
-        if call and call.inside and process.exitcode not in KILLED:
+        if process.pid in _ended:
+            found = HUNG
+        elif call and call.inside and process.exitcode not in KILLED:
             found = f"its process ended without a word ({_how(process.exitcode or 0)})"
             _lose(call, found)
     return found
@@ -104,8 +108,10 @@ def end_hung(processes: Iterable[Any]) -> None:
     """Kills the processes whose call has lasted too long, and lists it as lost."""
     for process in processes:
         call = _read(process.pid or 0)
-        if call and call.inside and time.monotonic() > call.end + GRACE and process.pid:
-            _lose(call, "it did not return within env.step_timeout")
+        late = call and call.inside and time.monotonic() > call.end + GRACE
+        if call and late and process.pid and process.pid not in _ended:
+            _lose(call, HUNG)
+            _ended.add(process.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
 
