@@ -51,6 +51,7 @@ def test_good_data_become_the_class():
         ({"size": 1, "inner": {"shape": []}}, "^inner: inner.shape is empty"),
         ({"size": 1, "inner": {"kind": "c"}}, "^inner.kind: Invalid enum value 'c'"),
         ({"size": 1, "inner": {"colour": 1}}, "^inner.colour is unknown"),
+        ({"size": 1, "inner": {}, "a\nb": 1}, r"^a\\nb is unknown"),
         ({"size": 1, "inner": {}, "names": {"a": "b"}}, r"^names\[...\]: Expected float, got str"),
     ],
 )

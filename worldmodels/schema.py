@@ -55,7 +55,7 @@ def _check_names(kind: Any, data: Mapping[str, Any], prefix: str = "") -> None:
     """Raises where a dataclass, or one in it, is given a field that it does not have."""
     hints = _hints_of(kind)
     if unknown := sorted(data.keys() - {field.name for field in fields(kind)}):
-        raise InputError(f"{prefix}{unknown[0]} is unknown")
+        raise InputError(f"{prefix}{unknown[0]!r} is unknown".replace("'", ""))
     for name, value in data.items():
         if is_dataclass(hints[name]):
             _check_names(hints[name], value, f"{prefix}{name}.")

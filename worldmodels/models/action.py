@@ -6,6 +6,7 @@ The controller's output u (any real numbers) becomes an action a by `bound`. M a
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -33,6 +34,20 @@ class Actions:
     """Parts of a box that are clip(tanh u, low, high) instead of tanh mapped to the bounds."""
     counts: tuple[int, ...] = ()
     """Choices per part of a discrete space; ones for multi_binary."""
+
+    def __post_init__(self) -> None:
+        if self.kind in ("box", "thirds"):
+            bounds = [*zip(self.low, self.high, strict=False)]
+            fits = len(self.low) == len(self.high) > 0 and not self.counts
+            fits = fits and all(-math.inf < low <= high < math.inf for low, high in bounds)
+        else:
+            fits = bool(self.counts) and min(self.counts) > 0 and not (self.low or self.high)
+            fits = fits and (len(self.counts) == 1 or self.kind != "discrete")
+        if not fits or not set(self.clip) <= set(range(len(self.low))):
+            raise InputError(
+                f"action.low is {self.low}, high {self.high}, clip {self.clip}, counts "
+                f"{self.counts}: they do not fit together as an action of kind {self.kind}"
+            )
 
     @classmethod
     def of_space(
