@@ -43,7 +43,9 @@ def system(script, tmp_path, request, monkeypatch):
     def run(name, *flags, run="run"):
         data = [f"--data={request.getfixturevalue(DATA[name])}"] if name in DATA else []
         folder = tmp_path / run / name
-        script("gallery", name, "--run", folder, *data, *STEPS, *SMALL[name], *flags)
+        given = {flag.split("=")[0] for flag in flags}
+        sizes = [flag for flag in (*data, *STEPS, *SMALL[name]) if flag.split("=")[0] not in given]
+        script("gallery", name, "--run", folder, *sizes, *flags)
         return folder
 
     return run
