@@ -76,8 +76,11 @@ def script():
     from worldmodels.workers import one_thread
 
     def run(name, *flags):
+        words = [str(flag) for flag in flags]
+        kept = {word.split("=")[0]: word for word in words if "=" in word}  # the last one wins
+        words = [word for word in words if kept.get(word.split("=")[0], word) is word]
         with pytest.MonkeyPatch.context() as patch, one_thread():
-            patch.setattr(sys, "argv", [f"scripts/{name}.py", *map(str, flags)])
+            patch.setattr(sys, "argv", [f"scripts/{name}.py", *words])
             runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
 
     return run

@@ -370,8 +370,9 @@ def test_shipped_bundles_are_small_and_play(name):
     env = real(config.id, **config.kwargs)
     observation, over, seen = env.reset(seed=0)[0], False, []
     while not over and len(seen) < 400:
-        seen.append(np.array(agent.act(observation)).tolist())
-        observation, _, terminated, truncated, _ = env.step(seen[-1])
+        action = agent.act(observation)
+        seen.append(np.array(action).tolist())
+        observation, _, terminated, truncated, _ = env.step(action)
         over = terminated or truncated
     env.close()
     assert len({str(action) for action in seen}) > 1, "it does not look at what it sees"

@@ -76,7 +76,7 @@ def test_children_end_with_the_command(collecting, tmp_path, sent):
     wait_for(lambda: not children & parents().keys(), 10)  # a second or two on a free machine
     collecting.wait(timeout=1)
     if signal.SIGINT in sent:
-        assert collecting.returncode == 130
+        assert collecting.returncode in (130, -signal.SIGINT)  # the second one ends it at once
         assert collecting.stderr.read() == b"stopped: the same command continues\n"
     left = list((tmp_path / "temporary").glob(f"{PREFIX}*"))
     files = [path / "arguments" for path in left if (path / "arguments").exists()]

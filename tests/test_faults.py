@@ -238,10 +238,10 @@ def test_an_empty_data_set(fails, smoke_copy, stage, folder, needs, fix):
 
 @pytest.mark.parametrize(("stage", "folder"), [("train_vae", "vae"), ("train_mdnrnn", "mdnrnn")])
 def test_a_loss_that_explodes(fails, script, smoke_copy, stage, folder, monkeypatch):
-    """Step 1 is the checkpoint's; after it the weights are thrown to 1e30."""
+    """Step 1 is the checkpoint's; after it the weights are thrown to 1e38."""
     monkeypatch.setattr("worldmodels.stages.fit.CHECKPOINT_SECONDS", 0.0)
     needs = {"vae": ["episodes", "vae"], "mdnrnn": ["episodes", "vae", "latents", "mdnrnn"]}
-    run = smoke_copy(*needs[folder], **{stage: {"steps": 6, "learning_rate": 1e30}})
+    run = smoke_copy(*needs[folder], **{stage: {"steps": 6, "learning_rate": 1e38}})
     without_result(run, stage)
     checkpoint = run.folder / folder / "checkpoint.safetensors"
     line = fails(stage, run)
@@ -252,7 +252,7 @@ def test_a_loss_that_explodes(fails, script, smoke_copy, stage, folder, monkeypa
     assert about["step"] == "1"
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     text = run.config_file.read_text()
-    run.config_file.write_text(text.replace("1.0e+30", "0.0001"))
+    run.config_file.write_text(text.replace("1.0e+38", "0.0001"))
     script(stage, "--run", run.folder)
     tensors, _ = load_tensors(run.folder / f"{RESULTS[stage]}.safetensors")
     assert all(tensor.isfinite().all() for tensor in tensors.values())
@@ -273,7 +273,8 @@ def test_latents_that_are_not_numbers(fails, smoke_copy):
         arrays["mu"] = np.full_like(arrays["mu"], np.nan)
         save_arrays(path, **arrays)
     line = fails("train_mdnrnn", run)
-    assert "train_mdnrnn: the loss is not finite at step 0" in line
+    assert "mu does not fit" in line
+    assert "not finite" in line
     assert not run.mdnrnn.exists()
 
 

@@ -38,7 +38,8 @@ def test_the_guide(monkeypatch):
     words = [shlex.split(line)[1:] for line in lines if line]
     assert [each[0] for each in words] == ["init", "pipeline", "watch"]
     for each in words:
-        main([*each, *(TINY if each[0] == "pipeline" else [])])
+        here = ["--workers.processes=1"] if each[0] == "init" else []
+        main([*each, *(TINY if each[0] == "pipeline" else here)])
         monkeypatch.setenv("WORLDMODELS_TRUST_ENV", "")
     assert Path("lights.png").is_file()
     assert load_json(Path("runs/lights/evaluation.json"))["episodes"] == 2

@@ -182,10 +182,12 @@ def _end_with(parent: int) -> None:
 def one_thread() -> Iterator[None]:
     """torch and OpenCV on one thread, as in a worker."""
     before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
+    if before[0] != 1:  # trap: in a fork of a process with threads the call never returns
+        torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
+        if before[0] != 1:
+            torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])

@@ -148,6 +148,7 @@ def test_what_cannot_be_made_is_named(config):
 def test_an_id_may_name_its_module(tmp_path, monkeypatch):
     (tmp_path / "its_module.py").write_text("import gymnasium.envs.classic_control\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("WORLDMODELS_TRUST_ENV", "its_module")
     env = make_env(EnvConfig(id="its_module:CartPole-v1"), official=True)
     assert env.spec.id == "CartPole-v1"
     env.close()

@@ -63,7 +63,7 @@ def test_broken_recordings_are_named(recorded):
         with pytest.raises(InputError, match=RECORDINGS):
             Bundle.load(folder)
     save_tensors(path, {**tensors, "0.film": torch.zeros(9, dtype=torch.uint8)})
-    with pytest.raises(InputError, match="film"):
+    with pytest.raises(InputError, match="checksum"):
         Bundle.load(folder).recordings[0].frames  # noqa: B018
 
 
