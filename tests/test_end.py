@@ -77,7 +77,9 @@ def test_children_end_with_the_command(collecting, tmp_path, sent):
     collecting.wait(timeout=1)
     if signal.SIGINT in sent:
         assert collecting.returncode in (130, -signal.SIGINT)  # the second one ends it at once
-        assert collecting.stderr.read() == b"stopped: the same command continues\n"
+        said, line = collecting.stderr.read(), b"stopped: the same command continues\n"
+        # after a second one, the libraries' own processes may add a warning
+        assert said.startswith(line) if len(sent) > 1 else said == line
     left = list((tmp_path / "temporary").glob(f"{PREFIX}*"))
     files = [path / "arguments" for path in left if (path / "arguments").exists()]
     words = [word for file in files for word in file.read_text().split()]
