@@ -282,6 +282,7 @@ def inject(faulty: Faulty, options: argparse.Namespace) -> int:
 
 def import_everything() -> None:
     """Imports what the pipeline imports, so that forks begin at once."""
+    import cv2
     import matplotlib.figure  # noqa: F401
     import torch._dynamo
     import torch.utils.tensorboard  # noqa: F401
@@ -291,6 +292,7 @@ def import_everything() -> None:
     import worldmodels.pipeline  # noqa: F401
 
     tqdm.tqdm.monitor_interval = 0  # no thread: forks hang with one
+    cv2.setNumThreads(1)  # forks hang where they set it themselves
 
 
 if __name__ == "__main__":

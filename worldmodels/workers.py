@@ -181,13 +181,14 @@ def _end_with(parent: int) -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """torch and OpenCV on one thread, as in a worker."""
+    # trap: in a fork of a process with threads these calls never return, so none is made in vain
     before = torch.get_num_threads(), cv2.getNumThreads()
-    if before[0] != 1:  # trap: in a fork of a process with threads the call never returns
+    if before != (1, 1):
         torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+        cv2.setNumThreads(1)
     try:
         yield
     finally:
-        if before[0] != 1:
+        if before != (1, 1):
             torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
+            cv2.setNumThreads(before[1])

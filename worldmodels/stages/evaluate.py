@@ -156,11 +156,11 @@ def _in_dreams(folder: Path, config: EvaluateConfig, metrics: Metrics) -> dict[s
     bundle, seeds = Bundle.load(folder), environment_seeds(config.split, 0, config.episodes)
     dreamt = _Dreamt(bundle)
     constant = best_of(constant_actions(bundle.world), dreamt)["argument"]
-    blind = {"random": RANDOM, "constant": Baseline("constant", "constant", constant)}
+    open_loop = {"random": RANDOM, "constant": Baseline("constant", "constant", constant)}
     returns, _ = dreamt.play(Candidates.of_bundle(bundle), seeds)
-    played, _ = dreamt(list(blind.values()), seeds)
+    played, _ = dreamt(list(open_loop.values()), seeds)
     agent = interval(returns)
-    rows = {name: _beside(returns, one) for name, one in zip(blind, played, strict=True)}
+    rows = {name: _beside(returns, one) for name, one in zip(open_loop, played, strict=True)}
     means = {f"dreamt_{name}_mean": row["mean"] for name, row in rows.items()}
     metrics.log(0, dreamt_mean=agent.mean, **means)
     others = ", ".join(f"{name} {row['mean']:.4g} ± {row['std']:.4g}" for name, row in rows.items())
