@@ -1,5 +1,6 @@
 """Files are whole or absent, equal contents give equal bytes, and errors name broken files."""
 
+import gc
 import io
 import itertools
 import os
@@ -9,6 +10,7 @@ import threading
 import time
 import tracemalloc
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +240,26 @@ def claiming(path, shape, dtype="<f8", content=b"", size=None):
         archive.writestr("a.npy", file.getvalue() + content)
         if size is not None:
             archive.infolist()[0].file_size = size
+
+
+@pytest.fixture
+def switching():
+    """Other threads run whenever Python collects garbage, also inside numpy's parser of headers."""
+    thresholds, callback = gc.get_threshold(), lambda *_: time.sleep(1e-4)
+    gc.callbacks.append(callback)
+    yield
+    gc.callbacks.remove(callback)
+    gc.set_threshold(*thresholds)
+
+
+def test_threads_read_at_once(tmp_path, switching):
+    for index in range(4):
+        save_arrays(tmp_path / f"{index}.npz", a=np.full((3, 2, 2), index))
+    with ThreadPoolExecutor(4) as pool:
+        for threshold in (7, 9, 11, 13):
+            gc.set_threshold(threshold)
+            read = pool.map(load_arrays, [tmp_path / f"{i % 4}.npz" for i in range(400)])
+            assert all((arrays["a"] == i % 4).all() for i, arrays in enumerate(read))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,9 @@ ZIP_LEVEL = 1
 LARGEST = 400_000_000
 """Most bytes of one file that is read, or of its arrays: an episode of 32,000 frames. What a file
 says of its own sizes is compared with this, and with its length, before memory is used."""
+HEADERS = threading.Lock()
+"""One thread at a time reads a header: numpy parses it with `ast`, which raises a SystemError now
+and then if two threads use it (CPython issue 106905; mended in 3.11.8 and 3.12.2)."""
 CHANGED = "is not as it was written (its checksum differs): copy it again from where it came from"
 
 
@@ -243,7 +247,8 @@ def read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    return readers[np.lib.format.read_magic(file)](file)
+    with HEADERS:
+        return readers[np.lib.format.read_magic(file)](file)
 
 
 def require_regular(path: Name) -> None:

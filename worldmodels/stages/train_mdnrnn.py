@@ -16,6 +16,7 @@ from worldmodels.artifacts import check_latents, load_mdnrnn, load_vae, load_wor
 from worldmodels.data.dataset import EpisodeSource, SequenceBatches, latent_source
 from worldmodels.data.episode import LatentEpisode
 from worldmodels.errors import InputError
+from worldmodels.files import load_arrays
 from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.pictures import dream_beside_record, long_enough
@@ -227,8 +228,4 @@ def _check(losses: _Losses, metrics: Metrics) -> None:
 
 def _count_ends(paths: Sequence[Path]) -> int:
     """Recorded episodes of which a step terminates them."""
-    count = 0
-    for path in paths:
-        with np.load(path, allow_pickle=False) as arrays:
-            count += bool(arrays["terminated"].any())
-    return count
+    return sum(bool(load_arrays(path)["terminated"].any()) for path in paths)
