@@ -13,7 +13,7 @@ SIZES = [(9, 3, 5, 4), (10, 5, 2, 4), (7, 2, 3, 5), (6, 1, 4, 6)]
 
 @pytest.fixture(autouse=True)
 def _parts_of_two_images(monkeypatch):
-    monkeypatch.setattr(patches, "PATCH_BYTES", 4000)
+    monkeypatch.setattr(patches, "PATCH_NUMBERS", 2000)
 
 
 def rounded(*shape):

@@ -29,7 +29,7 @@ def test_encodes_and_decodes_with_the_noise_given(float32):
     assert torch.equal(images, images_of(frames))
     for ours, again in zip((mu, logvar), vae.encode(frames), strict=True):
         assert ours.shape == (2, 3)
-        assert torch.equal(ours, again)
+        torch.testing.assert_close(ours, again, rtol=1e-5, atol=1e-6)
         assert ours.requires_grad
         assert not again.requires_grad
     torch.testing.assert_close(reconstruction, vae.decode(mu + (0.5 * logvar).exp() * noise))

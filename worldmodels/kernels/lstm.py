@@ -1,4 +1,4 @@
-"""An LSTM over whole sequences with products in bfloat16 and cells in float32.
+"""An LSTM over whole sequences, with products in bfloat16 or float32 and cells in float32.
 
 Time is the first axis, (T, B, ...), so that a step is contiguous in memory. The operand of step t
 is [h x 1 0...]: the state before it, its input, and a 1 whose weight is 0. The bias is added in
@@ -42,12 +42,13 @@ class LSTM(torch.autograd.Function):
         weight_h: Float[Tensor, "gates H"],
         bias: Float[Tensor, " gates"],
         rows: Sequence[int],
+        dtype: torch.dtype,
         first_h: Float[Tensor, "B H"] | None = None,
         first_c: Float[Tensor, "B H"] | None = None,
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B H"]]:
         (steps, batch, ctx.inputs), hidden = inputs.shape, weight_h.shape[1]
-        operands, weight = _operands(inputs, hidden), _weight(weight_h, weight_x)
-        gates = torch.zeros(steps, batch, 4 * hidden, dtype=torch.bfloat16)
+        operands, weight = _operands(inputs, hidden, dtype), _weight(weight_h, weight_x, dtype)
+        gates = torch.zeros(steps, batch, 4 * hidden, dtype=dtype)
         cells = torch.zeros(steps + 1, batch, hidden)
         if first_h is not None and first_c is not None:
             operands[0, :, :hidden], cells[0] = first_h, first_c
@@ -67,7 +68,7 @@ class LSTM(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         # `gates` is overwritten, so a second backward pass needs a new forward pass
         operands, gates, cells, weight_x, weight_h, bias = ctx.saved_tensors
-        hidden, weight = weight_h.shape[1], weight_h.bfloat16()
+        hidden, weight = weight_h.shape[1], weight_h.to(gates.dtype)
         inner, to_cells = torch.zeros_like(slope[0]).contiguous(), torch.zeros_like(cells[0])
         arrays = bits(gates), bits(bias), bits(cells), bits(slope.contiguous())
         step_back, later = stepping_back(hidden), (bits(inner), bits(to_cells))
@@ -75,28 +76,31 @@ class LSTM(torch.autograd.Function):
             step_back(t, n, *arrays, *later)
             torch.mm(gates[t, :n], weight, out=inner[:n])
         reached = torch.arange(gates.shape[1]) < torch.tensor(ctx.rows)[:, None]
-        to_weight = (gates[reached].T @ operands[:-1][reached]).float()
+        if reached.all():  # nothing to leave out: no copies
+            to_weight = (gates.flatten(0, 1).T @ operands[:-1].flatten(0, 1)).float()
+        else:
+            to_weight = (gates[reached].T @ operands[:-1][reached]).float()
         to_h, to_x, to_bias, _ = to_weight.tensor_split(
             [hidden, hidden + ctx.inputs, hidden + ctx.inputs + 1], dim=1
         )
-        to_inputs = (gates @ weight_x.bfloat16()).float() if ctx.needs_input_grad[0] else None
-        to_first = (inner.float(), to_cells) if any(ctx.needs_input_grad[5:]) else (None, None)
-        return to_inputs, to_x, to_h, to_bias.squeeze(1), None, *to_first
+        to_inputs = (gates @ weight_x.to(gates.dtype)).float() if ctx.needs_input_grad[0] else None
+        to_first = (inner.float(), to_cells) if any(ctx.needs_input_grad[6:]) else (None, None)
+        return to_inputs, to_x, to_h, to_bias.squeeze(1), None, None, *to_first
 
 
-def _operands(inputs: Tensor, hidden: int) -> Tensor:
+def _operands(inputs: Tensor, hidden: int, dtype: torch.dtype) -> Tensor:
     """The operands of all steps and of one more; h is 0 where it is not computed yet."""
     steps, batch, size = inputs.shape
     width = (hidden + size) // MULTIPLE * MULTIPLE + MULTIPLE
-    operands = torch.zeros(steps + 1, batch, width, dtype=torch.bfloat16)
+    operands = torch.zeros(steps + 1, batch, width, dtype=dtype)
     operands[:-1, :, hidden : hidden + size] = inputs
     operands[:-1, :, hidden + size] = 1
     return operands
 
 
-def _weight(weight_h: Tensor, weight_x: Tensor) -> Tensor:
+def _weight(weight_h: Tensor, weight_x: Tensor, dtype: torch.dtype) -> Tensor:
     """The weight of the operands."""
-    weight = torch.cat([weight_h, weight_x], 1).bfloat16()
+    weight = torch.cat([weight_h, weight_x], 1).to(dtype)
     return functional.pad(weight, (0, MULTIPLE - weight.shape[1] % MULTIPLE))
 
 

@@ -1,4 +1,4 @@
-"""M's last layer and the loss of its mixtures in one function, with products in bfloat16.
+"""M's last layer and the loss of its mixtures in one function, with products of the type of h.
 
 The kernel trusts the shapes of what it gets: M builds them. What is not the product is float32.
 """
@@ -12,7 +12,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 import torch
-from jaxtyping import BFloat16, Float
+from jaxtyping import Float
 from numba import prange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -37,14 +37,14 @@ class MixtureNLL(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        h: BFloat16[Tensor, "N H"],
+        h: Float[Tensor, "N H"],
         weight: Float[Tensor, "parameters H"],
         bias: Float[Tensor, " parameters"],
         values: Float[Tensor, "N Z"],
         weights: Float[Tensor, " N"],
     ) -> Float[Tensor, ""]:
         latent_size = values.shape[1]
-        parameters, losses = h @ weight.bfloat16().T, torch.empty(len(h))
+        parameters, losses = h @ weight.to(h.dtype).T, torch.empty(len(h))
         descend = likelihood(len(weight) // (3 * latent_size), latent_size)
         descend(bits(parameters), *map(bits, (bias, values, weights, losses)))
         ctx.save_for_backward(h, weight, parameters)
@@ -57,7 +57,7 @@ class MixtureNLL(torch.autograd.Function):
         to_parameters = to_parameters * slope
         to_bias = to_parameters.sum(0, dtype=torch.float32)
         to_weight = (to_parameters.T @ h).float()
-        return to_parameters @ weight.bfloat16(), to_weight, to_bias, None, None
+        return to_parameters @ weight.to(h.dtype), to_weight, to_bias, None, None
 
 
 @functools.lru_cache

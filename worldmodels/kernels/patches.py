@@ -1,8 +1,9 @@
-"""Convolutions of stride two as products of patches in bfloat16, with their gradients.
+"""Convolutions of stride two as products of patches, with their gradients.
 
-oneDNN's gradients of bfloat16 convolutions take up to a second per batch on some CPUs. Images are
-channels-last here, so a row of a patch is contiguous in memory. Sizes are trusted: an image must be
-at least as large as the kernel, and a weight must have the shape that its docstring names.
+Operands are bfloat16 or float32. oneDNN's gradients of bfloat16 convolutions take up to a second
+per batch on some CPUs, those of float32 twice as long as here. Images are channels-last, so a row
+of a patch is contiguous in memory. Sizes are trusted: an image must be at least as large as the
+kernel, and a weight must have the shape that its docstring names.
 
     unfold: images -> patches, a copy      fold: patches -> images, the overlapping sum
     convolution: W unfold(x)               its transpose: fold(W x); each is the other's gradient
@@ -24,8 +25,8 @@ from torch.nn import functional
 from worldmodels.kernels.fastmath import narrowed, parallel_kernel, widened
 
 STRIDE = 2
-PATCH_BYTES = 2**24
-"""Size of the patches that are in memory at once: those of a few images stay in the caches."""
+PATCH_NUMBERS = 2**23
+"""Numbers of the patches that are in memory at once: those of a few images stay in the caches."""
 
 
 def unfold(images: Float[Tensor, "B S S C"], kernel: int) -> Float[Tensor, "rows patch"]:
@@ -63,7 +64,7 @@ def fold(
 
 
 class Convolution(torch.autograd.Function):
-    """relu(W unfold(x) + b); x and the weight (outputs, kernel kernel C) in bfloat16."""
+    """relu(W unfold(x) + b); x and the weight, (outputs, kernel kernel C), of one type."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class Convolution(torch.autograd.Function):
 
 
 class TransposedConvolution(torch.autograd.Function):
-    """fold(W x) + b, or its relu; x and the weight (inputs, kernel kernel C) in bfloat16."""
+    """fold(W x) + b, or its relu; x and the weight, (inputs, kernel kernel C), of one type."""
 
     @staticmethod
     def forward(
@@ -129,7 +130,7 @@ def _over_places(slope: Float[Tensor, "B S S C"]) -> Float[Tensor, " C"]:
 
 def _parts(batch: int, numbers: int) -> list[slice]:
     """Slices of a batch, for images with so many numbers in their patches."""
-    step = max(1, PATCH_BYTES // (2 * numbers))
+    step = max(1, PATCH_NUMBERS // numbers)
     return [slice(first, first + step) for first in range(0, batch, step)]
 
 

@@ -1,7 +1,7 @@
-"""V with products in bfloat16 on a CPU: one pass for training, one for encoding frames.
+"""V on a CPU: one pass for training, one for encoding frames.
 
-Weights, z, the sigmoid and all sums are float32. The functions trust the shapes of what they get;
-`VAE` checks them.
+Operands of products are of `precision.product_dtype`; weights, z, the sigmoid and all sums are
+float32. The functions trust the shapes of what they get; `VAE` checks them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import BFloat16, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from worldmodels.kernels.patches import Convolution, TransposedConvolution
+from worldmodels.precision import product_dtype
 
 Layer = Callable[[Tensor], Tensor]
 Reconstruction = tuple[
@@ -36,43 +37,44 @@ def reconstruct(
     Images and reconstruction are channels-last in memory, as the convolutions here want them.
     """
     images = frames.permute(0, 3, 1, 2).float().div_(255)
-    mu, logvar = vae.posterior(_convolved(vae.encoder, images)).chunk(2, dim=-1)
+    dtype = product_dtype()
+    mu, logvar = vae.posterior(_convolved(vae.encoder, images.to(dtype))).chunk(2, dim=-1)
     z = mu + torch.exp(0.5 * logvar) * noise
-    return images, _decoded(vae.decoder, vae.decoder_input(z)), mu, logvar
+    return images, _decoded(vae.decoder, vae.decoder_input(z).to(dtype)), mu, logvar
 
 
 def _convolved(encoder: nn.Sequential, images: Tensor) -> Tensor:
-    x = images.permute(0, 2, 3, 1).to(torch.bfloat16).contiguous()
+    x = images.permute(0, 2, 3, 1).contiguous()
     for part in encoder:
         if isinstance(part, nn.Conv2d):
-            x = Convolution.apply(x, _matrix(part.weight), part.bias)  # type: ignore[no-untyped-call]
+            x = Convolution.apply(x, _matrix(part.weight, x.dtype), part.bias)  # type: ignore[no-untyped-call]
     return x.permute(0, 3, 1, 2).flatten(1).float()
 
 
 def _decoded(decoder: nn.Sequential, features: Tensor) -> Tensor:
     first, *middle, last = (part for part in decoder if isinstance(part, nn.ConvTranspose2d))
-    x = _first(first, features.bfloat16())
+    x = _first(first, features)
     for part in middle:
-        x = TransposedConvolution.apply(x, _matrix(part.weight), part.bias, True, torch.bfloat16)  # type: ignore[no-untyped-call]
-    x = TransposedConvolution.apply(x, _matrix(last.weight), last.bias, False, torch.float32)  # type: ignore[no-untyped-call]
+        x = TransposedConvolution.apply(x, _matrix(part.weight, x.dtype), part.bias, True, x.dtype)  # type: ignore[no-untyped-call]
+    x = TransposedConvolution.apply(
+        x, _matrix(last.weight, x.dtype), last.bias, False, torch.float32
+    )  # type: ignore[no-untyped-call]
     return torch.sigmoid(x).permute(0, 3, 1, 2)
 
 
-def _first(
-    layer: nn.ConvTranspose2d, features: BFloat16[Tensor, "B F"]
-) -> BFloat16[Tensor, "B S S C"]:
+def _first(layer: nn.ConvTranspose2d, features: Float[Tensor, "B F"]) -> Float[Tensor, "B S S C"]:
     """A transposed convolution of one pixel: a product whose weight keeps its own order."""
     channels, size = layer.weight.shape[1:3]
-    pixels = features @ layer.weight.flatten(1).bfloat16()
+    pixels = features @ layer.weight.flatten(1).to(features.dtype)
     pixels = pixels.view(-1, channels, size * size).transpose(1, 2)
     if layer.bias is not None:
-        pixels = pixels + layer.bias.bfloat16()
+        pixels = pixels + layer.bias.to(features.dtype)
     return torch.relu(pixels).contiguous().view(-1, size, size, channels)
 
 
-def _matrix(weight: Float[Tensor, "N C K K"]) -> BFloat16[Tensor, "N KKC"]:
-    """The weight in the order of channels-last patches."""
-    return weight.permute(0, 2, 3, 1).flatten(1).bfloat16()
+def _matrix(weight: Float[Tensor, "N C K K"], dtype: torch.dtype) -> Float[Tensor, "N KKC"]:
+    """The weight in the order of channels-last patches, in another type."""
+    return weight.permute(0, 2, 3, 1).flatten(1).to(dtype)
 
 
 @torch.no_grad()
@@ -82,10 +84,10 @@ def encoded(encoder: nn.Sequential, frames: UInt8[Tensor, "B 64 64 3"]) -> Float
     oneDNN, where torch has it, computes a convolution together with its relu. The copies of the
     weights that it needs are kept for each encoder, and renewed when its weights have changed.
     """
-    state, copies = _state_of(encoder), _COPIES.get(encoder)
+    state, copies = (product_dtype(), *_state_of(encoder)), _COPIES.get(encoder)
     if copies is None or copies.state != state:
         copies = _COPIES[encoder] = _Copies(state, _layers(encoder))
-    x = frames.permute(0, 3, 1, 2).bfloat16()  # channels-last in memory
+    x = frames.permute(0, 3, 1, 2).to(product_dtype())  # channels-last in memory
     for layer in copies.layers:
         x = layer(x)
     return x.flatten(1).float()
@@ -93,9 +95,10 @@ def encoded(encoder: nn.Sequential, frames: UInt8[Tensor, "B 64 64 3"]) -> Float
 
 @dataclass(frozen=True)
 class _Copies:
-    """An encoder's layers with weights of their own, and the state of the encoder's weights."""
+    """An encoder's layers with weights of their own."""
 
     state: tuple[object, ...]
+    """Their type, and the state of the encoder's weights."""
     layers: list[Layer]
 
 
@@ -130,8 +133,9 @@ def _layers(encoder: nn.Sequential) -> list[Layer]:
 
 
 def _layer(convolution: nn.Conv2d, scale: float) -> Layer:
-    weight = (convolution.weight * scale).bfloat16()
-    bias = None if convolution.bias is None else convolution.bias.bfloat16()
+    dtype = product_dtype()
+    weight = (convolution.weight * scale).to(dtype)
+    bias = None if convolution.bias is None else convolution.bias.to(dtype)
     shape = list(convolution.stride), [1, 1], 1
     if not _is_fused():
         return lambda x: torch.conv2d(x, weight, bias, convolution.stride).relu_()

@@ -184,8 +184,8 @@ class MDNRNN(nn.Module):
     ) -> tuple[Prediction, State]:
         """Predictions for T steps, and the state after them.
 
-        While gradients are recorded, the LSTM's and the mixture's products are bfloat16 where the
-        process's precision says so; else everything is float32.
+        While gradients are recorded on a CPU, the LSTM's and the mixture's products have operands
+        of `precision.product_dtype`; else everything is float32.
 
         Args:
             z: the present latents.
@@ -196,13 +196,18 @@ class MDNRNN(nn.Module):
                 computed if rows with many valid steps come first.
         """
         inputs = self.inputs(z, actions, first)
-        if torch.is_grad_enabled() and product_dtype(z.device) == torch.bfloat16:
-            return self._in_bfloat16(inputs, state, valid)
+        if torch.is_grad_enabled() and z.device.type == "cpu":
+            return self._compiled(inputs, state, valid)
+        return self._plain(inputs, state)
+
+    def _plain(
+        self, inputs: Float[Tensor, "B T inputs"], state: State | None
+    ) -> tuple[Prediction, State]:
         packed = None if state is None else tuple(part[None].contiguous() for part in state)
         outputs, (h, c) = self.lstm(inputs, packed)
         return self.predict(outputs), (h[0], c[0])
 
-    def _in_bfloat16(
+    def _compiled(
         self,
         inputs: Float[Tensor, "B T inputs"],
         state: State | None,
@@ -211,7 +216,7 @@ class MDNRNN(nn.Module):
         rows = [len(inputs)] * inputs.shape[1] if valid is None else active_rows(valid)
         weights = map(self.lstm.get_parameter, ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"))
         outputs, c = LSTM.apply(  # type: ignore[no-untyped-call]
-            inputs.transpose(0, 1), *weights, rows, *(state or ())
+            inputs.transpose(0, 1), *weights, rows, product_dtype(), *(state or ())
         )
         return self.predict(outputs.transpose(0, 1)), (outputs[-1].detach().float(), c)
 
@@ -301,11 +306,12 @@ class Prediction:
         if values.shape != (wanted := (*steps, self.mdnrnn.latent_size)):
             raise ValueError(f"values have shape {tuple(values.shape)}: it must be {wanted}")
         check_mask(known, steps)
-        if self.h.dtype == torch.bfloat16 and self.mdnrnn.config.mixture == "per_dimension":
-            return self._fused_nll(values, known)
+        compiled = self.h.requires_grad and self.h.device.type == "cpu"
+        if compiled and self.mdnrnn.config.mixture == "per_dimension":
+            return self._compiled_nll(values, known)
         return mixture_loss(self.mixture, values, known)
 
-    def _fused_nll(self, values: Tensor, known: Tensor) -> Tensor:
+    def _compiled_nll(self, values: Tensor, known: Tensor) -> Tensor:
         """The last layer and the mixtures' loss in one function."""
         part, head = self.mdnrnn.parts["mixture"], self.mdnrnn.head
         # time comes first in memory
