@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,6 +40,9 @@ def pipeline(run: Run, config: Config) -> None:
             validation = load_controller(this).validation_return
             if config.env.live:
                 say(f"round {index}: {validation:.1f} on real validation episodes")
+            left = minutes_left(rounds[: index + 1], config)
+            if left is not None:
+                say(f"the rounds that are left take about {left:.0f} minutes on this machine")
         if config.rounds > 1:
             first = config.evolve.validation_episodes + config.evolve.final_episodes
             _copy(select_round(run, rounds, config.select, config.workers, first), run)
@@ -71,6 +75,37 @@ def one_round(run: Run, config: Config, best: Run | None) -> None:
         config.seed,
         start,
     )
+
+
+def minutes_left(done: Sequence[Run], config: Config) -> float | None:
+    """Minutes of the rounds to come, if each stage goes on at the pace that it had so far.
+
+    None: no round is left, or one of them evolves in the real world, whose pace is not known.
+    """
+    rounds = [config.of_round(index) for index in range(config.rounds)]
+    if len(done) == len(rounds) or any(one.evolve.real_generations for one in rounds):
+        return None
+    spent, work = Metrics.spent(done), [_work(one, index) for index, one in enumerate(rounds)]
+    seconds = 0.0
+    for stage in work[0]:
+        behind, ahead = work[: len(done)], work[len(done) :]
+        pace = spent.get(stage, 0.0) / sum(one[stage] for one in behind)
+        seconds += pace * sum(one[stage] for one in ahead)
+    return seconds / 60
+
+
+def _work(config: Config, index: int) -> dict[str, int]:
+    """What the time of each stage of a round is proportional to."""
+    vae, mdnrnn, evolve = config.train_vae, config.train_mdnrnn, config.evolve
+    steps = min(config.dream.horizon, evolve.dream_max_steps or config.dream.horizon)
+    candidates = evolve.generations * evolve.evolutions * config.cma.population_size
+    return {
+        "collect": config.collect.episodes * config.collect.max_steps,
+        "train_vae": 0 if index and vae.start == "keep" else vae.steps * vae.batch_size,
+        "encode": config.collect.episodes * config.collect.max_steps,
+        "train_mdnrnn": mdnrnn.steps * mdnrnn.batch_size * mdnrnn.sequence_length,
+        "evolve": candidates * evolve.rollouts_per_candidate * steps,
+    }
 
 
 def _best(rounds: list[Run]) -> Run:
