@@ -9,26 +9,51 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("worldmodels", "configs", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+PARTS = ("worldmodels", "configs", "pyproject.toml", "README.md", "LICENSE")
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A folder with what a wheel holds; built from a copy, for a build leaves files behind."""
-    source, target = (tmp_path_factory.mktemp(name) for name in ("source", "target"))
+def copied(source):
+    """What a build reads, in a folder of its own, for a build leaves files behind."""
     for name in PARTS:
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, source / name, ignore=ignored)
         else:
             shutil.copyfile(ROOT / name, source / name)
+    return source
+
+
+def built(source, what):
+    """The bytes of a wheel or of an sdist."""
+    build = f"from hatchling import build; print(build.build_{what}('dist'))"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=source, check=True, capture_output=True, text=True
+    )
+    return (source / "dist" / done.stdout.strip()).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return copied(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def installed(source, tmp_path_factory):
+    """A folder with what a wheel holds."""
+    target = tmp_path_factory.mktemp("target")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     options = ["--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "wheel", *options, "-w", source / "dist", source], check=True)
-    (wheel,) = (source / "dist").glob("*.whl")
+    subprocess.run([*pip, "wheel", *options, "-w", source / "wheels", source], check=True)
+    (wheel,) = (source / "wheels").glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", target, wheel], check=True)
-    shutil.rmtree(source)
     return target
+
+
+@pytest.mark.parametrize("what", ["wheel", "sdist"])
+def test_builds_at_other_times_have_the_same_bytes(source, what, tmp_path):
+    later = copied(tmp_path / "later")
+    os.utime(later / "README.md", (2e9, 2e9))
+    assert built(source, what) == built(later, what)
 
 
 @pytest.fixture
