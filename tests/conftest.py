@@ -176,7 +176,7 @@ def make_bundle(tmp_path: Path):
         generator = torch_generator(0, "tiny bundle")
         size = Actions.from_dict(world.action).size
         config = WorldMDNRNNConfig(hidden_size=8, reward_head="world", termination_head="world")
-        vae = VAE(VAEConfig(latent_size=4, width=2))
+        vae = VAE(VAEConfig(latent_size=4, width=2), world.config.size)
         mdnrnn = mdnrnn_for(config, world, 4)
         for parameter in (*vae.parameters(), *mdnrnn.parameters()):
             if parameter.requires_grad:

@@ -44,7 +44,7 @@ from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE, VAEConfig
 from worldmodels.run import Run
 from worldmodels.schema import checked
-from worldmodels.world import World
+from worldmodels.world import SIZES, World
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -117,7 +117,8 @@ def _checkpoint(run: Run, name: str) -> tuple[Path, dict[str, Tensor], dict[str,
 
 def save_vae(run: Run, vae: VAE) -> None:
     """Writes the run's V."""
-    save_tensors(run.vae / "vae.safetensors", vae.state_dict(), {"vae": asdict(vae.config)})
+    about = {"vae": asdict(vae.config), "size": vae.size}
+    save_tensors(run.vae / "vae.safetensors", vae.state_dict(), about)
 
 
 def load_vae(run: Run) -> VAE:
@@ -128,7 +129,9 @@ def load_vae(run: Run) -> VAE:
     """
     path, tensors, about = _checkpoint(run, "vae")
     with naming(path):
-        return _filled(partial(VAE, checked(VAEConfig, about["vae"])), tensors)
+        if (size := about.get("size", 64)) not in SIZES:
+            raise InputError(f"size is {size}: it must be one of {SIZES}")
+        return _filled(partial(VAE, checked(VAEConfig, about["vae"]), size), tensors)
 
 
 def save_mdnrnn(run: Run, mdnrnn: MDNRNN, world: World, latents: str | None = None) -> None:
@@ -409,7 +412,7 @@ class Bundle:
     @classmethod
     def _rebuilt(cls, one: _Description, tensors: dict[str, Tensor], starts: Starts) -> Bundle:
         world, latent_size = _with_action(one.world), one.vae.latent_size
-        vae = _filled(partial(VAE, one.vae), _under("vae.", tensors))
+        vae = _filled(partial(VAE, one.vae, world.config.size), _under("vae.", tensors))
         make_mdnrnn = partial(mdnrnn_for, one.mdnrnn, world, latent_size)
         mdnrnn = _filled(make_mdnrnn, _under("mdnrnn.", tensors))
         controller = controller_for(one.controller, mdnrnn)

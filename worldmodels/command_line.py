@@ -51,6 +51,7 @@ WORDINGS = (
         r"^later: invalid literal for int\(\).*: '(.*)'$",
         r"later names rounds, not \1: write later: {1: {collect: {episodes: 100}}}",
     ),
+    (r"\ba typing\.Literal\[(.*?)\]", r"one of \1"),
     (r"<class '(\w+)'>", r"\1"),
     (r"\bNoneType\b", "null"),
     (r"Annotated\[(\w+), [^\]]*\]", r"\1"),

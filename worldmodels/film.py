@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -123,17 +123,20 @@ def sheet(frames: UInt8[np.ndarray, "T side side 3"]) -> bytes:
     return file.getvalue()
 
 
-def pictures_of(film: bytes, count: int, side: int) -> UInt8[np.ndarray, "T side side 3"]:
-    """The first `count` frames of a sheet.
+def pictures_of(
+    film: bytes, count: int, sides: Collection[int]
+) -> UInt8[np.ndarray, "T side side 3"]:
+    """The first `count` frames of a sheet, whose side is one of `sides`.
 
     Raises:
         InputError: it is no picture, or of another size.
     """
-    size = SHEET_COLUMNS * side, -(-count // SHEET_COLUMNS) * side
+    rows = -(-count // SHEET_COLUMNS)
     try:
         with Image.open(io.BytesIO(film), formats=["WEBP"]) as picture:
-            if picture.size != size:
-                raise ValueError(f"{picture.size} pixels, not {size}")
+            side = picture.width // SHEET_COLUMNS
+            if side not in sides or picture.size != (SHEET_COLUMNS * side, rows * side):
+                raise ValueError(f"{picture.size} pixels for {count} frames")
             grid = np.asarray(picture.convert("RGB"))
     except (OSError, ValueError) as error:  # PIL's errors are these
         reason = " ".join(str(error).split())[:120]

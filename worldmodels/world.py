@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from worldmodels.errors import InputError
 from worldmodels.ranges import PositiveFloat, PositiveInt
@@ -13,6 +13,9 @@ RECORDED = "recorded"
 RENDER = "render()"
 """As `env.screen`: the picture is what the environment renders."""
 Layout = Literal["HW", "HWC", "CHW", "HWK", "KHW", "HW(KC)", "(KC)HW", "KHWC", "KCHW"]
+Size = Literal[64, 96, 128]
+SIZES: tuple[int, ...] = get_args(Size)
+"""Sides of a frame in pixels."""
 RewardKind = Literal["constant", "count", "real"]
 
 
@@ -39,6 +42,8 @@ class EnvConfig:
     fit: Literal["stretch", "letterbox", "crop"] = "stretch"
     """How a picture that is not square becomes a frame: stretched; `letterbox`, whole between black
     bars; or `crop`, its middle."""
+    size: Size = 64
+    """Side of V's frames in pixels: the paper's 64, or 96 or 128, which cost more."""
     inset: tuple[int, int, int, int] | None = None
     """A part of the raw picture that V sees enlarged, as the lowest eighth of its frame: gauges
     too small to learn. Given as `crop` is; the crop fills the rest."""

@@ -158,10 +158,10 @@ def test_pictures_of_several_environments_must_match_the_record():
 
 
 def test_frames_are_checked():
-    check_frames(np.zeros((2, 64, 64, 3), np.uint8), 2)
+    check_frames(np.zeros((2, 64, 64, 3), np.uint8), 2, 64)
     for wrong in (np.zeros((2, 64, 64, 3)), np.zeros((3, 64, 64, 3), np.uint8), None):
         with pytest.raises(InputError, match="but V sees uint8"):
-            check_frames(wrong, 2)
+            check_frames(wrong, 2, 64)
 
 
 def test_which_spaces_hold_pictures():

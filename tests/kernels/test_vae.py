@@ -20,10 +20,10 @@ def small(seed=0):
     return VAE(SMALL)
 
 
-def squares(count, seed):
+def squares(count, seed, size=64):
     """Frames with a bright square somewhere."""
     generator = torch.Generator().manual_seed(seed)
-    frames = torch.full((count, 64, 64, 3), 60, dtype=torch.uint8)
+    frames = torch.full((count, size, size, 3), 60, dtype=torch.uint8)
     corners = torch.randint(48, (count, 2), generator=generator).tolist()
     for frame, (y, x) in zip(frames, corners, strict=True):
         frame[y : y + 16, x : x + 16] = torch.tensor([250, 120, 10], dtype=torch.uint8)
@@ -59,7 +59,7 @@ class PlainVAE(VAE):
 
 
 def plain_of(vae):
-    plain = PlainVAE(vae.config)
+    plain = PlainVAE(vae.config, vae.size)
     plain.load_state_dict(vae.state_dict())
     return plain
 
@@ -71,9 +71,12 @@ both_precisions = pytest.mark.parametrize(
 
 
 @both_precisions
-def test_the_pass_and_its_gradients_are_the_plain_ones(precision):
+@pytest.mark.parametrize("size", [64, 96, 128])
+def test_the_pass_and_its_gradients_are_the_plain_ones(precision, size):
     set_precision(precision)
-    vae, frames, noise, target = small(), squares(6, 0), torch.randn(6, 4), torch.rand(6, 3, 64, 64)
+    torch.manual_seed(0)
+    vae, noise, target = VAE(SMALL, size), torch.randn(6, 4), torch.rand(6, 3, size, size)
+    frames = squares(6, 0, size)
 
     def outputs_and_gradients(vae):
         outputs = vae(frames, noise)

@@ -22,9 +22,10 @@ def test_parameter_counts_are_the_papers(latent_size, parameters):
     assert sum(p.numel() for p in vae.parameters()) == parameters
 
 
-def test_encodes_and_decodes_with_the_noise_given(float32):
-    vae = VAE(VAEConfig(latent_size=3, width=1))
-    frames, noise = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8), torch.randn(2, 3)
+@pytest.mark.parametrize("size", [64, 96, 128])
+def test_encodes_and_decodes_with_the_noise_given(float32, size):
+    vae = VAE(VAEConfig(latent_size=3, width=1), size)
+    frames, noise = torch.randint(256, (2, size, size, 3), dtype=torch.uint8), torch.randn(2, 3)
     images, reconstruction, mu, logvar = vae(frames, noise)
     assert torch.equal(images, images_of(frames))
     for ours, again in zip((mu, logvar), vae.encode(frames), strict=True):
@@ -33,6 +34,7 @@ def test_encodes_and_decodes_with_the_noise_given(float32):
         assert ours.requires_grad
         assert not again.requires_grad
     torch.testing.assert_close(reconstruction, vae.decode(mu + (0.5 * logvar).exp() * noise))
+    assert reconstruction.shape == (2, 3, size, size)
     assert reconstruction.min() > 0
     assert reconstruction.max() < 1
 
@@ -56,11 +58,12 @@ def test_frames_of_another_shape_or_type_are_refused(frames, no_type_checks):
         vae(torch.zeros(2, 64, 64, 3, dtype=torch.uint8), torch.zeros(2, 4))
 
 
-def test_he_weights_keep_the_size_of_signals():
+@pytest.mark.parametrize("size", [64, 96, 128])
+def test_he_weights_keep_the_size_of_signals(size):
     spreads = {}
     for kind in ("torch", "he"):
         torch.manual_seed(0)
-        vae = VAE(VAEConfig(latent_size=64, first_weights=kind))
+        vae = VAE(VAEConfig(latent_size=64, first_weights=kind), size)
         signal, sizes = vae.decoder_input(torch.randn(32, 64)), []
         for layer in list(vae.decoder)[:-1]:
             signal = layer(signal)

@@ -118,8 +118,8 @@ class Batches(ABC, Generic[Chunk, Batch]):
 class FrameBatch:
     """Frames of several episodes."""
 
-    frames: UInt8[Tensor, "B 64 64 3"]
-    medians: UInt8[Tensor, "B 64 64 3"] | None = None
+    frames: UInt8[Tensor, "B S S 3"]
+    medians: UInt8[Tensor, "B S S 3"] | None = None
     """The median image of each frame's episode, where asked for."""
 
     def to(self, device: torch.device) -> FrameBatch:
@@ -131,8 +131,8 @@ class FrameBatch:
 class FrameChunk:
     """The frames of some episodes, each its own array: one array of all would need a copy."""
 
-    episodes: list[UInt8[np.ndarray, "_ 64 64 3"]]
-    medians: list[UInt8[np.ndarray, "64 64 3"]] | None
+    episodes: list[UInt8[np.ndarray, "_ S S 3"]]
+    medians: list[UInt8[np.ndarray, "S S 3"]] | None
 
     def batch(self, rows: Int64[np.ndarray, " B"], ends: Int64[np.ndarray, " N"]) -> FrameBatch:
         """The frames at `rows`, counted over all episodes, which end before `ends`."""
@@ -164,7 +164,7 @@ class FrameBatches(Batches[FrameChunk, FrameBatch]):
             yield chunk.batch(generator.integers(ends[-1], size=self.batch_size), ends)
 
 
-def median_image(frames: UInt8[np.ndarray, "T 64 64 3"]) -> UInt8[np.ndarray, "64 64 3"]:
+def median_image(frames: UInt8[np.ndarray, "T S S 3"]) -> UInt8[np.ndarray, "S S 3"]:
     """The median of each number over up to 63 evenly spaced frames."""
     some = frames[:: max(1, len(frames) // 32)]
     return np.partition(some, len(some) // 2, axis=0)[len(some) // 2]

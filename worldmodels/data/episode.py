@@ -69,11 +69,19 @@ def _is_finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(array).all())
 
 
+Frames = (
+    UInt8[np.ndarray, "T_frames 64 64 3"]
+    | UInt8[np.ndarray, "T_frames 96 96 3"]
+    | UInt8[np.ndarray, "T_frames 128 128 3"]
+)
+"""Those of an episode, of a size that `env.size` offers."""
+
+
 @dataclass(frozen=True)
 class Episode(_Steps):
     """One real episode, as `collect` stores it."""
 
-    frames: UInt8[np.ndarray, "T_frames 64 64 3"]
+    frames: Frames
     actions: Float32[np.ndarray, "T A"]
     """a, not the environment's own actions."""
     rewards: Float32[np.ndarray, " T"]

@@ -14,8 +14,9 @@ from torch import Tensor
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_tensors
 from worldmodels.film import pictures_of, sheet
+from worldmodels.world import SIZES
 
-SIZES = {"z": 1, "h": 1, "c": 1, "actions": 2, "rewards": 1, "ended": 1}
+AXES = {"z": 1, "h": 1, "c": 1, "actions": 2, "rewards": 1, "ended": 1}
 """Axes of a recording's tensors in float16."""
 
 
@@ -40,13 +41,13 @@ class Recording:
         return len(self.actions)
 
     @cached_property
-    def frames(self) -> UInt8[Tensor, "T 64 64 3"]:
+    def frames(self) -> UInt8[Tensor, "T S S 3"]:
         """The decoded film.
 
         Raises:
             InputError: the film is broken, or shows too few frames.
         """
-        return torch.from_numpy(pictures_of(self.film.numpy().tobytes(), len(self), 64))
+        return torch.from_numpy(pictures_of(self.film.numpy().tobytes(), len(self), SIZES))
 
     @classmethod
     def of(
@@ -54,7 +55,7 @@ class Recording:
         state: Sequence[Tensor],
         actions: Tensor,
         rewards: Tensor,
-        frames: UInt8[Tensor, "T 64 64 3"],
+        frames: UInt8[Tensor, "T S S 3"],
         *,
         ended: bool,
     ) -> Recording:
@@ -68,7 +69,7 @@ def save_recordings(path: Path, recordings: Sequence[Recording]) -> None:
     """Writes the file of a bundle; films as they are, all else in float16."""
     tensors = dict[str, Tensor]()
     for place, one in enumerate(recordings):
-        tensors |= {f"{place}.{name}": getattr(one, name).half() for name in SIZES}
+        tensors |= {f"{place}.{name}": getattr(one, name).half() for name in AXES}
         tensors[f"{place}.film"] = one.film
     save_tensors(path, tensors)
 
@@ -82,12 +83,11 @@ def load_recordings(
         InputError: it holds no recordings, or not those of this V and M, or has another `sha256`.
     """
     tensors, _ = load_tensors(path, sha256)
-    count = len(tensors) // (len(SIZES) + 1)
+    count = len(tensors) // (len(AXES) + 1)
     shape = {"z": latent_size, "h": hidden_size, "c": hidden_size, "actions": action_size}
     try:
         parts = [
-            {name: tensors[f"{place}.{name}"] for name in (*SIZES, "film")}
-            for place in range(count)
+            {name: tensors[f"{place}.{name}"] for name in (*AXES, "film")} for place in range(count)
         ]
         for part in parts:
             _check(part, shape)
@@ -95,14 +95,14 @@ def load_recordings(
         reason = " ".join(str(error).split())
         raise InputError(f"{path} holds no recordings that fit ({reason}): delete it") from error
     return tuple(
-        Recording(**{name: part[name].float() for name in SIZES}, film=part["film"])
+        Recording(**{name: part[name].float() for name in AXES}, film=part["film"])
         for part in parts
     )
 
 
 def _check(part: Mapping[str, Tensor], shape: Mapping[str, int]) -> None:
     """Raises a ValueError for a recording whose tensors do not belong together."""
-    for name, axes in SIZES.items():
+    for name, axes in AXES.items():
         tensor = part[name]
         if tensor.ndim != axes or not tensor.isfinite().all():
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, or is not finite")

@@ -40,7 +40,7 @@ SIZES = (
 )
 """Pixels, from and to."""
 
-Labelled = tuple[UInt8[np.ndarray, "N 64 64 3"], UInt8[np.ndarray, "N 64 64"]]
+Labelled = tuple[UInt8[np.ndarray, "N S S 3"], UInt8[np.ndarray, "N S S"]]
 """Frames, and their masks: 255 where all of a pixel shows a fireball."""
 
 
@@ -78,8 +78,9 @@ def _label_job(world: World, episodes: Sequence[tuple[Path, int]]) -> Labelled:
     config = replace(world.config, kwargs={**world.config.kwargs, "labels_buffer_enabled": True})
     with frame_env(replace(world, config=config), 1) as env:
         seen = [pair for path, seed in episodes for pair in _labelled(env, path, seed)]
-    frames = np.array([frame for frame, _ in seen], np.uint8).reshape(-1, 64, 64, 3)
-    return frames, np.array([mask for _, mask in seen], np.uint8).reshape(-1, 64, 64)
+    size = world.config.size
+    frames = np.array([frame for frame, _ in seen], np.uint8).reshape(-1, size, size, 3)
+    return frames, np.array([mask for _, mask in seen], np.uint8).reshape(-1, size, size)
 
 
 def _labelled(env: FrameEnv, path: Path, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -101,9 +102,9 @@ def _mask(state: Any) -> UInt8[np.ndarray, "height width"]:
 
 
 def fireballs_in(
-    frames: UInt8[np.ndarray, "N 64 64 3"],
-    masks: UInt8[np.ndarray, "N 64 64"],
-    reconstructions: UInt8[np.ndarray, "N 64 64 3"],
+    frames: UInt8[np.ndarray, "N S S 3"],
+    masks: UInt8[np.ndarray, "N S S"],
+    reconstructions: UInt8[np.ndarray, "N S S 3"],
 ) -> list[tuple[int, float]]:
     """The fireballs of some frames that stand out from their surroundings.
 
@@ -115,9 +116,9 @@ def fireballs_in(
 
 
 def _fireballs(
-    frame: UInt8[np.ndarray, "64 64 3"],
-    mask: UInt8[np.ndarray, "64 64"],
-    reconstruction: UInt8[np.ndarray, "64 64 3"],
+    frame: UInt8[np.ndarray, "S S 3"],
+    mask: UInt8[np.ndarray, "S S"],
+    reconstruction: UInt8[np.ndarray, "S S 3"],
 ) -> Iterator[tuple[int, float]]:
     count, labels = cv2.connectedComponents((mask > INSIDE).astype(np.uint8))
     for label in range(1, count):
@@ -130,9 +131,9 @@ def _fireballs(
 
 
 def _contrast(
-    picture: UInt8[np.ndarray, "64 64 3"],
-    inside: Bool[np.ndarray, "64 64"],
-    ring: Bool[np.ndarray, "64 64"],
+    picture: UInt8[np.ndarray, "S S 3"],
+    inside: Bool[np.ndarray, "S S"],
+    ring: Bool[np.ndarray, "S S"],
 ) -> float:
     """Mean brightness inside minus that of the ring; fireballs are red and yellow."""
     brightness = picture[:, :, :2].mean(axis=2)

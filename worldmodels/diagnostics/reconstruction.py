@@ -86,16 +86,14 @@ def some_frames(files: Sequence[Path], each: int) -> FrameBatch:
 
 
 @torch.inference_mode()
-def reconstructed(
-    vae: VAE, frames: UInt8[np.ndarray, "N 64 64 3"]
-) -> UInt8[np.ndarray, "N 64 64 3"]:
+def reconstructed(vae: VAE, frames: UInt8[np.ndarray, "N S S 3"]) -> UInt8[np.ndarray, "N S S 3"]:
     """Frames encoded and decoded by V, with z = mu."""
     parts = torch.from_numpy(frames).split(BATCH)
     pictures = [frames_of(vae.decode(vae.encode(part)[0])) for part in parts]
     return torch.cat(pictures).numpy()
 
 
-def save_reconstructions(path: Path, vae: VAE, frames: UInt8[np.ndarray, "N 64 64 3"]) -> None:
+def save_reconstructions(path: Path, vae: VAE, frames: UInt8[np.ndarray, "N S S 3"]) -> None:
     """A PNG of some of the frames in rows, each above its reconstruction."""
     above = frames[np.linspace(0, len(frames) - 1, min(SHOWN, len(frames))).astype(int)]
     pairs = np.concatenate([above, reconstructed(vae, above)], axis=1)

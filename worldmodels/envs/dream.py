@@ -208,7 +208,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
 
     @torch.inference_mode()
     def render(self) -> tuple[np.ndarray, ...]:
-        """One frame uint8 (64, 64, 3) per lane."""
+        """One frame uint8 (S, S, 3) per lane."""
         if self.vae is None:
             raise InputError("rendering a dream needs V: pass vae=")
         return tuple(frames_of(self.vae.decode(self.state.z)).numpy())

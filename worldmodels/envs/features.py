@@ -92,7 +92,7 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         lanes = np.flatnonzero(reset_mask(options, self.num_envs))
         seeds = lane_seeds(seed, self.num_envs)
         frames, infos = self.env.reset(seed=seeds, options=options)  # type: ignore[arg-type]
-        check_frames(frames, self.num_envs)
+        check_frames(frames, self.num_envs, self.memory.vae.size)
         self.memory.begin(lanes, frames[lanes])
         self._ended[lanes] = False
         return self._observation(), infos
@@ -110,7 +110,7 @@ class FeatureEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         frames, rewards, terminated, truncated, infos = self.env.step(
             self.actions.to_environment(taken)
         )
-        check_frames(frames, self.num_envs)
+        check_frames(frames, self.num_envs, self.memory.vae.size)
         running, restarted = np.flatnonzero(~self._ended), np.flatnonzero(self._ended)
         self.memory.advance(running, taken[running], frames[running])
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and len(restarted):

@@ -21,18 +21,16 @@ from jaxtyping import Float32, UInt8, UInt32
 from worldmodels.errors import InputError
 from worldmodels.world import EnvConfig, Layout, RawPicture, World
 
-SIZE = 64
-"""Side of a frame in pixels: V's layers fit 64."""
 SMALLEST_GREY = 32
 """Observations with two axes shorter than this are tables of numbers, not pictures."""
 SMALLEST = 16
 """Observations of shorter sides are taken for codes of a grid where the environment renders."""
 MOST_CHANNELS = 32
 """A longer axis does not hold channels or the pictures of a stack."""
-INSET_ROWS = SIZE // 8
-"""Rows of a frame that show `env.inset`."""
+INSET_ROWS = 1 / 8
+"""Share of a frame's rows that show `env.inset`."""
 
-Frame = UInt8[np.ndarray, "64 64 3"]
+Frame = UInt8[np.ndarray, "S S 3"]
 Taps = tuple[UInt32[np.ndarray, "taps n"], Float32[np.ndarray, "taps n"]]
 
 LAYOUTS: dict[Layout, Callable[[np.ndarray], np.ndarray]] = {
@@ -261,13 +259,13 @@ def _check_range(raw: RawPicture, picture: np.ndarray) -> None:
         )
 
 
-def check_frames(frames: Any, lanes: int) -> None:
-    """Checks what V is to see: one frame for each of some lanes.
+def check_frames(frames: Any, lanes: int, size: int) -> None:
+    """Checks what V is to see: one frame of size x size pixels for each of some lanes.
 
     Raises:
         InputError: shape or dtype differ.
     """
-    shape = (lanes, SIZE, SIZE, 3)
+    shape = (lanes, size, size, 3)
     if not (_is_array(frames) and frames.shape == shape and frames.dtype == np.uint8):
         raise InputError(f"the frames are {_named(frames)}, but V sees uint8 {shape}: use RealEnvs")
 
@@ -287,25 +285,29 @@ def frame_of(picture: UInt8[np.ndarray, "h w *channels"], config: EnvConfig) -> 
     """Crops a plain picture, repeats grey to three channels, and shrinks it."""
     if picture.ndim == 2 or picture.shape[2] == 1:
         picture = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
+    size, cropped = config.size, _part(picture, config.crop)
     if config.inset is None:
-        return _fitted(_part(picture, config.crop), SIZE, config.fit)
-    above = _fitted(_part(picture, config.crop), SIZE - INSET_ROWS, config.fit)
-    return np.concatenate([above, resize(_part(picture, config.inset), INSET_ROWS, SIZE)])
+        return _fitted(cropped, size, size, config.fit)
+    rows = round(size * INSET_ROWS)
+    above = _fitted(cropped, size - rows, size, config.fit)
+    return np.concatenate([above, resize(_part(picture, config.inset), rows, size)])
 
 
-def _fitted(picture: UInt8[np.ndarray, "h w 3"], rows: int, fit: str) -> np.ndarray:
-    """The picture as `rows` of SIZE pixels, as `env.fit` says."""
+def _fitted(
+    picture: UInt8[np.ndarray, "h w 3"], rows: int, columns: int, fit: str
+) -> UInt8[np.ndarray, "{rows} {columns} 3"]:
+    """The picture in other sizes, as `env.fit` says."""
     height, width = picture.shape[:2]
-    scales = height / rows, width / SIZE
+    scales = height / rows, width / columns
     if fit == "crop":
-        high, wide = (max(1, round(side * min(scales))) for side in (rows, SIZE))
+        high, wide = (max(1, round(side * min(scales))) for side in (rows, columns))
         top, left = (height - high) // 2, (width - wide) // 2
         picture = picture[top : top + high, left : left + wide]
     if fit != "letterbox":
-        return resize(picture, rows, SIZE)
+        return resize(picture, rows, columns)
     high, wide = (max(1, round(side / max(scales))) for side in (height, width))
-    top, left = (rows - high) // 2, (SIZE - wide) // 2
-    framed = np.zeros((rows, SIZE, 3), np.uint8)
+    top, left = (rows - high) // 2, (columns - wide) // 2
+    framed = np.zeros((rows, columns, 3), np.uint8)
     framed[top : top + high, left : left + wide] = resize(picture, high, wide)
     return framed
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from worldmodels.envs.guard import MOST_FRAMES, BrokenEnvError, Guard
 from worldmodels.envs.make import is_rendered
-from worldmodels.envs.picture import SIZE, choose, frame_of, picture_key, plain, record
+from worldmodels.envs.picture import choose, frame_of, picture_key, plain, record
 from worldmodels.errors import InputError
 from worldmodels.film import captioned
 from worldmodels.models.action import Actions
@@ -224,7 +224,7 @@ def _sight(world: World) -> str:
     scaled = f"{raw.low} to {raw.high} becomes 0 to 255" if raw.high <= 1 else ""
     crop = f"rows and columns {list(config.crop)}" if config.crop else ""
     inset = f"rows and columns {list(config.inset)} enlarged below" if config.inset else ""
-    size = f"{SIZE}x{SIZE}, averaged by area"
+    size = f"{config.size}x{config.size}, averaged by area"
     size += {"stretch": "", "letterbox": ", whole between bars", "crop": ", its middle"}[config.fit]
     return "; ".join(part for part in (steps, scaled, crop, size, inset) if part)
 

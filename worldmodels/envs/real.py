@@ -14,7 +14,7 @@ from worldmodels.envs.abilities import HoldsActions, SkipsDrawing
 from worldmodels.envs.guard import BrokenEnvError, Guard
 from worldmodels.envs.lanes import check_lanes, lane_mask, lane_seeds, own_actions, reset_mask
 from worldmodels.envs.make import make_env
-from worldmodels.envs.picture import SIZE, preprocess
+from worldmodels.envs.picture import preprocess
 from worldmodels.envs.preflight import describe
 from worldmodels.errors import InputError
 from worldmodels.run import say
@@ -24,7 +24,7 @@ __all__ = ["RealEnvs", "describe", "make_env"]
 
 
 class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
-    """Environments that step one after the other; observations are frames uint8 (E, 64, 64, 3).
+    """Environments that step one after the other; observations are frames uint8 (E, S, S, 3).
 
     A step holds the action for `action_repeat` frames. `infos["count"]` is the count of the step.
     Under AutoresetMode.DISABLED a finished lane is frozen until `reset` with a mask.
@@ -59,11 +59,12 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
             self.close()
             raise
         self.metadata = {"autoreset_mode": autoreset_mode, "render_fps": world.fps}
-        self.single_observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
+        frame = (world.config.size, world.config.size, 3)
+        self.single_observation_space = gymnasium.spaces.Box(0, 255, frame, np.uint8)
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.frames = np.zeros((num_envs, SIZE, SIZE, 3), np.uint8)
+        self.frames = np.zeros((num_envs, *frame), np.uint8)
         self.observations: list[Any] = [None] * num_envs
         self.steps = np.zeros(num_envs, np.int64)
         self.terminated, self.truncated = (np.ones(num_envs, bool) for _ in range(2))

@@ -55,7 +55,7 @@ class Reality(FeatureEnv):
         self.metadata["render_fps"] = bundle.world.fps / bundle.world.config.action_repeat
 
     def render(self) -> tuple[np.ndarray, ...]:
-        """One frame uint8 (64, 64, 3) per lane."""
+        """One frame uint8 (S, S, 3) per lane."""
         return tuple(self.real.frames.copy())
 
 

@@ -26,7 +26,7 @@ def marked_steps(world: EnvConfig, episode: Episode) -> Bool[np.ndarray, " T"]:
 
 
 def reddened(
-    frames: UInt8[np.ndarray, "T_frames 64 64 3"], rise: float, steps: int
+    frames: UInt8[np.ndarray, "T_frames S S 3"], rise: float, steps: int
 ) -> Bool[np.ndarray, " {steps}"]:
     """Steps after which the picture is redder than before by more than `rise` of 255, on average.
 

@@ -21,8 +21,8 @@ from worldmodels.precision import product_dtype
 
 Layer = Callable[[Tensor], Tensor]
 Reconstruction = tuple[
-    Float[Tensor, "B 3 64 64"],
-    Float[Tensor, "B 3 64 64"],
+    Float[Tensor, "B 3 S S"],
+    Float[Tensor, "B 3 S S"],
     Float[Tensor, "B Z"],
     Float[Tensor, "B Z"],
 ]
@@ -30,7 +30,7 @@ Reconstruction = tuple[
 
 
 def reconstruct(
-    vae: Any, frames: UInt8[Tensor, "B 64 64 3"], noise: Float[Tensor, "B Z"]
+    vae: Any, frames: UInt8[Tensor, "B S S 3"], noise: Float[Tensor, "B Z"]
 ) -> Reconstruction:
     """`vae(frames, noise)`, differentiable in V's weights.
 
@@ -53,7 +53,11 @@ def _convolved(encoder: nn.Sequential, images: Tensor) -> Tensor:
 
 def _decoded(decoder: nn.Sequential, features: Tensor) -> Tensor:
     first, *middle, last = (part for part in decoder if isinstance(part, nn.ConvTranspose2d))
-    x = _first(first, features)
+    x = features
+    if x.shape[1] == first.in_channels:
+        x = _first(first, x)
+    else:
+        x, middle = decoder[0](x).permute(0, 2, 3, 1).contiguous(), [first, *middle]
     for part in middle:
         x = TransposedConvolution.apply(x, _matrix(part.weight, x.dtype), part.bias, True, x.dtype)  # type: ignore[no-untyped-call]
     x = TransposedConvolution.apply(
@@ -78,7 +82,7 @@ def _matrix(weight: Float[Tensor, "N C K K"], dtype: torch.dtype) -> Float[Tenso
 
 
 @torch.no_grad()
-def encoded(encoder: nn.Sequential, frames: UInt8[Tensor, "B 64 64 3"]) -> Float[Tensor, "B F"]:
+def encoded(encoder: nn.Sequential, frames: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B F"]:
     """The features of frames, without a gradient: the input of V's last encoding layer.
 
     oneDNN, where torch has it, computes a convolution together with its relu. The copies of the

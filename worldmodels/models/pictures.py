@@ -27,7 +27,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 @torch.inference_mode()
 def reconstructions_by_error(
-    vae: VAE, frames: UInt8[Tensor, "N 64 64 3"]
+    vae: VAE, frames: UInt8[Tensor, "N S S 3"]
 ) -> tuple[Picture, list[float]]:
     """Three rows of frames, each above its reconstruction: the worst, the median, the best ones.
 

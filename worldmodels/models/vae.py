@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from worldmodels.errors import InputError
 from worldmodels.kernels.vae import Reconstruction, encoded, reconstruct
 from worldmodels.ranges import PositiveInt
 
@@ -31,12 +32,17 @@ class VAEConfig:
 
 
 class VAE(nn.Module):
-    """Encoder and decoder of 64x64 frames."""
+    """Encoder and decoder of frames of size x size pixels: 64, or 96 or 128.
 
-    def __init__(self, config: VAEConfig) -> None:
+    Larger frames pass the same layers. The encoder's last one has (size / 16 - 2)² pixels, and the
+    decoder begins with (size / 16 - 3)² of them: 2x2 and 1x1 at the paper's 64.
+    """
+
+    def __init__(self, config: VAEConfig, size: int = 64) -> None:
         super().__init__()
-        self.config = config
-        w, features = config.width, 2 * 2 * 8 * config.width
+        self.config, self.size = config, size
+        w, side = config.width, size // 16 - 3
+        channels, features = 32 * w, 8 * w * (side + 1) ** 2
         self.encoder = nn.Sequential(
             *(nn.Conv2d(3, w, 4, 2), nn.ReLU()),
             *(nn.Conv2d(w, 2 * w, 4, 2), nn.ReLU()),
@@ -44,9 +50,9 @@ class VAE(nn.Module):
             *(nn.Conv2d(4 * w, 8 * w, 4, 2), nn.ReLU(), nn.Flatten()),
         )
         self.posterior = nn.Linear(features, 2 * config.latent_size)
-        self.decoder_input = nn.Linear(config.latent_size, features)
+        self.decoder_input = nn.Linear(config.latent_size, channels * side**2)
         self.decoder = nn.Sequential(
-            *(nn.Unflatten(1, (features, 1, 1)), nn.ConvTranspose2d(features, 4 * w, 5, 2)),
+            *(nn.Unflatten(1, (channels, side, side)), nn.ConvTranspose2d(channels, 4 * w, 5, 2)),
             *(nn.ReLU(), nn.ConvTranspose2d(4 * w, 2 * w, 5, 2)),
             *(nn.ReLU(), nn.ConvTranspose2d(2 * w, w, 6, 2)),
             *(nn.ReLU(), nn.ConvTranspose2d(w, 3, 6, 2), nn.Sigmoid()),
@@ -55,7 +61,7 @@ class VAE(nn.Module):
             _initialise_he(self)
 
     def forward(
-        self, frames: UInt8[Tensor, "B 64 64 3"], noise: Float[Tensor, "B Z"]
+        self, frames: UInt8[Tensor, "B S S 3"], noise: Float[Tensor, "B Z"]
     ) -> Reconstruction:
         """Reconstructs frames from z = mu + exp(logvar / 2) noise.
 
@@ -68,12 +74,12 @@ class VAE(nn.Module):
             logvar: of the posterior.
 
         Raises:
-            ValueError: the shape or the dtype of the frames or of the noise does not fit.
+            InputError: the shape or the dtype of the frames or of the noise does not fit.
         """
-        _check_frames(frames)
+        _check_frames(frames, self.size)
         if noise.shape != (len(frames), self.config.latent_size):
             wanted = len(frames), self.config.latent_size
-            raise ValueError(f"noise has shape {tuple(noise.shape)}: it must be {wanted}")
+            raise InputError(f"noise has shape {tuple(noise.shape)}: it must be {wanted}")
         if frames.device.type == "cpu":
             return reconstruct(self, frames, noise)
         images = images_of(frames)
@@ -82,16 +88,16 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self, frames: UInt8[Tensor, "B 64 64 3"]
+        self, frames: UInt8[Tensor, "B S S 3"]
     ) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
         """mu and logvar of the posterior of frames, without a gradient.
 
         The products have operands of `precision.product_dtype`.
 
         Raises:
-            ValueError: the shape or the dtype of the frames does not fit.
+            InputError: the shape or the dtype of the frames does not fit.
         """
-        _check_frames(frames)
+        _check_frames(frames, self.size)
         if frames.device.type == "cpu":
             features = encoded(self.encoder, frames)
         else:
@@ -99,16 +105,16 @@ class VAE(nn.Module):
         mu, logvar = self.posterior(features).chunk(2, dim=-1)
         return mu, logvar
 
-    def decode(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B 3 64 64"]:
+    def decode(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B 3 S S"]:
         """The images of z, numbers in (0, 1)."""
         return self.decoder(self.decoder_input(z))
 
 
-def _check_frames(frames: Tensor) -> None:
-    if frames.dtype != torch.uint8 or frames.shape[1:] != (64, 64, 3):
-        raise ValueError(
+def _check_frames(frames: Tensor, size: int) -> None:
+    if frames.dtype != torch.uint8 or frames.shape[1:] != (size, size, 3):
+        raise InputError(
             f"frames are {frames.dtype} of shape {tuple(frames.shape)}: they must be torch.uint8 "
-            "of shape (B, 64, 64, 3)"
+            f"of shape (B, {size}, {size}, 3)"
         )
 
 
@@ -117,14 +123,18 @@ def _initialise_he(vae: VAE) -> None:
     """Sets weights of variance gain / inputs, with gain 2 before a ReLU, and biases of 0.
 
     An output of a transposed convolution is a sum over inputs x (kernel / stride)² numbers; in the
-    first one, whose input is a single pixel, over the inputs alone. Source: He et al. 2015, eq. 10.
+    first one, whose input has few pixels, over fewer: one for each input if it is a single pixel.
+    Source: He et al. 2015, eq. 10.
     """
     for layer in vae.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             inputs, gain = float(layer.weight[0].numel()), 2.0
             if isinstance(layer, nn.ConvTranspose2d):
                 pixels = layer.kernel_size[0] / layer.stride[0]
-                inputs = layer.in_channels * (1 if layer is vae.decoder[1] else pixels**2)
+                if layer is vae.decoder[1]:
+                    side = vae.size // 16 - 3
+                    pixels = layer.kernel_size[0] * side / (2 * side + 3)
+                inputs = layer.in_channels * pixels**2
             if isinstance(layer, nn.Linear) or layer is vae.decoder[-2]:
                 gain = 1.0
             layer.weight.normal_(0.0, math.sqrt(gain / inputs))
@@ -132,7 +142,7 @@ def _initialise_he(vae: VAE) -> None:
                 layer.bias.zero_()
 
 
-def images_of(frames: UInt8[Tensor, "B 64 64 3"]) -> Float[Tensor, "B 3 64 64"]:
+def images_of(frames: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B 3 S S"]:
     """Converts frames, uint8, to images, numbers in [0, 1].
 
     Trap: without `contiguous` the result is channels-last, 5 times slower on CPUs.
@@ -140,7 +150,7 @@ def images_of(frames: UInt8[Tensor, "B 64 64 3"]) -> Float[Tensor, "B 3 64 64"]:
     return frames.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
-def frames_of(images: Float[Tensor, "B 3 64 64"]) -> UInt8[Tensor, "B 64 64 3"]:
+def frames_of(images: Float[Tensor, "B 3 S S"]) -> UInt8[Tensor, "B S S 3"]:
     """Converts images to frames, rounded and clamped."""
     scaled = images.mul(255).round_().clamp_(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
@@ -155,12 +165,12 @@ def kl_divergence(mu: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> Flo
 
 
 def vae_loss(
-    images: Float[Tensor, "B 3 64 64"],
-    reconstruction: Float[Tensor, "B 3 64 64"],
+    images: Float[Tensor, "B 3 S S"],
+    reconstruction: Float[Tensor, "B 3 S S"],
     mu: Float[Tensor, "B Z"],
     logvar: Float[Tensor, "B Z"],
     free_nats: float,
-    weights: Float[Tensor, "B 1 64 64"] | None = None,
+    weights: Float[Tensor, "B 1 S S"] | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
     """Sum of squares per image + max(KL, free_nats Z) per image, both averaged over the batch.
 
@@ -176,7 +186,7 @@ def vae_loss(
 
 
 def moving(
-    frames: UInt8[Tensor, "B 64 64 3"], medians: UInt8[Tensor, "B 64 64 3"]
-) -> Bool[Tensor, "B 64 64"]:
+    frames: UInt8[Tensor, "B S S 3"], medians: UInt8[Tensor, "B S S 3"]
+) -> Bool[Tensor, "B S S"]:
     """Pixels of which a channel is more than 0.12 off the median image of the episode."""
     return (torch.maximum(frames, medians) - torch.minimum(frames, medians)).amax(-1) > 0.12 * 255

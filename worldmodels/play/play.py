@@ -21,7 +21,7 @@ from worldmodels.play.window import window
 from worldmodels.run import say
 
 FILM_SCALE = 4
-"""Size of a film's pictures in frames of 64x64 pixels."""
+"""Enlargement of a film's pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ class Panel:
         name: Mode,
         env: VectorEnv[np.ndarray, np.ndarray, Any],
         policy: Policy,
-        draw: Callable[[], UInt8[np.ndarray, "64 64 3"]],
+        draw: Callable[[], UInt8[np.ndarray, "S S 3"]],
         seeds: Iterator[int | None],
     ) -> None:
         """`seeds` are those of its episodes; None: the environment goes on to its next."""

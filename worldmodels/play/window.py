@@ -107,7 +107,7 @@ class Window:
         name = f"{panel.name}, alone" if beside else panel.name
         self._text(name, x, MARGIN, BRIGHT)
         self._text(told, x + side - self._font.size(told)[0], MARGIN, DIM)
-        picture = pygame.image.frombuffer(panel.frame.tobytes(), (64, 64), "RGB")
+        picture = pygame.image.frombuffer(panel.frame.tobytes(), panel.frame.shape[:2], "RGB")
         self._screen.blit(pygame.transform.scale(picture, (side, side)), (x, MARGIN + LINE))
         if panel.over:
             band = pygame.Surface((side, LINE + 4), pygame.SRCALPHA)

@@ -151,7 +151,7 @@ class Material:
         return _some(held_out or trained_on), bool(held_out)
 
     @cached_property
-    def frames(self) -> UInt8[Tensor, "N 64 64 3"] | None:
+    def frames(self) -> UInt8[Tensor, "N S S 3"] | None:
         """Some of their frames; None without any."""
         parts = [Episode.load(path).frames for path in self.episodes[0]]
         each = [part[:: -(-len(part) // FRAMES)] for part in parts]

@@ -237,7 +237,7 @@ class NoisyController:
 
     @torch.inference_mode()
     def __call__(
-        self, observations: UInt8[np.ndarray, "E 64 64 3"], live: Bool[np.ndarray, " E"]
+        self, observations: UInt8[np.ndarray, "E S S 3"], live: Bool[np.ndarray, " E"]
     ) -> Float32[np.ndarray, "E A"]:
         lanes = np.flatnonzero(live)
         if self.taken is None:
@@ -279,7 +279,7 @@ class Given:
     """A user's function on some lanes, and another policy on the others.
 
     The function is called at every step, as `function(frames, info)`, with the frames of its lanes
-    (N, 64, 64, 3), also of those that have ended. It returns the environment's own actions, one for
+    (N, S, S, 3), also of those that have ended. It returns the environment's own actions, one for
     each. `info` has `observations`, a list of the environment's own observations; `starts`, whether
     each frame opens an episode; and `live`, whether each lane goes on.
     """
@@ -290,11 +290,12 @@ class Given:
         self.name, self.function, self.envs = config.policy, function_of(config.policy), envs
         self.actions = Actions.from_dict(envs.world.action)
         self.lanes = np.flatnonzero([g.random() < config.share for g in generators]).tolist()
-        self.others = _explorer(replace(config, policy=config.beside), self.actions, generators)
+        other, size = replace(config, policy=config.beside), envs.world.config.size
+        self.others = _explorer(other, self.actions, size, generators)
         self.begun = False
 
     def __call__(
-        self, observations: UInt8[np.ndarray, "E 64 64 3"], live: Bool[np.ndarray, " E"]
+        self, observations: UInt8[np.ndarray, "E S S 3"], live: Bool[np.ndarray, " E"]
     ) -> Float32[np.ndarray, "E A"]:
         actions = self.others(observations, live)
         if not self.begun:  # an environment that broke in its first reset has shown nothing
@@ -336,16 +337,18 @@ def collecting_policy(
     actions = Actions.from_dict(envs.world.action)
     if evolved is not None:
         return _noisy(evolved, config, actions, generators)
-    return (
-        Given(config, envs, generators) if config.given else _explorer(config, actions, generators)
-    )
+    size = envs.world.config.size
+    if config.given:
+        return Given(config, envs, generators)
+    return _explorer(config, actions, size, generators)
 
 
 def _explorer(
-    config: ExploreConfig, actions: Actions, generators: Sequence[np.random.Generator]
+    config: ExploreConfig, actions: Actions, size: int, generators: Sequence[np.random.Generator]
 ) -> Policy:
+    """A built-in policy; `size` is the side of the frames."""
     if config.policy == "random_network":
-        return _random_networks(config, actions, generators)
+        return _random_networks(config, actions, size, generators)
     return Explorer(config, actions, generators)
 
 
@@ -367,18 +370,18 @@ def _noisy(
 
 
 def _random_networks(
-    config: ExploreConfig, actions: Actions, generators: Sequence[np.random.Generator]
+    config: ExploreConfig, actions: Actions, size: int, generators: Sequence[np.random.Generator]
 ) -> NoisyController:
     """A random V and M of the paper's sizes for all lanes, and a random C for each."""
     with torch.random.fork_rng():
         torch.manual_seed(int(generators[0].integers(2**62)))
-        vae = VAE(VAEConfig()).requires_grad_(False)
+        vae = VAE(VAEConfig(), size).requires_grad_(False)
         mdnrnn = MDNRNN(MDNRNNConfig(), 32, actions.size).requires_grad_(False)
     settings = ControllerConfig()
     controller = controller_for(settings, mdnrnn)
-    size = controller.num_parameters
+    count = controller.num_parameters
     # Source: released code, weights Cauchy x U(0, 0.01)
-    parameters = np.stack([g.standard_cauchy(size) * g.uniform(0, 0.01) for g in generators])
+    parameters = np.stack([g.standard_cauchy(count) * g.uniform(0, 0.01) for g in generators])
     memory = Memory(vae, mdnrnn, settings.inputs, len(generators))
     walk, noise = Walk(generators, actions.size, config.memory), np.zeros(len(generators))
     return NoisyController(controller, parameters.astype(np.float32), memory, actions, walk, noise)

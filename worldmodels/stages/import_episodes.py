@@ -222,7 +222,7 @@ def _tell(run: Run, source: Source, world: World, found: _Found) -> None:
     ends = f"{found.terminated} of them end by themselves, the others are cut"
     say(f"{found.episodes} episodes of {source.kind} in {run.episodes}:")
     say(f"  steps     {found.steps}, {world.fps:g} a second; {ends}")
-    say(f"  picture   {world.picture}, as 64x64")
+    say(f"  picture   {world.picture}, as {world.config.size}x{world.config.size}")
     say(f"  actions   {' '.join(str(space).split())}")
     say(f"  returns   {returns.min():g} to {returns.max():g}; not zero in {found.rewarded} steps")
     if world.config.reward == "real" and not found.rewarded:

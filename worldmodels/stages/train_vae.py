@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from worldmodels.artifacts import load_vae, save_vae
+from worldmodels.artifacts import load_vae, load_world, save_vae
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, FrameBatches
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.models.pictures import reconstructions_by_error, traversals
@@ -23,7 +23,7 @@ from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
 
 CHUNK_EPISODES = 32
-"""Episodes in memory at once: 400 MB of 1000 frames each."""
+"""Episodes in memory at once: 400 MB of 1000 frames of 64x64 pixels each."""
 ACTIVE_LATENTS = 4
 """Sanity: at least so many latents with a KL above 0.1 nats."""
 PICTURED = 5
@@ -31,7 +31,7 @@ PICTURED = 5
 LATENT_KL = 8.0
 """Sanity: at most so many nats per latent."""
 RECONSTRUCTION_ERROR = 100.0
-"""Sanity: at most this sum of squares per image."""
+"""Sanity: at most this sum of squares per image of 64x64 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
     new = episode_files(run.need(run.episodes, "worldmodels collect"))
     source = EpisodeSource(new, episode_files(*folders) if folders else ())
     with Metrics(run, "train_vae") as metrics:
-        vae = _begin(run, model, config, seed)
+        vae = _begin(run, model, load_world(run).config.size, config, seed)
         if not (run.earlier and config.start == "keep"):
             metrics.log(0, precision=name_of(product_dtype(best_device())))
             losses = _Losses(vae, source, config, seed, run.number)
@@ -78,12 +78,12 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
     say(f"V is {result}")
 
 
-def _begin(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> VAE:
+def _begin(run: Run, model: VAEConfig, size: int, config: TrainVAEConfig, seed: int) -> VAE:
     if run.earlier and config.start != "fresh":
         return load_vae(run.earlier[-1]).train().requires_grad_(True)
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "vae", run.number))
-        return VAE(model)
+        return VAE(model, size)
 
 
 class _Pictures:
@@ -101,7 +101,7 @@ class _Pictures:
         self.metrics.picture("latents", step, picture)
 
 
-def _newest_frames(source: EpisodeSource) -> UInt8[Tensor, "N 64 64 3"]:
+def _newest_frames(source: EpisodeSource) -> UInt8[Tensor, "N S S 3"]:
     frames = torch.cat([torch.from_numpy(Episode.load(p).frames) for p in source.new[-4:]])
     return frames[:: max(1, len(frames) // 512)]
 
@@ -177,7 +177,7 @@ def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Met
         "reconstruction error",
         float(squares),
         0.0,
-        RECONSTRUCTION_ERROR,
+        RECONSTRUCTION_ERROR * (vae.size / 64) ** 2,
         "V's pictures are poor: raise train_vae.steps or train_vae.learning_rate",
     )
     metrics.check(

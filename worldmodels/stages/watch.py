@@ -36,7 +36,7 @@ empty at first."""
 RESYNC = 8.0
 """Seconds after which the dream is put back onto reality."""
 SCALE = 3
-"""Enlargement of the frames of 64x64 pixels."""
+"""Enlargement of the frames."""
 WEBP_SECONDS, WEBP_FPS, WEBP_BYTES = 20.0, 12.5, 2_000_000
 """Limits of the animated picture, which is for a README: a whole episode may take longer, but shows
 fewer pictures a second then."""
@@ -81,9 +81,9 @@ class WatchConfig:
 class Moment:
     """The three panels at one step."""
 
-    reality: UInt8[np.ndarray, "64 64 3"]
-    reconstruction: UInt8[np.ndarray, "64 64 3"]
-    dream: UInt8[np.ndarray, "64 64 3"]
+    reality: UInt8[np.ndarray, "S S 3"]
+    reconstruction: UInt8[np.ndarray, "S S 3"]
+    dream: UInt8[np.ndarray, "S S 3"]
     alone: float
     """Seconds since the dream was put onto reality."""
     dream_over: bool

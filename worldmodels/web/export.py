@@ -85,6 +85,7 @@ def _manifest(bundle: Bundle, starts: int) -> dict[str, Any]:
     ends = any(head.does("ends") for head in M.heads)
     return {
         "world": bundle.world.config.id,
+        "size": bundle.vae.size,
         "rate": bundle.world.fps / config.action_repeat,
         "latent": M.latent_size,
         "hidden": M.config.hidden_size,
@@ -124,6 +125,7 @@ def _texts(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, str]:
     )
     return {
         "world": html.escape(title(bundle.world)),
+        "size": str(bundle.vae.size),
         "rate": f"{manifest['rate']:.3g}",
         "temperature": f"{manifest['temperature']:.2f}",
         "scores": html.escape(score.format(**scores)) if scores else "",

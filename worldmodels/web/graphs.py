@@ -51,7 +51,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.vae = vae
 
-    def forward(self, z: Float[Tensor, "1 Z"]) -> UInt8[Tensor, "64 64 3"]:
+    def forward(self, z: Float[Tensor, "1 Z"]) -> UInt8[Tensor, "S S 3"]:
         return frames_of(self.vae.decode(z))[0]
 
 

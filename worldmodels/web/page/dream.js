@@ -127,7 +127,7 @@ export class Dream {
     return (await this.#run("controller", { z, h, c })).action;
   }
 
-  /** The picture of z: 64 x 64 pixels of red, green and blue bytes. */
+  /** The picture of z: its pixels, red, green and blue bytes. */
   async frame() {
     return (await this.#run("decoder", { z: this.z })).frame;
   }

@@ -20,7 +20,7 @@ class Page {
     this.comparing = -1; // the recording that is shown
     this.films = this.about.recordings.map(() => null);
     this.contexts = ["dream", "reality"].map((id) => byId(id).getContext("2d"));
-    this.pixels = new ImageData(64, 64);
+    this.pixels = new ImageData(this.about.size, this.about.size);
     this.work = Promise.resolve(); // steps happen one after the other
     this.due = 0;
     this.#describe();
@@ -170,8 +170,9 @@ class Page {
     const { recording, comparing } = this;
     this.films[comparing] ??= await picture(recording.film);
     const place = Math.min(this.moment, recording.actions.length - 1);
-    const [x, y] = [64 * (place % 16), 64 * Math.floor(place / 16)];
-    this.contexts[1].drawImage(this.films[comparing], x, y, 64, 64, 0, 0, 64, 64);
+    const { size } = this.about;
+    const [x, y] = [size * (place % 16), size * Math.floor(place / 16)];
+    this.contexts[1].drawImage(this.films[comparing], x, y, size, size, 0, 0, size, size);
   }
 
   #drawPanel() {
