@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from worldmodels.errors import InputError
+from worldmodels.world import RENDER
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 HDF5 = (".hdf5", ".h5", ".hdf")
@@ -30,6 +31,17 @@ FPS = 30.0
 SMALLEST = 16
 """Arrays with shorter sides are no pictures."""
 EXTRA = 'run `pip install "worldmodels-dream[recordings]"`'
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What plays an episode again whose observations are no pictures, and checks it."""
+
+    seed: int | None
+    """Of the reset; None: the data does not say."""
+    actions: Any
+    observations: Any
+    """Arrays (T + 1, ...), or dictionaries and tuples of such."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,8 @@ class Record:
     terminated: Any = None
     """One boolean for each step, or one for the last."""
     truncated: Any = None
+    replay: Replay | None = None
+    """Set where there are no pictures."""
     names: Mapping[str, str] = field(default_factory=dict)
     """What the format calls these parts, where it has other names."""
 
@@ -63,6 +77,8 @@ class Source:
     space: gymnasium.Space[Any] | None = None
     """The action space, where the format states it."""
     fps: float = FPS
+    played: Mapping[str, Any] | None = None
+    """The environment that was recorded, as fields of the `env` section."""
 
 
 @dataclass(frozen=True)
@@ -388,7 +404,7 @@ def _demonstration(h5py: Any, path: Path, name: str, screen: str | None) -> Reco
 
 
 def minari_source(folder: Path, screen: str | None) -> Source:
-    """A Minari data set whose observations are pictures or dictionaries with pictures.
+    """A Minari data set. Records whose observations hold no picture can be played again.
 
     Raises:
         InputError: Minari is missing, or the data set cannot be read.
@@ -405,14 +421,31 @@ def minari_source(folder: Path, screen: str | None) -> Source:
         for episode in range(data.total_episodes):
             with _reading(folder):
                 found = next(iter(data.storage.get_episodes([episode])))
-            yield _minari_record(f"{folder}: episode {episode}", found, screen)
+                about = next(iter(data.storage.get_episode_metadata([episode])))
+            where = f"{folder}: episode {episode}"
+            yield _minari_record(where, found, about.get("seed"), screen)
 
-    return Source("Minari", records, space)
+    return Source("Minari", records, space, played=_played(data.env_spec))
 
 
-def _minari_record(where: str, found: Mapping[str, Any], screen: str | None) -> Record:
+def _played(spec: Any) -> dict[str, Any] | None:
+    """What makes a data set's environment, by its id alone: a specification may name any code."""
+    if spec is None:
+        return None
+    kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+    return {"id": spec.id, "kwargs": kwargs, "max_episode_steps": spec.max_episode_steps}
+
+
+def _minari_record(
+    where: str, found: Mapping[str, Any], seed: int | None, screen: str | None
+) -> Record:
     names = {"terminated": "terminations", "truncated": "truncations", "frames": "observations"}
     observations = found["observations"]
+    flags = {"terminated": found["terminations"], "truncated": found["truncations"]}
+    if screen in (None, RENDER) and not _hold_pictures(observations):
+        replay = Replay(seed, found["actions"], observations)
+        rest = found["actions"], found["rewards"]
+        return Record(where, lambda: (), *rest, replay=replay, names=names, **flags)
     if isinstance(observations, dict):
         arrays = dict(_flat(observations))
         shapes = {key: part.shape for key, part in arrays.items()}
@@ -424,8 +457,14 @@ def _minari_record(where: str, found: Mapping[str, Any], screen: str | None) -> 
             f"{where}: {names['frames']} has shape {pictures.shape}: pictures (frames, height, "
             "width, 3) are needed in the observations"
         )
-    flags = {"terminated": found["terminations"], "truncated": found["truncations"]}
     return Record(where, lambda: pictures, found["actions"], found["rewards"], names=names, **flags)
+
+
+def _hold_pictures(observations: Any) -> bool:
+    """Whether an array, or one in dictionaries, may hold pictures."""
+    if isinstance(observations, dict):
+        return any(_may_be_pictures(part.shape) for _, part in _flat(observations))
+    return _may_be_pictures(np.shape(observations))
 
 
 def _flat(observations: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:

@@ -20,6 +20,7 @@ from worldmodels.errors import InputError
 from worldmodels.files import load_json, save_json
 from worldmodels.models.action import Actions
 from worldmodels.run import Metrics, Run, progress, say
+from worldmodels.stages.replay import with_pictures
 from worldmodels.versions import package_versions
 from worldmodels.world import RECORDED, EnvConfig, RawPicture, World
 
@@ -48,7 +49,7 @@ def import_episodes(run: Run, source: str, env: EnvConfig) -> None:
     Raises:
         InputError: names the file and the key of the first record that is wrong.
     """
-    opened, found = open_source(source, env.screen), _Found()
+    opened, found = with_pictures(open_source(source, env.screen), env), _Found()
     about = {"source": str(Path(source).resolve() if Path(source).exists() else source)}
     if run.episodes.exists():
         known = run.episodes / SOURCE
