@@ -64,7 +64,8 @@ def test_commands_and_their_flags_exist(command, capsys):
     if program in ("scripts/quickstart.sh", "scripts/test.sh"):
         assert (ROOT / program).is_file()
         return
-    if program.startswith("PYTHONPATH=") or program in ("pip", "tensorboard", "python"):
+    others = "git", "pip", "python", "python3", "tensorboard"
+    if program.startswith("PYTHONPATH=") or program in others:
         scripts = [word for word in words if word.startswith("scripts/")]
         assert all((ROOT / script).is_file() for script in scripts)
         return

@@ -94,11 +94,14 @@ def test_a_broken_line_is_named(tmp_run, line):
 
 def test_what_was_spent_is_summed_by_stage_and_looking_is_free(tmp_path):
     runs = [Run(tmp_path / name) for name in "ab"]
-    for run, stage in zip([*runs, runs[0]], ["collect", "collect", "inspect_dream"], strict=True):
+    stages = ["collect", "collect", "inspect_dream", "evaluate"]
+    for run, stage in zip([*runs, *runs], stages, strict=True):
         with Metrics(run, stage):
             pass
     first, second = (Metrics.ends(run)[0]["seconds"] for run in runs)
-    assert Metrics.spent(runs) == {"collect": first + second}
+    last = Metrics.ends(runs[1])[1]["seconds"]
+    assert Metrics.spent(runs) == {"collect": first + second, "evaluate": last}
+    assert Metrics.making(runs) == first + second
 
 
 def test_progress_is_silent_without_a_terminal(capfd):

@@ -52,6 +52,8 @@ OLDEST, WITH_SUMS, FORMAT = 1, 2, 2
 """Versions of the bundle's layout: the oldest that is read, the first with checksums, ours."""
 RECORDINGS = "recordings.safetensors"
 """A bundle's short real episodes; a bundle may lack them."""
+FILM = "dream.webp"
+"""The film on a bundle's card, by `watch`; a bundle may lack it."""
 SHIPPED = Path(__file__).parent / "bundles"
 """Folder of the bundles that come with the package."""
 
@@ -360,13 +362,17 @@ class Bundle:
             **{f"mdnrnn.{name}": tensor for name, tensor in self.mdnrnn.state_dict().items()},
             "controller": self.parameters,
         }
-        _save_half(folder / "weights.safetensors", weights)
+        path = folder / "weights.safetensors"
+        before = file_hash(path) if path.exists() else None
+        _save_half(path, weights)
+        if file_hash(path) != before:
+            (folder / FILM).unlink(missing_ok=True)  # it shows another agent
         _save_half(folder / "starts.safetensors", self.starts.tensors())
         if self.recordings:
             save_recordings(folder / RECORDINGS, self.recordings)
         else:
             (folder / RECORDINGS).unlink(missing_ok=True)
-        save_text(folder / "README.md", self._card())
+        self.save_card(folder)
         configs = self.vae.config, self.mdnrnn.config, self.controller.config
         made_by = self.dream, self.about, worldmodels.__version__
         description = plain(asdict(_Description(FORMAT, self.world, *configs, *made_by)))  # type: ignore[arg-type]
@@ -375,17 +381,21 @@ class Bundle:
         description["sha256"] = sums
         save_json(file, description | {"sha256": sums | {file.name: _digest(description)}})
 
-    def _card(self) -> str:
+    def save_card(self, folder: Path) -> None:
+        """Writes the README.md of the bundle in a folder."""
         about = {name: value for name, value in self.about.items() if name != "scores"}
         if scores := self.about.get("scores"):
             about["score"] = _score_line(scores)
         lines = "\n".join(f"- {name}: {value}" for name, value in about.items())
-        return (
+        text = (
             f"# A world model of {self.world.config.id}\n\n"
             f"V with {self.vae.config.latent_size} latents, M with "
             f"{self.mdnrnn.config.hidden_size} hidden units, C with {self.parameters.numel()} "
-            f'parameters. Use it with `worldmodels.load("this folder")`.\n\n{lines}\n'
+            f'parameters. Use it with `worldmodels.load("this folder")`.\n\n'
         )
+        if (folder / FILM).exists():
+            text += f"![Reality, V's reconstruction of it, and M's dream]({FILM})\n\n"
+        save_text(folder / "README.md", f"{text}{lines}\n")
 
     @classmethod
     def load(cls, name: str | Path) -> Bundle:

@@ -195,7 +195,7 @@ def watch(name: str, flags: list[str]) -> None:
 
     bundle, config, run = _begun_or_bundle(name, flags, ["watch", "seed"])
     watch(run, config.watch, config.seed, bundle)
-    _say_next("play", str(run.folder))
+    _say_next("play", bundle or str(run.folder))
 
 
 def play(name: str, flags: list[str]) -> None:
@@ -203,9 +203,10 @@ def play(name: str, flags: list[str]) -> None:
     from worldmodels.play.play import PlaySections, play
 
     bundle, flags = name_and_flags(flags)
-    config, _ = parse(PlaySections, about(name), flags)
+    config, run = parse(PlaySections, about(name), flags)
     bundle = _named(bundle, "bundle", "play BUNDLE, a shipped name, a bundle or a run")
-    play(bundle, config.play, Run(_home(bundle)).videos)
+    named = run.folder != Path()
+    play(bundle, config.play, (run if named else Run(_home(bundle))).videos)
 
 
 def export_web(name: str, flags: list[str]) -> None:

@@ -6,3 +6,8 @@ class InputError(ValueError):
 
     Command lines print it without a traceback and exit with code 2.
     """
+
+
+def install(extra: str) -> str:
+    """How an extra is installed: from a clone, since no package index has this project."""
+    return f"`pip install -e '.[{extra}]'` in the clone"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, install
 from worldmodels.files import replacing
 
 INK = "#010203"
@@ -22,9 +22,7 @@ def new_figure(width: int | float = 6, height: int | float = 4) -> Any:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise InputError(
-            "figures need matplotlib: run `pip install worldmodels-dream[figures]`"
-        ) from error
+        raise InputError(f"figures need matplotlib: {install('figures')}") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -158,6 +158,12 @@ def beside(
     return np.hstack([part for panel in titled for part in (panel, gap)][:-1])
 
 
+def shrunk(picture: Frame, size: float) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture at a size of at most 1; its sides stay even."""
+    sides = [int(side * size) // 2 * 2 for side in picture.shape[1::-1]]
+    return picture if size == 1 else cv2.resize(picture, sides, interpolation=cv2.INTER_AREA)
+
+
 def captioned(picture: UInt8[np.ndarray, "h width 3"], text: str) -> Frame:
     """The picture below a line of text: players cover the bottom of a film."""
     return np.vstack([_title(text, picture.shape[1]), picture])

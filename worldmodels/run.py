@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
+AFTERWARDS = "evaluate", "watch"
+"""Stages that measure and show an agent that is made; they may run again at any time."""
 OWNER = ".lock.owner"
 """Says which process has the lock of a run; only the lock itself counts."""
 _locks: dict[Path, FileLock] = {}  # one object per folder, so that locks can be nested
@@ -168,6 +170,12 @@ class Metrics:
             if line["stage"] != "inspect_dream":
                 found[line["stage"]] = found.get(line["stage"], 0.0) + line["seconds"]
         return found
+
+    @staticmethod
+    def making(runs: "Iterable[Run]") -> float:
+        """Active seconds of the stages that made the agent, without those that play it after."""
+        spent = Metrics.spent(runs)
+        return sum((spent[stage] for stage in spent if stage not in AFTERWARDS), 0.0)
 
     @property
     def seconds(self) -> float:

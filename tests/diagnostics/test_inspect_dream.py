@@ -181,7 +181,7 @@ def test_without_matplotlib_the_numbers_are_there(inspect, smoke_copy, monkeypat
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     run = smoke_copy("vae", "latents", "mdnrnn")
     assert inspect(run, "--inspect.parts=[pit]")["pit"][0]["steps"] > 0
-    assert "pip install worldmodels-dream[figures]" in capsys.readouterr().out
+    assert "pip install -e '.[figures]'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

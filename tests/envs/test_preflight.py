@@ -1,6 +1,7 @@
 """The preflight on worlds as users write them: what is converted, and what is refused and how."""
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -236,6 +237,14 @@ def test_an_episode_that_cannot_begin_is_lost(capsys):
 )
 def test_a_world_that_cannot_begin(id_, kwargs, message):
     refused(EnvConfig(id=id_, kwargs=kwargs), message)
+
+
+def test_a_world_of_ours_that_is_not_installed_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vizdoom", None)
+    monkeypatch.setitem(sys.modules, "vizdoom.gymnasium_wrapper", None)
+    refused(
+        EnvConfig(id="VizdoomTakeCover-v1"), r"cannot be made .*: `pip install -e '\.\[doom\]'`"
+    )
 
 
 @pytest.mark.parametrize(

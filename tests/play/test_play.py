@@ -179,6 +179,7 @@ def test_the_window_closes_by_its_cross_and_lets_go_of_keys(
 def test_mistakes_are_named(tiny_bundle, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="nowhere is no bundle"):
         play("nowhere", PlayConfig(), tmp_path)
+    pygame.quit()  # worlds of other tests may have left it open
     with monkeypatch.context() as patch:
         patch.setenv("SDL_VIDEODRIVER", "no such driver")
         with pytest.raises(InputError, match="no window can be opened"):
@@ -189,5 +190,5 @@ def test_mistakes_are_named(tiny_bundle, tmp_path, monkeypatch):
         with pytest.raises(InputError, match="no window can be opened"):
             play(tiny_bundle, PlayConfig(), tmp_path, max_frames=1)
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(InputError, match=r"pip install worldmodels-dream\[play\]"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[play\]'"):
         play(tiny_bundle, PlayConfig(), tmp_path, max_frames=1)

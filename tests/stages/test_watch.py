@@ -39,6 +39,14 @@ def frame_count(path):
     return frames
 
 
+def shape_of(path):
+    """Number and width of a film's pictures."""
+    if path.suffix == ".webm":
+        return frame_count(path), int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_WIDTH))
+    with Image.open(path) as picture:
+        return picture.n_frames, picture.width
+
+
 def seconds_of(path):
     with Image.open(path) as picture:
         milliseconds = 0
@@ -187,16 +195,37 @@ def test_four_temperatures_begin_alike_and_part(tiny_bundle, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(film, again, strict=True))
 
 
-def test_a_webp_that_would_be_too_large_shows_fewer_pictures(tiny_bundle, tmp_run, monkeypatch):
+@pytest.mark.parametrize("kind", ["webm", "webp"])
+def test_a_film_that_would_be_too_large_is_smaller_or_shows_fewer_pictures(
+    tiny_bundle, tmp_run, monkeypatch, kind
+):
     tmp_run.folder.mkdir()
     tiny_bundle.rename(tmp_run.bundle)
     watch(tmp_run, SHORT, seed=0)
-    webp = tmp_run.videos / "dream.webp"
-    monkeypatch.setattr("worldmodels.stages.watch.WEBP_BYTES", webp.stat().st_size - 1)
+    film = tmp_run.videos / f"dream.{kind}"
+    whole = film.stat().st_size
+    for limit, pictures in ((whole - 1, 25), (whole // 3, 13)):
+        monkeypatch.setattr("worldmodels.stages.watch.FILM_BYTES", limit)
+        watch(tmp_run, SHORT, seed=0)
+        assert film.stat().st_size <= limit
+        number, width = shape_of(film)
+        assert number == pictures
+        assert 0.7 * 584 < width < 584
+
+
+def test_the_film_stands_on_the_card_of_the_bundle_until_its_agent_changes(tiny_bundle, tmp_run):
+    tmp_run.folder.mkdir()
+    tiny_bundle.rename(tmp_run.bundle)
+    film, card = tmp_run.bundle / "dream.webp", tmp_run.bundle / "README.md"
     watch(tmp_run, SHORT, seed=0)
-    with Image.open(webp) as picture:
-        assert picture.n_frames == 13
-    assert seconds_of(webp) == pytest.approx(13 * 0.16)
+    assert film.read_bytes() == (tmp_run.videos / "dream.webp").read_bytes()
+    assert "](dream.webp)" in card.read_text()
+    bundle = Bundle.load(tmp_run.bundle)
+    bundle.save(tmp_run.bundle)
+    assert "](dream.webp)" in card.read_text()
+    replace(bundle, parameters=bundle.parameters + 1).save(tmp_run.bundle)
+    assert not film.exists()
+    assert "dream.webp" not in card.read_text()
 
 
 def test_mistakes_are_named(tmp_run):

@@ -19,8 +19,12 @@ import gymnasium
 import numpy as np
 from jaxtyping import Bool, Float32
 
+<<<<<<< HEAD
 from worldmodels.errors import InputError
 from worldmodels.world import RENDER
+=======
+from worldmodels.errors import InputError, install
+>>>>>>> 7759c2d (Films have at most 2 MB and stand on the cards of bundles; minutes without later evaluations; what is missing is installed from the clone; README: install, a result a command)
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 HDF5 = (".hdf5", ".h5", ".hdf")
@@ -30,7 +34,6 @@ FPS = 30.0
 """Frames a second, where the data does not say."""
 SMALLEST = 16
 """Arrays with shorter sides are no pictures."""
-EXTRA = 'run `pip install "worldmodels-dream[recordings]"`'
 
 
 @dataclass(frozen=True)
@@ -520,7 +523,7 @@ def library(name: str, path: Path, says: str | None = None) -> Any:
     try:
         return __import__(name)
     except ImportError as error:
-        raise InputError(f"{path} {says or f'needs {name}'}: {EXTRA}") from error
+        raise InputError(f"{path} {says or f'needs {name}'}: {install('recordings')}") from error
 
 
 @contextmanager

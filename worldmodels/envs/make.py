@@ -19,8 +19,11 @@ from gymnasium.envs.registration import EnvSpec
 import worldmodels  # noqa: F401  (registers the environments)
 from worldmodels.envs.picture import SMALLEST, is_picture, picture_key
 from worldmodels.envs.trust import check_trusted
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, install
 from worldmodels.world import RECORDED, RENDER, EnvConfig
+
+EXTRAS = {"vizdoom": "doom", "Box2D": "box2d"}
+"""What installs a missing module."""
 
 
 def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
@@ -51,7 +54,7 @@ def make_env(config: EnvConfig, *, official: bool) -> gymnasium.Env[Any, Any]:
         raise
     except Exception as error:  # constructors raise anything
         raise InputError(
-            f"env.id {name} cannot be made ({reason(error)}): {_cure(error)}"
+            f"env.id {name} cannot be made ({reason(error)}): {_extra(error) or _cure(error)}"
         ) from error
 
 
@@ -149,6 +152,13 @@ def _wrapped(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[A
                 "environment"
             )
     return env
+
+
+def _extra(error: Exception) -> str:
+    """What installs the missing module of a world of ours, if that is what is wrong."""
+    if not isinstance(error, ImportError | gymnasium.error.DependencyNotInstalled):
+        return ""
+    return next((install(EXTRAS[name]) for name in EXTRAS if name in str(error)), "")
 
 
 def _cure(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Dream and reality as a VecEnv of stable-baselines3, whose lanes stay one batch.
 
-Needs `pip install worldmodels-dream[sb3]`; no other module imports this one.
+Needs `pip install -e ".[sb3]"`; no other module imports this one.
 """
 
 from __future__ import annotations

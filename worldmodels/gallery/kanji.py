@@ -22,7 +22,7 @@ from jaxtyping import Float32, Int64
 from scipy.stats import ks_2samp
 from torch import Tensor
 
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, install
 from worldmodels.figure import new_figure, save_figure
 from worldmodels.files import read_bytes
 from worldmodels.gallery.drawings import (
@@ -148,8 +148,8 @@ def kanjivg_files(folder: Path | None = None) -> list[Path]:
         listed = files("kanjivg") or () if folder is None else ()
     except PackageNotFoundError as error:
         raise InputError(
-            "kanji need KanjiVG (`pip install worldmodels-dream[gallery]`), or --data: a folder of "
-            "its SVG files, or an npz of drawings"
+            f"kanji need KanjiVG ({install('gallery')}), or --data: a folder of its SVG files, or "
+            "an npz of drawings"
         ) from error
     paths = folder.rglob("*.svg") if folder else (Path(str(file.locate())) for file in listed)
     named = {path.stem: path for path in paths if re.fullmatch(r"[0-9a-f]{5}\.svg", path.name)}
@@ -168,9 +168,7 @@ def read_kanjivg(paths: list[Path], epsilon: float) -> list[Drawing]:
     try:
         from svg.path import parse_path
     except ModuleNotFoundError as error:
-        raise InputError(
-            "KanjiVG's curves need svg.path (`pip install worldmodels-dream[gallery]`)"
-        ) from error
+        raise InputError(f"KanjiVG's curves need svg.path: {install('gallery')}") from error
 
     def read(path: Path) -> Drawing:
         with reading(path, "an SVG of KanjiVG"):

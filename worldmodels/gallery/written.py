@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, install
 from worldmodels.files import read_bytes
 from worldmodels.gallery.drawings import Drawing, from_strokes, simplified
 from worldmodels.gallery.public_files import kept, load_npz, reading
@@ -126,8 +126,8 @@ def _font(name: str) -> Any:
         from HersheyFonts import HersheyFonts
     except ModuleNotFoundError as error:
         raise InputError(
-            "handwriting needs Hershey's fonts (`pip install worldmodels-dream[gallery]`), or "
-            "--data: the cursive set's npz or a folder of IAM-OnDB"
+            f"handwriting needs Hershey's fonts ({install('gallery')}), or --data: the cursive "
+            "set's npz or a folder of IAM-OnDB"
         ) from error
     font = HersheyFonts()
     font.load_default_font(name)

@@ -14,7 +14,7 @@ from typing import Any
 from jaxtyping import UInt8
 
 from worldmodels.artifacts import Bundle
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, install
 from worldmodels.film import beside, filming
 from worldmodels.play.session import PlayConfig, Session
 from worldmodels.play.window import window
@@ -184,7 +184,5 @@ def _pygame() -> Any:
     try:
         import pygame
     except ModuleNotFoundError as error:
-        raise InputError(
-            "playing needs pygame-ce: `pip install worldmodels-dream[play]`"
-        ) from error
+        raise InputError(f"playing needs pygame-ce: {install('play')}") from error
     return pygame

@@ -11,6 +11,7 @@ import numpy as np
 from worldmodels.acting.evaluate import interval
 from worldmodels.diagnostics.figures import DREAM, GREY, REAL
 from worldmodels.report.material import Round
+from worldmodels.run import AFTERWARDS
 
 COPY = "tab:orange"
 
@@ -98,7 +99,8 @@ def draw_mdnrnn(figure: Any, rounds: Sequence[Round]) -> None:
 def draw_minutes(figure: Any, minutes: dict[str, float]) -> None:
     """A bar for each stage."""
     axes = figure.subplots()
-    bars = axes.barh(list(minutes), list(minutes.values()), color=DREAM)
+    colors = [GREY if stage in AFTERWARDS else DREAM for stage in minutes]
+    bars = axes.barh(list(minutes), list(minutes.values()), color=colors)
     axes.bar_label(bars, fmt=" %.1f", color=axes.xaxis.label.get_color())
     axes.invert_yaxis()
     axes.set_xlabel("minutes")

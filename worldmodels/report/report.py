@@ -10,7 +10,7 @@ from markupsafe import Markup
 from worldmodels.files import save_text
 from worldmodels.report.material import Material
 from worldmodels.report.parts import number, sections
-from worldmodels.run import Run, say
+from worldmodels.run import Metrics, Run, say
 
 
 def report(run: Run) -> Path:
@@ -71,9 +71,9 @@ def _about(material: Material) -> list[str]:
         if same:
             sentences.append(f"The agent is not clearly better than {' and '.join(same)}.")
     if "real_frames" in found:
-        frames = sum(found["real_frames"].values())
+        frames, made = sum(found["real_frames"].values()), Metrics.making(material.runs)
         sentences.append(
-            f"It was made in {number(found['seconds'] / 60)} minutes of {found['cores']} cores "
+            f"It was made in {number(made / 60)} minutes of {found['cores']} cores "
             f"from {frames:,} real frames, {found['real_frames']['validate']:,} of them to choose "
             "among controllers."
         )

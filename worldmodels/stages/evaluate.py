@@ -234,7 +234,7 @@ def _report(
         **circumstances(),
         "bundle_sha256": file_hash(folder / "weights.safetensors"),
         **({"real_frames": _real_frames(rounds, bundle.world)} if rounds else {}),
-        "seconds": sum(Metrics.spent(rounds).values()) + metrics.seconds,
+        "seconds": Metrics.making(rounds) + metrics.seconds,
     }
     save_json(run.evaluation_file, report)
     means = {f"{name}_mean": row["mean"] for name, row in report["baselines"].items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count, islice, repeat
 from pathlib import Path
@@ -14,12 +14,12 @@ from jaxtyping import UInt8
 
 from worldmodels.acting.policies import Candidates
 from worldmodels.acting.rollout import Step, steps
-from worldmodels.artifacts import Bundle
+from worldmodels.artifacts import FILM, Bundle, bundle_folder, link
 from worldmodels.envs.dream import make_dream
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
 from worldmodels.errors import InputError
-from worldmodels.film import Frame, beside, captioned, write_webm, write_webp
+from worldmodels.film import Frame, beside, captioned, shrunk, write_webm, write_webp
 from worldmodels.models.vae import frames_of
 from worldmodels.ranges import PositiveFloat
 from worldmodels.run import Metrics, Run, progress, say
@@ -37,9 +37,10 @@ RESYNC = 8.0
 """Seconds after which the dream is put back onto reality."""
 SCALE = 3
 """Enlargement of the frames."""
-WEBP_SECONDS, WEBP_FPS, WEBP_BYTES = 20.0, 12.5, 2_000_000
-"""Limits of the animated picture, which is for a README: a whole episode may take longer, but shows
-fewer pictures a second then."""
+FILM_BYTES = 2_000_000
+"""Most bytes of a film; one that would have more is smaller, or shows fewer pictures a second."""
+WEBP_SECONDS, WEBP_FPS = 20.0, 12.5
+"""Limits of the animated picture, which is for a README; a whole episode may take longer."""
 LAP_PICTURES = 2000
 """Most pictures of a whole episode, which may have no end."""
 TEMPERATURES, TEMPERATURES_SECONDS = (0.1, 0.5, 1.0, 1.3), 12.0
@@ -206,7 +207,9 @@ def temperatures(bundle: Bundle, seed: int) -> Iterator[Frame]:
 
 
 def watch(run: Run, config: WatchConfig, seed: int, name: str | None = None) -> None:
-    """Films a bundle: writes each film as a WebM and as an animated WebP of at most 2 MB.
+    """Films a bundle: writes each film as a WebM and as an animated WebP of at most 2 MB each.
+
+    The animated `dream` of the run's own bundle stands on the bundle's card too.
 
     Args:
         run: the films go to its videos/.
@@ -235,9 +238,12 @@ def watch(run: Run, config: WatchConfig, seed: int, name: str | None = None) -> 
                 continue
             pictures = list(films[film]())
             webm, webp = run.videos / f"{film}.webm", run.videos / f"{film}.webp"
-            write_webm(webm, pictures, fps)
+            _write_small(write_webm, webm, pictures, fps)
             shown = pictures if film == "lap" else pictures[: max(1, round(WEBP_SECONDS * fps))]
-            _write_small(webp, shown, fps)
+            _write_small(write_webp, webp, shown, fps, every=max(1, round(fps / WEBP_FPS)))
+            if film == "dream" and bundle_folder(name).resolve() == run.bundle.resolve():
+                link(webp, run.bundle / FILM)
+                bundle.save_card(run.bundle)
             metrics.log(0, **{f"{film}_frames": len(pictures)})
             metrics.picture(film, 0, pictures[len(pictures) // 2])
             length, kept = len(pictures) / fps, len(shown) / fps
@@ -245,11 +251,24 @@ def watch(run: Run, config: WatchConfig, seed: int, name: str | None = None) -> 
             say(f"{webm} shows {length:.0f} s, {webp.name} {part}")
 
 
-def _write_small(path: Path, pictures: list[Frame], fps: float) -> None:
-    """Writes an animated WebP with fewer and fewer pictures a second until it is small enough."""
-    every = max(1, round(fps / WEBP_FPS))
+def _write_small(
+    write: Callable[[Path, Sequence[Frame], float], None],
+    path: Path,
+    pictures: Sequence[Frame],
+    fps: float,
+    every: int = 1,
+) -> None:
+    """Writes a film again until it has FILM_BYTES: smaller, or with half of the pictures a second.
+
+    A codec's bytes grow with the pixels of all pictures together.
+    """
+    size = 1.0
     while True:
-        write_webp(path, pictures[::every], fps / every)
-        if path.stat().st_size <= WEBP_BYTES or every >= len(pictures):
+        write(path, [shrunk(picture, size) for picture in pictures[::every]], fps / every)
+        excess = path.stat().st_size / FILM_BYTES
+        if excess <= 1 or every >= len(pictures):
             return
-        every *= 2
+        if excess > 2:
+            every *= 2
+        else:
+            size *= 0.98 / excess**0.5

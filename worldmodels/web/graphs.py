@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from worldmodels.artifacts import Bundle
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, install
 from worldmodels.models.controller import LATENT_BOUND, features
 from worldmodels.models.mixture import Mixture
 from worldmodels.models.vae import VAE, frames_of
@@ -124,9 +124,7 @@ def _traced(model: nn.Module, arguments: tuple[Tensor, ...], outputs: list[str])
                 model.eval(), arguments, dynamo=True, verbose=False, output_names=outputs
             )
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"exporting needs {error.name}: `pip install worldmodels-dream[web]`"
-        ) from error
+        raise InputError(f"exporting needs {error.name}: {install('web')}") from error
     assert program is not None
     graph = program.model_proto
     _halve(graph)
