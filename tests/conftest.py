@@ -5,7 +5,9 @@ import os
 import runpy
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -24,6 +26,11 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are compared: one kind of machin
 FOLDERS = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests")]
 os.environ["PYTHONPATH"] = os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])
 sys.path[:0] = FOLDERS
+CHROMIUM_FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+CHROMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     import torch
@@ -41,6 +48,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("bfloat16"):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; where there is none the test is skipped."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright")
+    found = next(filter(None, map(shutil.which, CHROMES)), None)
+    if found is None:
+        pytest.skip(f"there is none of {', '.join(CHROMES)}")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(autouse=True)

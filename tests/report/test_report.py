@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -13,13 +14,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from worldmodels.diagnostics import prediction
 from worldmodels.files import load_json
 from worldmodels.report import parts
-from worldmodels.report.material import Material
+from worldmodels.report.learning import dreamt_and_real
+from worldmodels.report.material import Material, Round
 from worldmodels.report.parts import Part, sections
 from worldmodels.report.report import report
 from worldmodels.run import Metrics, Run
+from worldmodels.stages.history import Validated
 
-CHROMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = next(filter(None, map(shutil.which, CHROMES)), None)
 INSPECT = {
     "workers.processes": 1,
     "inspect.episodes": 12,
@@ -203,6 +204,19 @@ def test_only_fields_that_differ_are_listed(smoke_copy):
     assert "  temperature: 1.3" in part.code
 
 
+def test_evolutions_of_a_round_follow_one_another():
+    """Two evolutions of three generations in the dream and one in reality."""
+    means = [10.0, 11.0, 12.0, 30.0, 20.0, 21.0, 22.0, 40.0]
+    lines = [{"stage": "evolve", "step": i, "mean": mean} for i, mean in enumerate(means)]
+    done = [3, 4, 7, 8]
+    validated = [Validated(one, np.zeros(2), np.full(2, 10.0 * one)) for one in done]
+    one = Round(0, lines, validated, dreamt=3, total=4)
+    assert one.in_dream(np.arange(8)).tolist() == [True, True, True, False] * 2
+    assert [point[:2] for point in dreamt_and_real(one)] == [(12.0, 30.0), (22.0, 70.0)]
+    assert one.length("evolve") == 8
+    assert one.length("train_vae") == 0
+
+
 def test_an_inspection_of_another_v_does_not_count(finished, tmp_path):
     run = Run(tmp_path / "other")
     shutil.copytree(finished.folder, run.folder)
@@ -239,19 +253,6 @@ def test_a_broken_film_is_named(finished, tmp_path, script, capsys):
     assert (run.folder / "report.html").read_bytes() == before
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page_of(browser):
     """An empty page under some conditions; a busy machine may take its time."""
@@ -286,6 +287,9 @@ def test_it_opens_from_disk_without_a_network(finished, page_of, width, scheme):
     sizes = page.evaluate(
         "[...document.querySelectorAll('figure')].map(f => [f.clientWidth, f.clientHeight])"
     )
+    cut = "e => e.scrollWidth > e.clientWidth"
+    scrolled = page.evaluate(f"[...document.querySelectorAll('.scroll')].filter({cut}).length")
+    assert not scrolled or width == 360
     assert len(sizes) == len(shown(finished))
     assert all(150 < w <= width and h > 60 for w, h in sizes)
     text, ground = page.evaluate(

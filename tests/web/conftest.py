@@ -1,21 +1,16 @@
-"""Exported pages, a server for each, and headless Chromium."""
+"""Exported pages, and a server for each."""
 
-import shutil
+import functools
 import sys
 import threading
 from contextlib import ExitStack
 
 import pytest
 
+from worldmodels.artifacts import SHIPPED, Bundle
 from worldmodels.errors import InputError
 from worldmodels.web.runtime import runtime_files
 from worldmodels.web.serve import address_of, serving
-
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
-CHROMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +20,6 @@ def runtime():
         return runtime_files()
     except InputError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium; where there is none the test is skipped."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright")
-    found = next(filter(None, map(shutil.which, CHROMES)), None)
-    if found is None:
-        pytest.skip(f"there is none of {', '.join(CHROMES)}")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=found, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +37,21 @@ def export(runtime):
 
 
 @pytest.fixture(scope="session")
-def exported(export, tmp_path_factory):
-    """The page of the shipped bundle."""
-    return export("take_cover", tmp_path_factory.mktemp("take_cover") / "page")
+def page_of(export, tmp_path_factory):
+    """The page of a shipped bundle, exported once."""
+    return functools.cache(lambda name: export(name, tmp_path_factory.mktemp(name) / "page"))
+
+
+@pytest.fixture
+def exported(page_of):
+    """The page of Doom."""
+    return page_of("take_cover")
+
+
+@pytest.fixture(params=sorted(folder.name for folder in SHIPPED.iterdir()))
+def shipped(request, page_of):
+    """A shipped bundle, and its page."""
+    return Bundle.load(request.param), page_of(request.param)
 
 
 @pytest.fixture

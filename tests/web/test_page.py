@@ -100,7 +100,8 @@ def after_steps(page, count=10):
     return pixels(page)
 
 
-def test_it_loads_soon_and_keeps_its_layout(exported, visit):
+def test_it_loads_soon_and_keeps_its_layout(shipped, visit):
+    bundle, exported = shipped
     size = sum(file.stat().st_size for file in exported.iterdir()) / 1e6
     assert size < 25
     page, times = visit(exported, width=360, height=740), []
@@ -109,7 +110,7 @@ def test_it_loads_soon_and_keeps_its_layout(exported, visit):
         page.wait_for_selector("#driver:enabled")
         found = page.evaluate("performance.getEntriesByName('first-frame')[0].startTime")
         times.append(found / 1000)
-    print(f"the page has {size:.1f} MB; first frame after {min(times):.2f} s")  # noqa: T201
+    print(f"{bundle.world.config.id}: {size:.1f} MB; first frame after {min(times):.2f} s")  # noqa: T201
     assert min(times) < 3 or busy()
     assert page.evaluate(SHIFTS) < 0.01
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -189,26 +190,28 @@ def test_tab_reaches_every_control(exported, visit):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1440, "light")])
-def test_no_serious_fault_for_screen_readers(exported, visit, width, scheme):
+def test_no_serious_fault_for_screen_readers(shipped, visit, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    page = visit(exported, width=width, color_scheme=scheme)
+    page = visit(shipped[1], width=width, color_scheme=scheme)
     page.click("#compare")
     found = axe.Axe().run(page).response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
     assert not serious, json.dumps(serious, indent=1)[:3000]
 
 
-def test_thirty_frames_a_second(exported, visit):
+def test_thirty_frames_a_second(shipped, visit):
+    bundle, exported = shipped
     page = paused(visit(exported))
     found = max(page.evaluate(FRAMES, 60) for _ in range(3))
-    print(f"take_cover: {found:.0f} frames a second in one thread")  # noqa: T201
+    print(f"{bundle.world.config.id}: {found:.0f} frames a second in one thread")  # noqa: T201
     assert found > 30 or busy()
 
 
 @pytest.mark.parametrize("forced", [True, False])
-def test_steps_are_those_of_pytorch(exported, visit, forced):
+def test_steps_are_those_of_pytorch(shipped, visit, forced):
     """From a recording's start, with its actions: 50 steps with the same noise."""
-    bundle, page = Bundle.load("take_cover"), paused(visit(exported))
+    bundle, exported = shipped
+    page = paused(visit(exported))
     start = json.loads((exported / "dream.json").read_text())["recordings"][1]["start"]
     given, wanted = reference(bundle, bundle.recordings[1], 50)
     found = page.evaluate(STEPS, {"start": start, "given": given, "forced": forced})
@@ -242,8 +245,11 @@ def reference(bundle, recording, count):
         outputs = engine.step(state, lane, action[None], tape, lane, temperature)
         after = {name: getattr(state, name)[0].numpy().copy() for name in ("z", "h", "c")}
         frame = frames_of(bundle.vae.decode(state.z)).numpy().astype(int)
-        end = outputs["termination"].numpy()
-        wanted.append({**after, "agent": agent.numpy(), "frame": frame, "end": end, "reward": 4.0})
+        pays = [head.pays(outputs[head.name]) for head in M.heads if head.does("pays")]
+        ends = [head.ends(outputs[head.name]) for head in M.heads if head.does("ends")]
+        reward = sum(pays, torch.full((1,), bundle.world.config.reward_per_step)).numpy()
+        said = {"reward": reward} | ({"end": ends[0].numpy()} if ends else {})
+        wanted.append({**after, "agent": agent.numpy(), "frame": frame, **said})
     return given, wanted
 
 

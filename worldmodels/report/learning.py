@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -19,19 +19,18 @@ COPY = "tab:orange"
 def draw_returns(figure: Any, rounds: Sequence[Round]) -> None:
     """Validation in reality above, the dream's returns below, by generation over all rounds."""
     above, below = figure.subplots(2, 1, sharex=True)
-    for one, begin in zip(rounds, _begins(rounds, "evolve", "mean"), strict=True):
+    for one, begin in zip(rounds, _begins(rounds, "evolve"), strict=True):
         places = [begin + each.generation for each in one.validated]
         above.errorbar(places, *_intervals(one), fmt="o-", color=REAL, ms=3, lw=1, capsize=2)
         steps, means = one.logged("evolve", "mean")
         _, deviations = one.logged("evolve", "std")
-        x, y, error = begin + np.array(steps), np.array(means), np.array(deviations)
-        for part, color in (
-            (np.array(steps) < one.dream_generations, DREAM),
-            (np.array(steps) >= one.dream_generations, REAL),
-        ):
-            below.plot(x[part], y[part], color=color, lw=1)
+        x, y, error = np.array(steps), np.array(means), np.array(deviations)
+        parts = x // one.total * 2 + ~one.in_dream(x)  # of each evolution: dream, then reality
+        for number in np.unique(parts):
+            part, color = parts == number, REAL if number % 2 else DREAM
+            below.plot(begin + x[part], y[part], color=color, lw=1)
             low, high = (y - error)[part], (y + error)[part]
-            below.fill_between(x[part], low, high, color=color, alpha=0.3, lw=0)
+            below.fill_between(begin + x[part], low, high, color=color, alpha=0.3, lw=0)
         if begin:
             for axes in (above, below):
                 axes.axvline(begin, color=GREY, lw=0.5)
@@ -59,7 +58,7 @@ def dreamt_and_real(one: Round) -> list[tuple[float, float, float, float]]:
     means, found = dict(zip(*one.logged("evolve", "mean"), strict=True)), []
     for each in one.validated:
         dreamt = means.get(each.generation - 1)
-        if dreamt is not None and each.generation <= one.dream_generations:
+        if dreamt is not None and one.in_dream(each.generation - 1):
             real = interval(each.returns)
             found.append((dreamt, real.mean, *real.ci95))
     return found
@@ -106,11 +105,6 @@ def draw_minutes(figure: Any, minutes: dict[str, float]) -> None:
     axes.set_xlabel("minutes")
 
 
-def drawn_on(draw: Callable[..., None], *data: Any) -> Callable[[Any], None]:
-    """`draw` as a function of the figure alone."""
-    return lambda figure: draw(figure, *data)
-
-
 def _intervals(one: Round) -> tuple[list[float], np.ndarray]:
     """Means of the validations, and how far their intervals reach below and above."""
     found = [interval(each.returns) for each in one.validated]
@@ -123,21 +117,16 @@ def _draw_logged(
     axes: Any, rounds: Sequence[Round], stage: str, name: str, color: str, label: str | None = None
 ) -> list[int]:
     """Draws what was logged, one round after the other; returns where each round ends."""
-    begins = _begins(rounds, stage, name)
+    begins = _begins(rounds, stage)
     for one, begin in zip(rounds, begins, strict=True):
         steps, values = one.logged(stage, name)
         axes.plot([begin + step for step in steps], values, color=color, lw=1, label=label)
         label = None
         if begin:
             axes.axvline(begin, color=GREY, lw=0.5)
-    return [begin + _length(one, stage, name) for one, begin in zip(rounds, begins, strict=True)]
+    return [begin + one.length(stage) for one, begin in zip(rounds, begins, strict=True)]
 
 
-def _begins(rounds: Sequence[Round], stage: str, name: str) -> list[int]:
+def _begins(rounds: Sequence[Round], stage: str) -> list[int]:
     """The step of all rounds together at which each begins."""
-    return list(accumulate((_length(one, stage, name) for one in rounds), initial=0))[:-1]
-
-
-def _length(one: Round, stage: str, name: str) -> int:
-    steps, _ = one.logged(stage, name)
-    return max(steps) + 1 if steps else 0
+    return list(accumulate((one.length(stage) for one in rounds), initial=0))[:-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,12 @@ class Round:
     index: int
     lines: list[Line]
     validated: list[Validated]
-    """Averages on real validation episodes; none where validation is off."""
-    dream_generations: int
-    """Generations in the dream; later ones are in the real world."""
+    """Averages on real validation episodes; none where validation is off. Their generations count
+    on over the evolutions, as in metrics.jsonl."""
+    dreamt: int = 0
+    """Generations of an evolution in the dream, which come first."""
+    total: int = 1
+    """Generations of an evolution."""
 
     def logged(self, stage: str, name: str) -> tuple[list[int], list[float]]:
         """Steps of a stage and what they logged; of a step that was run twice, the last."""
@@ -53,6 +56,15 @@ class Round:
         numbers = (one for one in mine if isinstance(one.get(name), int | float))
         found = {one["step"]: float(one[name]) for one in numbers}
         return list(found), list(found.values())
+
+    def length(self, stage: str) -> int:
+        """Steps of a stage."""
+        mine = (one["step"] for one in self.lines if one["stage"] == stage and "step" in one)
+        return max(mine, default=-1) + 1
+
+    def in_dream(self, generation: Any) -> Any:
+        """Whether a generation, or each of an array, was in the dream."""
+        return generation % self.total < self.dreamt
 
 
 class Material:
@@ -181,11 +193,17 @@ class Material:
                 yield found["command"]
 
     def _round(self, index: int, run: Run) -> Round:
-        path, validated = history_file(run), []
-        if path.exists() and self.live:
-            validated = [one for one in History.load(path).validated if len(one.returns)]
-        generations = self.config.of_round(index).evolve.generations if self.config else 0
-        return Round(index, Metrics.lines(run), validated, generations)
+        if self.config is None:
+            return Round(index, Metrics.lines(run), [])
+        config, validated = self.config.of_round(index).evolve, []
+        for evolution in range(config.evolutions if self.live else 0):
+            if (path := history_file(run, evolution)).exists():
+                validated += [
+                    replace(one, generation=evolution * config.total + one.generation)
+                    for one in History.load(path).validated
+                    if len(one.returns)
+                ]
+        return Round(index, Metrics.lines(run), validated, config.generations, config.total)
 
     def _json(self, path: Path, kind: type[Any]) -> dict[str, Any] | None:
         return load_like(path, kind) if path.exists() else None

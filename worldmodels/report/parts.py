@@ -37,7 +37,6 @@ from worldmodels.report.learning import (
     draw_minutes,
     draw_returns,
     draw_vae,
-    drawn_on,
     dreamt_and_real,
 )
 from worldmodels.report.material import Material
@@ -112,12 +111,7 @@ def _sections(material: Material) -> list[Section]:
             "How it learnt",
             "A round collects episodes, trains V and M on them, and evolves C. Validation episodes "
             "are real ones that decide which C is kept; the test episodes above are others.",
-            [
-                returns(material),
-                dream_against_reality(material),
-                vae_curves(material),
-                mdnrnn_curve(material),
-            ],
+            curves(material),
         ),
         Section(
             "What V sees",
@@ -158,162 +152,158 @@ def _sections(material: Material) -> list[Section]:
 
 def scores(material: Material) -> Part:
     """The agent's returns beside those of the baselines."""
-    reading = (
-        "The 95% interval is where the mean over very many episodes would lie, as far as these "
-        "episodes tell. The lead is measured on the same episodes: an interval above 0 means that "
-        "the agent is better."
+    part = Part(
+        title="The agent's returns on test episodes, beside open-loop policies",
+        reading="The 95% interval is where the mean over very many episodes would lie, as far as "
+        "these episodes tell. The other policies see nothing. The lead is measured on the same "
+        "episodes: an interval above 0 means that the agent is better.",
     )
     found = material.evaluation
     if found is None:
-        title = "The agent's returns on test episodes, beside open-loop policies"
-        return Part(title=title, reading=reading, fill=_command(material, "evaluate"))
-    low, high = found["ci95"]
+        return replace(part, fill=_command(material, "evaluate"))
     title = (
         f"The agent returns {number(found['mean'])} on average "
-        f"(95% interval {number(low)} to {number(high)})"
+        f"(95% interval {_between(found['ci95'])})"
     )
-    rows = {"agent": found, **found["baselines"]}
     leads = found["baselines"] if len(found["baselines"]) > 1 else ()  # never over random alone
     table = [
         {
-            "policy": "the agent" if name == "agent" else f"{name} (sees nothing)",
+            "policy": name,
             "mean return": number(row["mean"]),
             "standard deviation": number(row["std"]),
             "95% interval": _between(row["ci95"]),
             "the agent's lead": _between(row["paired_ci95"]) if name in leads else "",
         }
-        for name, row in rows.items()
+        for name, row in {"the agent": found, **found["baselines"]}.items()
     ]
-    return Part(title=title, reading=reading, table=table)
+    return replace(part, title=title, table=table)
 
 
 def histogram(material: Material) -> Part:
     """The returns of the test episodes."""
+    part = Part(
+        title="Returns of the test episodes",
+        reading="A bar is the number of episodes with about this return; the legend has mean ± "
+        "standard deviation.",
+    )
     found = material.evaluation
-    title = "Returns of the test episodes"
-    reading = (
-        "A bar is the number of episodes with about this return; the legend has mean ± standard "
-        "deviation."
-    )
     if found is None:
-        return Part(title=title, reading=reading, fill=_command(material, "evaluate"))
+        return replace(part, fill=_command(material, "evaluate"))
     title = f"Returns of {found['episodes']} {found['split']} episodes"
-    return Part(
-        title=title, reading=reading, svg=svg_of("histogram", drawn_on(draw_histogram, found))
-    )
+    return replace(part, title=title, svg=_drawn("histogram", draw_histogram, found))
 
 
-def returns(material: Material) -> Part:
-    """Learning curves, in reality and in the dream."""
-    title, rounds = "Real return by generation, and the training return below", material.rounds
-    reading = (
-        "Green points: the mean over the same real validation episodes, with its 95% interval. "
-        "Below: mean ± standard deviation of the population, purple in the dream, green in "
-        "reality. Grey lines separate rounds."
-    )
-    if not any(one.logged("evolve", "mean")[0] for one in rounds):
-        return Part(title=title, reading=reading, fill=_command(material, "evolve"))
-    return Part(
-        title=title, reading=reading, svg=svg_of("returns", drawn_on(draw_returns, rounds), 5, 3.7)
-    )
+def curves(material: Material) -> list[Part]:
+    """What the stages of all rounds logged."""
+    return [
+        _learnt(
+            material,
+            Part(
+                title="Real return by generation, and the training return below",
+                reading="Green points: the mean over the same real validation episodes, with its "
+                "95% interval. Below: mean ± standard deviation of the population, purple in the "
+                "dream, green in reality. Grey lines separate rounds; evolutions of a round follow "
+                "one another.",
+            ),
+            ("evolve", "mean"),
+            draw_returns,
+            3.7,
+        ),
+        dream_against_reality(material),
+        _learnt(
+            material,
+            Part(
+                title="V's training: error of the reconstruction, and information in z",
+                reading="The error falls as V learns to draw; the KL is what z says of a frame, in "
+                "nats, and should stay well above 0.",
+            ),
+            ("train_vae", "reconstruction"),
+            draw_vae,
+        ),
+        _learnt(
+            material,
+            Part(
+                title="M's training: surprise at the next z",
+                reading="Lower is better: M should come to lie clearly below orange, which "
+                "predicts that z stays as it is, and cannot come below green.",
+            ),
+            ("train_mdnrnn", "nll"),
+            draw_mdnrnn,
+        ),
+    ]
 
 
 def dream_against_reality(material: Material) -> Part:
     """Whether progress in the dream is progress in reality."""
-    title, rounds = "Return in the dream against return in reality", material.rounds
-    label = " Numbers count the rounds." if len(rounds) > 1 else ""
-    reading = (
-        "A point is a validation; points that rise to the right mean that what pays in the dream "
-        "pays in reality. Dreams are shorter than episodes, so the axes differ in scale; bars are "
-        f"95% intervals.{label}"
+    label = " Numbers count the rounds." if len(material.rounds) > 1 else ""
+    part = Part(
+        title="Return in the dream against return in reality",
+        reading="A point is a validation; points that rise to the right mean that what pays in the "
+        "dream pays in reality. Dreams are shorter than episodes, so the axes differ in scale; "
+        f"bars are 95% intervals.{label}",
     )
-    if not any(one.logged("evolve", "mean")[0] for one in rounds):
-        return Part(title=title, reading=reading, fill=_command(material, "evolve"))
-    if not any(map(dreamt_and_real, rounds)):
-        reason = "No generation in the dream was validated (evolve.validation_episodes)."
-        reason = reason if material.live else UNREAL
-        return Part(title=title, reading=reading, reason=reason)
-    draw = drawn_on(draw_dream_against_reality, rounds)
-    return Part(title=title, reading=reading, svg=svg_of("dream-real", draw, 5, 3.7))
-
-
-def vae_curves(material: Material) -> Part:
-    """V's losses."""
-    title = "V's training: error of the reconstruction, and information in z"
-    reading = (
-        "The error falls as V learns to draw; the KL is what z says of a frame, in nats, and "
-        "should stay well above 0."
-    )
-    return _trained(material, "train_vae", "reconstruction", title, reading, draw_vae)
-
-
-def mdnrnn_curve(material: Material) -> Part:
-    """M's loss."""
-    title = "M's training: surprise at the next z"
-    reading = (
-        "Lower is better: M should come to lie clearly below orange, which predicts that z stays "
-        "as it is, and cannot come below green."
-    )
-    return _trained(material, "train_mdnrnn", "nll", title, reading, draw_mdnrnn)
+    learnt = _learnt(material, part, ("evolve", "mean"), draw_dream_against_reality, 3.7)
+    if learnt.fill or any(map(dreamt_and_real, material.rounds)):
+        return learnt
+    reason = "No generation in the dream was validated (evolve.validation_episodes)."
+    return replace(part, reason=reason if material.live else UNREAL)
 
 
 def reconstructions(material: Material) -> Part:
     """The worst, the median and the best frames."""
-    title = "Reconstructions by V: the worst, the median, the best"
-    reading = (
-        "Each frame stands above its reconstruction; look in the first row for what V cannot draw."
+    part = Part(
+        title="Reconstructions by V: the worst, the median, the best",
+        reading="Each frame stands above its reconstruction; look in the first row for what V "
+        "cannot draw.",
     )
     if material.vae is None:
-        return Part(title=title, reading=reading, fill=_command(material, "train-vae"))
+        return replace(part, fill=_command(material, "train-vae"))
     if material.frames is None:
-        return Part(title=title, reading=reading, fill=_inspect(material))
+        return replace(part, fill=_inspect(material))
     picture, errors = reconstructions_by_error(material.vae, material.frames)
     kind = "held-out frames" if material.episodes[1] else "frames that V was trained on"
     worst, median, best = (f"{error:.4f}" for error in errors)
     reading = (
-        f"{reading} Rows: the worst, the median, the best of {len(material.frames)} {kind}, with "
-        f"mean square errors of {worst}, {median} and {best} (black against white: 1)."
+        f"{part.reading} Rows: the worst, the median, the best of {len(material.frames)} {kind}, "
+        f"with mean square errors of {worst}, {median} and {best} (black against white: 1)."
     )
-    return Part(title=title, reading=reading, picture=png(picture))
+    return replace(part, reading=reading, picture=png(picture))
 
 
 def latents(material: Material) -> Part:
     """What single numbers of z mean."""
-    title = "What single numbers of z mean"
-    reading = (
-        "In each row one number of z goes from its lowest to its highest value in the data, and "
-        "nothing else changes."
+    part = Part(
+        title="What single numbers of z mean",
+        reading="In each row one number of z goes from its lowest to its highest value in the "
+        "data, and nothing else changes.",
     )
     if material.vae is None:
-        return Part(title=title, reading=reading, fill=_command(material, "train-vae"))
+        return replace(part, fill=_command(material, "train-vae"))
     if material.mu is None:
-        return Part(title=title, reading=reading, fill=_inspect(material))
+        return replace(part, fill=_inspect(material))
     picture, chosen = traversals(material.vae, material.mu)
-    reading = f"{reading} Rows: z[{'], z['.join(map(str, chosen))}], which vary most."
-    return Part(title=title, reading=reading, picture=png(picture))
+    reading = f"{part.reading} Rows: z[{'], z['.join(map(str, chosen))}], which vary most."
+    return replace(part, reading=reading, picture=png(picture))
 
 
 def moving_error(material: Material) -> Part:
     """V's error where something moves."""
-    title = "V's error everywhere, and where something moves"
-    reading = (
-        "Where something moves, the error should be far below that of each episode's median "
-        "picture; black against white would be 1."
+    part = Part(
+        title="V's error everywhere, and where something moves",
+        reading="Where something moves, the error should be far below that of each episode's "
+        "median picture; black against white would be 1.",
     )
     rows = material.inspected("reconstruction")
     if not rows:
-        return Part(title=title, reading=reading, fill=_inspect(material))
+        return replace(part, fill=_inspect(material))
     (found,) = rows
-    table = [
-        {"mean square error": name, "value": number(found[key])}
-        for name, key in (
-            ("everywhere", "error"),
-            ("where something moves", "moving_error"),
-            ("there, of the median picture", "median_error"),
-        )
-    ]
-    title += f" ({found['frames']:,} held-out frames)"
-    return Part(title=title, reading=reading, table=table)
+    names = {
+        "everywhere": "error",
+        "where something moves": "moving_error",
+        "there, of the median picture": "median_error",
+    }
+    table = [{"mean square error": one, "value": number(found[names[one]])} for one in names]
+    return replace(part, title=f"{part.title} ({found['frames']:,} held-out frames)", table=table)
 
 
 def fireballs(material: Material) -> list[Part]:
@@ -328,13 +318,12 @@ def films(material: Material) -> list[Part]:
     """The films in videos/."""
     found = []
     for name, (title, reading) in FILMS.items():
-        path = material.run.videos / f"{name}.webm"
-        if not path.exists():
-            found.append(Part(title=title, reading=reading, fill=_command(material, "watch")))
-        else:
+        part, path = Part(title=title, reading=reading), material.run.videos / f"{name}.webm"
+        if path.exists():
             film = _address("video/webm", path.read_bytes())
-            poster = _poster(path)
-            found.append(Part(title=title, reading=reading, film=film, poster=poster, wide=True))
+            found.append(replace(part, film=film, poster=_poster(path), wide=True))
+        else:
+            found.append(replace(part, fill=_command(material, "watch")))
     return found
 
 
@@ -342,37 +331,38 @@ def by_horizon(material: Material) -> Part:
     """Survival or return in both worlds."""
     rows = material.inspected("survival")
     what = "Survival" if rows and rows[0]["measure"] == "steps survived" else "Return"
-    title = f"{what} by horizon, in the dream and in reality"
-    reading = (
-        "Each panel is a policy that goes on from the same recorded moments in both worlds: where "
-        "the curves part, the dream stops being like reality."
+    part = Part(
+        title=f"{what} by horizon, in the dream and in reality",
+        reading="Each panel is a policy that goes on from the same recorded moments in both "
+        "worlds: where the curves part, the dream stops being like reality.",
     )
     if not rows:
-        return Part(title=title, reading=reading, fill=_inspect(material))
-    last = rows[-1]
-    title += f": {last['policy']} {number(last['dream'])} and {number(last['real'])}"
-    return _of_inspection(rows, "survival", title, reading, wide=True)
+        return replace(part, fill=_inspect(material))
+    last, svg = rows[-1], _inspected("survival", rows)
+    told = f"{last['policy']} {number(last['dream'])} and {number(last['real'])}"
+    return replace(part, title=f"{part.title}: {told}", svg=svg, wide=True)
 
 
 def beside_record(material: Material) -> Part:
     """A recorded episode and M's dream under its actions."""
-    title = "A recorded episode, and M's dream under the same actions"
-    reading = (
-        "Above the record, below a dream that began in the first picture: small differences grow "
-        "with the steps, as chance decides, but each picture should look like the world."
+    part = Part(
+        title="A recorded episode, and M's dream under the same actions",
+        reading="Above the record, below a dream that began in the first picture: small "
+        "differences grow with the steps, as chance decides, but each picture should look like "
+        "the world.",
+        wide=True,
     )
     if material.vae is None or material.mdnrnn is None:
-        fill = _command(material, "train-mdnrnn")
-        return Part(title=title, reading=reading, fill=fill, wide=True)
+        return replace(part, fill=_command(material, "train-mdnrnn"))
     episode = material.latents
     if episode is None:
         reason = "No recorded episode is long enough, or their latents are gone."
-        return Part(title=title, reading=reading, reason=reason, wide=True)
+        return replace(part, reason=reason)
     record = torch.from_numpy(episode.mu).float(), torch.from_numpy(episode.actions)
     noise = torch_generator(0, "shown dream")
     picture, steps = dream_beside_record(material.vae, material.mdnrnn, *record, noise)
-    reading += f" Steps in the dream: {', '.join(map(str, steps))}."
-    return Part(title=title, reading=reading, picture=png(picture, 2), wide=True)
+    reading = f"{part.reading} Steps in the dream: {', '.join(map(str, steps))}."
+    return replace(part, reading=reading, picture=png(picture, 2))
 
 
 DREAM_PARTS: dict[str, tuple[str, str]] = {
@@ -408,30 +398,31 @@ def dream_parts(material: Material) -> list[Part]:
     """What inspect-dream measured of M."""
     found = []
     for name, (title, reading) in DREAM_PARTS.items():
-        rows = material.inspected(name)
+        part, rows = Part(title=title, reading=reading), material.inspected(name)
         if rows:
-            found.append(_of_inspection(rows, name, title, reading, wide=name == "termination"))
+            part = replace(part, svg=_inspected(name, rows), wide=name == "termination")
         elif name in material.inspection and name in NOT_THERE:
-            found.append(Part(title=title, reading=reading, reason=NOT_THERE[name]))
+            part = replace(part, reason=NOT_THERE[name])
         else:
-            found.append(Part(title=title, reading=reading, fill=_inspect(material)))
+            part = replace(part, fill=_inspect(material))
+        found.append(part)
     return found
 
 
 def study_table(material: Material) -> Part:
     """The rows of study.json."""
-    title = "Returns by temperature and by what C sees"
-    reading = (
-        "A row with a high dream return and a low real one has found what pays in the dream alone; "
-        "the interval is that of the real mean."
+    part = Part(
+        title="Returns by temperature and by what C sees",
+        reading="A row with a high dream return and a low real one has found what pays in the "
+        "dream alone; the interval is that of the real mean.",
+        wide=True,
     )
     found = material.study
     if found is None or "table" not in found:
         rows = "{cold: {dream: {temperature: 0.5}}, hot: {dream: {temperature: 1.3}}}"
         command = f"worldmodels study {material.run.folder} --study.rows '{rows}'"
-        return Part(title=title, reading=reading, fill=command, wide=True)
-    table = [_cells(row) for row in found["table"]]
-    return Part(title=title, reading=reading, table=table, wide=True)
+        return replace(part, fill=command)
+    return replace(part, table=[_cells(row) for row in found["table"]])
 
 
 def minutes(material: Material) -> Part:
@@ -439,73 +430,79 @@ def minutes(material: Material) -> Part:
     spent = {name: seconds / 60 for name, seconds in Metrics.spent(material.runs).items()}
     cores = {line["cores"] for run in material.runs for line in Metrics.ends(run)}
     title = f"It was made in {number(Metrics.making(material.runs) / 60)} minutes"
-    title += f" of {max(cores)} cores" if cores else ""
-    reading = (
-        "Active time of each stage, over all rounds and restarts. Grey: what measured and filmed "
-        "the agent afterwards, which the title does not count."
+    part = Part(
+        title=title + (f" of {many(max(cores), 'core')}" if cores else ""),
+        reading="Active time of each stage, over all rounds and restarts. Grey: what measured and "
+        "filmed the agent afterwards, which the title does not count.",
     )
     if not spent:
-        return Part(title=title, reading=reading, fill=_command(material, "pipeline"))
-    draw = drawn_on(draw_minutes, spent)
-    return Part(title=title, reading=reading, svg=svg_of("minutes", draw, 5, 2.8))
+        return replace(part, fill=_command(material, "pipeline"))
+    return replace(part, svg=_drawn("minutes", draw_minutes, spent, height=2.8))
 
 
 def checks(material: Material) -> Part:
     """The sanity checks that failed."""
     lines = [
-        ({"round": str(index)} if run is not material.run else {"round": "all"}) | line
+        {"round": "all" if run is material.run else str(index), **line}
         for index, run in enumerate(material.runs)
         for line in Metrics.lines(run)
         if "check" in line
     ]
+    part = Part(
+        title=f"All {len(lines)} sanity checks passed" if lines else "Sanity checks",
+        reading="Each stage compares its results with expected bands and says what looks wrong.",
+    )
     bad = [line for line in lines if not line["good"]]
-    reading = "Each stage compares its results with expected bands and says what looks wrong."
     if not bad:
-        title = f"All {len(lines)} sanity checks passed" if lines else "Sanity checks"
-        return Part(title=title, reading=reading, reason="Nothing looks wrong." if lines else "-")
-    table = [
-        {"round": b["round"], "stage": b["stage"], "check": b["check"], "value": number(b["value"])}
-        for b in bad
-    ]
+        return replace(part, reason="Nothing looks wrong." if lines else "-")
+    shown = "round", "stage", "check"
+    table = [{key: b[key] for key in shown} | {"value": number(b["value"])} for b in bad]
     title = f"{len(bad)} of {len(lines)} sanity checks look wrong"
-    return Part(title=title, reading=reading, table=table)
+    return replace(part, title=title, table=table)
 
 
 def differences(material: Material) -> Part:
     """The config, and where it differs from the defaults."""
-    title = "Configuration: differences from the defaults"
-    reading = "The defaults are mostly the paper's values; what is not listed has its default."
+    part = Part(
+        title="Configuration: differences from the defaults",
+        reading="The defaults are mostly the paper's values; what is not listed has its default.",
+    )
     if material.config is None:
-        return Part(title=title, reading=reading, reason="This folder has no config.yaml.")
-    own, default = _flat(material.config), _flat(Config())
+        return replace(part, reason="This folder has no config.yaml.")
+    default = _flat(Config())
     table = [
         {"field": name, "here": _value(value), "default": _value(default.get(name))}
-        for name, value in own.items()
+        for name, value in _flat(material.config).items()
         if value != default.get(name)
     ]
     text = yaml.safe_dump(mapping_of(material.config), sort_keys=False)
-    return Part(title=title, reading=reading, table=table, code=text.splitlines(), wide=True)
+    return replace(part, table=table, code=text.splitlines(), wide=True)
 
 
 def commands(material: Material) -> Part:
     """The command lines."""
-    title = "The exact commands"
-    reading = "The same commands with the same versions on the same kind of machine give the same."
     found = material.commands
-    reason = "" if found else "The run's files name no command."
-    return Part(title=title, reading=reading, code=found, reason=reason, wide=True)
+    return Part(
+        title="The exact commands",
+        reading="The same commands with the same versions on the same kind of machine give the "
+        "same.",
+        code=found,
+        reason="" if found else "The run's files name no command.",
+        wide=True,
+    )
 
 
 def versions(material: Material) -> Part:
     """Packages, and the weights that were measured."""
-    title = "Versions"
-    reading = "Packages that results depend on, and the number type of large products."
+    part = Part(
+        title="Versions",
+        reading="Packages that results depend on, and the number type of large products.",
+    )
     found = material.evaluation
     if found is None:
-        return Part(title=title, reading=reading, fill=_command(material, "evaluate"))
+        return replace(part, fill=_command(material, "evaluate"))
     rows = {**found["versions"], "sha256 of the weights": found["bundle_sha256"][:16] + "…"}
-    table = [{"what": name, "version": value} for name, value in rows.items()]
-    return Part(title=title, reading=reading, table=table)
+    return replace(part, table=[{"what": name, "version": rows[name]} for name in rows])
 
 
 def number(value: float | None) -> str:
@@ -519,6 +516,15 @@ def number(value: float | None) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def many(count: int, what: str) -> str:
+    """A number of things.
+
+    >>> many(1, "core"), many(2, "core")
+    ('1 core', '2 cores')
+    """
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def png(picture: UInt8[np.ndarray, "height width 3"], scale: int = SCALE) -> str:
@@ -540,24 +546,25 @@ def _poster(path: Path) -> str:
     return _address("image/webp", file.getvalue())
 
 
-def _trained(
+def _learnt(
     material: Material,
-    stage: str,
-    name: str,
-    title: str,
-    reading: str,
+    part: Part,
+    logged: tuple[str, str],
     draw: Callable[..., None],
+    height: float = 3.2,
 ) -> Part:
-    if not any(one.logged(stage, name)[0] for one in material.rounds):
-        command = _command(material, stage.replace("_", "-"))
-        return Part(title=title, reading=reading, fill=command)
-    svg = svg_of(stage, drawn_on(draw, material.rounds))
-    return Part(title=title, reading=reading, svg=svg)
+    """The part with a figure of what a stage logged under a name, or with the stage's command."""
+    if not any(one.logged(*logged)[0] for one in material.rounds):
+        return replace(part, fill=_command(material, logged[0].replace("_", "-")))
+    return replace(part, svg=_drawn(draw.__name__, draw, material.rounds, height))
 
 
-def _of_inspection(rows: Rows, name: str, title: str, reading: str, wide: bool) -> Part:
-    svg = svg_of(name, drawn_on(FIGURES[name], rows), 5, 3.5)
-    return Part(title=title, reading=reading, svg=svg, wide=wide)
+def _drawn(name: str, draw: Callable[..., None], data: Any, height: float = 3.2) -> str:
+    return svg_of(name, lambda figure: draw(figure, data), 5, height)
+
+
+def _inspected(name: str, rows: Rows) -> str:
+    return _drawn(name, FIGURES[name], rows, 3.5)
 
 
 def _command(material: Material, command: str) -> str:

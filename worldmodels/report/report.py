@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from worldmodels.files import save_text
 from worldmodels.report.material import Material
-from worldmodels.report.parts import number, sections
+from worldmodels.report.parts import many, number, sections
 from worldmodels.run import Metrics, Run, say
 
 
@@ -73,7 +73,7 @@ def _about(material: Material) -> list[str]:
     if "real_frames" in found:
         frames, made = sum(found["real_frames"].values()), Metrics.making(material.runs)
         sentences.append(
-            f"It was made in {number(made / 60)} minutes of {found['cores']} cores "
+            f"It was made in {number(made / 60)} minutes of {many(found['cores'], 'core')} "
             f"from {frames:,} real frames, {found['real_frames']['validate']:,} of them to choose "
             "among controllers."
         )
