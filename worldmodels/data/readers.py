@@ -19,12 +19,8 @@ import gymnasium
 import numpy as np
 from jaxtyping import Bool, Float32
 
-<<<<<<< HEAD
-from worldmodels.errors import InputError
-from worldmodels.world import RENDER
-=======
 from worldmodels.errors import InputError, install
->>>>>>> 7759c2d (Films have at most 2 MB and stand on the cards of bundles; minutes without later evaluations; what is missing is installed from the clone; README: install, a result a command)
+from worldmodels.world import RENDER
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 HDF5 = (".hdf5", ".h5", ".hdf")
