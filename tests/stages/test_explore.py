@@ -10,7 +10,9 @@ import pytest
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.envs.trust import VARIABLE, trust
 from worldmodels.errors import InputError
+from worldmodels.files import load_arrays
 from worldmodels.models.action import Actions
+from worldmodels.run import Run
 from worldmodels.seeding import numpy_generator
 from worldmodels.stages.collect import CollectConfig, collect
 from worldmodels.stages.explore import ExploreConfig, Explorer, Overrule, Walk
@@ -224,3 +226,28 @@ def test_the_example_of_the_docs(tmp_path, tmp_run):
     config = CollectConfig(episodes=2, max_steps=5, explore=explore)
     collect(tmp_run, EnvConfig(id="CartPole-v1"), config, WorkersConfig(processes=1), 0)
     assert len(episode_files(tmp_run.episodes)) == 2
+
+
+def found_by(run, **explore):
+    """Episodes of FrozenLake that reach the goal, for each 1000 steps; and all files."""
+    env = EnvConfig(id="FrozenLake-v1", kwargs={"is_slippery": False})
+    policy = ExploreConfig(policy="held", hold=(1, 1), **explore)
+    config = CollectConfig(episodes=320, max_steps=50, explore=policy)
+    collect(run, env, config, WorkersConfig(processes=1), seed=0)
+    files = episode_files(run.episodes)
+    episodes = [Episode.load(path) for path in files]
+    return 1000 * sum(e.rewards.sum() for e in episodes) / sum(map(len, episodes)), files
+
+
+def test_going_back_finds_rare_rewards_many_times_more_often(tmp_run, tmp_path):
+    plain, _ = found_by(Run(tmp_path / "plain"))
+    often, files = found_by(tmp_run, go_back=0.8)
+    assert 0 < plain < 5  # of 1000 steps
+    assert often > 5 * plain
+    seeds = [int(load_arrays(path)["seed"]) for path in files]
+    assert len(set(seeds[:200])) == 200  # nothing was earned before
+    assert len(set(seeds[200:])) < 60  # of 120: most begin where an earlier one did
+    before = [path.read_bytes() for path in files]
+    for path in files[200:210]:
+        path.unlink()
+    assert [path.read_bytes() for path in found_by(tmp_run, go_back=0.8)[1]] == before

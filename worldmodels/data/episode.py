@@ -34,8 +34,9 @@ class _Steps:
     def __len__(self) -> int:
         return len(self.actions)
 
-    def save(self, path: Path) -> None:
-        save_arrays(path, **{name: getattr(self, name) for name in self._names()})
+    def save(self, path: Path, **more: np.ndarray) -> None:
+        """Writes the arrays, and `more` that a stage keeps for itself."""
+        save_arrays(path, **{name: getattr(self, name) for name in self._names()}, **more)
 
     @classmethod
     def load(cls: type[Kind], path: Path) -> Kind:

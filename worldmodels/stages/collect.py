@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from worldmodels.acting.environments import frame_env
 from worldmodels.acting.rollout import record
@@ -15,15 +17,27 @@ from worldmodels.data.episode import Episode, episode_files
 from worldmodels.envs.preflight import preflight
 from worldmodels.errors import InputError
 from worldmodels.files import save_json
+from worldmodels.models.action import Actions
 from worldmodels.ranges import ClosedUnitInterval, Episodes, NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import numpy_generator, recorded_seed
-from worldmodels.stages.explore import Evolved, ExploreConfig, collecting_policy, function_of
+from worldmodels.stages.explore import (
+    SEED,
+    Evolved,
+    ExploreConfig,
+    GoBack,
+    Trail,
+    collecting_policy,
+    function_of,
+    trails_of,
+)
 from worldmodels.workers import WorkersConfig, run_jobs
 from worldmodels.world import EnvConfig, World
 
 IMPORT = "worldmodels import SOURCE"
 """What makes episodes where there is no live environment."""
+PARTS = 8
+"""Where episodes go back, they are played in so many parts, each of which knows those before it."""
 LANES = 8
 """Episodes of a job."""
 ATTEMPTS = 50
@@ -64,6 +78,8 @@ class Job:
     round_number: int
     episodes: tuple[int, ...]
     folder: Path
+    trails: tuple[Trail, ...] = ()
+    """Of earlier episodes, to go back to."""
 
     def file(self, episode: int) -> Path:
         return self.folder / f"{self.round_number:02d}_{episode:06d}.npz"
@@ -103,8 +119,13 @@ def collect(
         function_of(config.explore.policy)  # a mistake is found before workers begin
     with Metrics(run, "collect") as metrics:
         jobs = _jobs(run, _world(run, env, workers), config, seed, controllers)
-        left = [(job,) for job in jobs if not job.done]
-        done = run_jobs(_play, left, workers, "collect", apart=True)
+        done = list[tuple[int, float]]()
+        for part in _parts(jobs, config.explore.go_back):
+            left = [job for job in part if not job.done]
+            if left and config.explore.go_back:
+                trails = trails_of(_earlier(run, jobs[: jobs.index(part[0])]))
+                left = [replace(job, trails=trails) for job in left]
+            done += run_jobs(_play, [(job,) for job in left], workers, "collect", apart=True)
         total = sum(len(job.episodes) for job in jobs)
         frames, returns = sum(n for n, _ in done), [r for _, r in done]
         mean = float(np.mean(returns)) if returns else 0.0
@@ -124,6 +145,20 @@ def _jobs(
         numbers = tuple(range(first, min(first + LANES, config.episodes)))
         jobs.append(Job(world, config, evolved, seed, run.number, numbers, run.episodes))
     return jobs
+
+
+def _parts(jobs: list[Job], go_back: float) -> list[list[Job]]:
+    """The jobs that are played together: those that go back need the episodes before them."""
+    if not go_back:
+        return [jobs]
+    ends = [len(jobs) * part // PARTS for part in range(PARTS + 1)]
+    return [part for low, high in pairwise(ends) if (part := jobs[low:high])]
+
+
+def _earlier(run: Run, jobs: Sequence[Job]) -> list[Path]:
+    """The episodes of earlier rounds, and those of some jobs."""
+    folders = [path for one in run.earlier for path in sorted(one.episodes.glob("*.npz"))]
+    return folders + [job.file(episode) for job in jobs for episode in job.episodes]
 
 
 def _world(run: Run, env: EnvConfig, workers: WorkersConfig) -> World:
@@ -152,11 +187,13 @@ def _play(job: Job) -> tuple[int, float]:
     left, saved, whole, lost = list(job.episodes), [], 0, 0
     for attempt in range(ATTEMPTS):
         names = [(job.round_number, episode, attempt) for episode in left]
-        played = record_episodes(job, names, [recorded_seed(job.seed, *name) for name in names])
+        seeds, ways = _ways(job, names)
+        played = record_episodes(job, names, seeds, ways)
         broken = [one for one in played if isinstance(one, str)]
-        for number, episode in list(zip(left, played, strict=True)):
+        for number, episode, seed in list(zip(left, played, seeds, strict=True)):
             if isinstance(episode, Episode) and len(episode) >= job.config.min_steps:
-                episode.save(job.file(number))
+                kept = {SEED: np.array(seed)} if job.config.explore.go_back else {}
+                episode.save(job.file(number), **kept)
                 saved.append((len(episode), float(episode.rewards.sum())))
                 left.remove(number)
         if not left:
@@ -168,14 +205,32 @@ def _play(job: Job) -> tuple[int, float]:
     raise InputError(f"collect.min_steps {job.config.min_steps}: {ATTEMPTS} episodes ended sooner")
 
 
+def _ways(
+    job: Job, names: Sequence[tuple[int, int, int]]
+) -> tuple[list[int], list[Float32[np.ndarray, "_ A"]]]:
+    """The environment's seed of each episode, and the actions with which it begins."""
+    seeds = [recorded_seed(job.seed, *name) for name in names]
+    ways = [np.zeros((0, Actions.from_dict(job.world.action).size), np.float32) for _ in names]
+    if job.trails and job.evolved is None:
+        for lane, name in enumerate(names):
+            generator = numpy_generator(job.seed, "go back", *name)
+            if generator.random() < job.config.explore.go_back:
+                trail = job.trails[generator.integers(len(job.trails))]
+                seeds[lane], ways[lane] = trail.seed, trail.part(generator)
+    return seeds, ways
+
+
 def record_episodes(
-    job: Job, names: Sequence[tuple[int, int, int]], seeds: Sequence[int]
+    job: Job,
+    names: Sequence[tuple[int, int, int]],
+    seeds: Sequence[int],
+    ways: Sequence[Float32[np.ndarray, "_ A"]] = (),
 ) -> list[Episode | str]:
     """One episode per environment seed, or why it is lost.
 
-    Policies sample under (round, episode, attempt).
+    Policies sample under (round, episode, attempt). `ways` are actions that episodes begin with.
     """
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]
     with frame_env(job.world, len(names)) as env:
         policy = collecting_policy(job.config.explore, job.evolved, env.envs, generators)
-        return record(env, policy, seeds, job.config.max_steps)
+        return record(env, GoBack(policy, ways), seeds, job.config.max_steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,6 +22,7 @@ from worldmodels.envs.real import RealEnvs
 from worldmodels.envs.senses import senses_of
 from worldmodels.envs.trust import check_trusted
 from worldmodels.errors import InputError
+from worldmodels.files import load_arrays
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
@@ -35,6 +37,10 @@ from worldmodels.ranges import (
 from worldmodels.run import Run
 
 BuiltIn = Literal["random_network", "held", "sweeps", "smooth"]
+SEED = "seed"
+"""The array of an episode's file that holds the environment's seed, for going back to it."""
+TRAILS = 32
+"""Most episodes to go back to."""
 SWEEP_SHARE = 0.5
 """Share of the episodes of the policy `sweeps` in which two actions alternate."""
 OVERRULED = 1, 10
@@ -72,6 +78,10 @@ class ExploreConfig:
     """Each episode multiplies its deviations by exp(deviation_spread x a normal number)."""
     memory: PositiveFloat = 10.0
     """Steps after which the walk has forgotten 63% of where it was."""
+    go_back: ClosedUnitInterval = 0.0
+    """Share of the episodes in which the explorer goes back to an earlier one that earned more than
+    most: on its seed, by its actions, up to some steps before what it earned; from there `policy`
+    acts. For worlds with rare rewards. Source: Ecoffet et al. 2021, Go-Explore."""
     noise: NonNegativeFloat = 0.5
     """Largest standard deviation of the walk that is added to an evolved controller; each episode
     samples its own between 0 and this."""
@@ -317,6 +327,58 @@ class Given:
             raise InputError(f"collect.explore.policy {self.name}: {why}") from error
         actions[lanes] = self.actions.from_environment(own)
         return self.actions.canonical(torch.from_numpy(actions)).numpy()
+
+
+@dataclass(frozen=True)
+class Trail:
+    """An episode that earned something, and the way to it."""
+
+    seed: int
+    """Of the environment."""
+    actions: Float32[np.ndarray, "T A"]
+    """Up to what it earned."""
+
+    def part(self, generator: np.random.Generator) -> Float32[np.ndarray, "_ A"]:
+        """The way less some steps, between 1 and all of them on a logarithmic scale."""
+        steps = len(self.actions)
+        return self.actions[: steps - round(steps ** generator.random())]
+
+
+def trails_of(files: Sequence[Path]) -> tuple[Trail, ...]:
+    """The ways of at most TRAILS episodes: those of the largest returns above the median.
+
+    They end with the step of the largest reward, or with the last one where all are equal, as in a
+    world where each step costs the same until the goal.
+    """
+    found = []
+    for path in files:
+        arrays = load_arrays(path)
+        rewards = arrays["rewards"]
+        last = int(rewards.argmax()) if rewards.max() > rewards.min() else len(rewards) - 1
+        if SEED in arrays:
+            trail = Trail(int(arrays[SEED]), arrays["actions"][: last + 1].copy())
+            found.append((float(rewards.sum()), trail))
+    found.sort(key=lambda one: -one[0])
+    least = float(np.median([earned for earned, _ in found])) if found else 0.0
+    return tuple(trail for earned, trail in found[:TRAILS] if earned > least)
+
+
+class GoBack:
+    """Repeats the actions of trails, and then lets another policy act."""
+
+    def __init__(self, policy: Policy, ways: Sequence[Float32[np.ndarray, "_ A"]]) -> None:
+        """`ways` has the actions of each lane, none where it begins by itself."""
+        self.policy, self.ways, self.step = policy, ways, 0
+
+    def __call__(
+        self, observations: Shaped[np.ndarray, "E ..."], live: Bool[np.ndarray, " E"]
+    ) -> Float32[np.ndarray, "E A"]:
+        actions = self.policy(observations, live)
+        for lane, way in enumerate(self.ways):
+            if self.step < len(way):
+                actions[lane] = way[self.step]
+        self.step += 1
+        return actions
 
 
 @dataclass(frozen=True)
