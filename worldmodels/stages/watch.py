@@ -258,7 +258,7 @@ def _write_small(
     fps: float,
     every: int = 1,
 ) -> None:
-    """Writes a film again until it has FILM_BYTES: smaller, or with half of the pictures a second.
+    """Writes a film: smaller, or with half of the pictures a second, while it is above FILM_BYTES.
 
     A codec's bytes grow with the pixels of all pictures together.
     """
