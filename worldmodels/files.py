@@ -6,6 +6,7 @@ A file is whole or absent, also after a crash. Equal contents give equal bytes.
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -121,8 +122,13 @@ def _unwritable(path: Path, error: OSError) -> InputError:
 
 def save_text(path: Name, text: str) -> None:
     """Writes a text file (UTF-8) atomically."""
+    save_bytes(path, text.encode())
+
+
+def save_bytes(path: Name, data: bytes) -> None:
+    """Writes a file atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
 
 
 def save_json(path: Name, data: object) -> None:
@@ -153,8 +159,8 @@ def save_tensors(
     # one entry, because safetensors writes several in random order
     packed = {"worldmodels": json.dumps(dict(metadata or {}), sort_keys=True)}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:  # safetensors' save_file denies other users to read
-        temporary.write_bytes(save(contiguous, metadata=packed))
+    # safetensors' save_file denies other users to read
+    save_bytes(path, save(contiguous, metadata=packed))
 
 
 def load_tensors(
@@ -185,11 +191,17 @@ def load_tensors(
 
 
 def save_arrays(path: Name, **arrays: Any) -> None:
-    """Writes a compressed npz atomically.
+    """Writes a compressed npz atomically."""
+    save_bytes(path, pack_arrays(**arrays))
+
+
+def pack_arrays(**arrays: Any) -> bytes:
+    """The contents of a compressed npz.
 
     Differs: `np.savez_compressed` writes the time of day into the file.
     """
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy", ZIP_DATE)
             member.compress_type = zipfile.ZIP_DEFLATED
@@ -197,6 +209,7 @@ def save_arrays(path: Name, **arrays: Any) -> None:
             member._compresslevel = ZIP_LEVEL  # type: ignore[attr-defined]
             with archive.open(member, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    return packed.getvalue()
 
 
 def load_arrays(path: Name, command: str = "worldmodels collect") -> dict[str, np.ndarray]:

@@ -59,7 +59,9 @@ def one_round(run: Run, config: Config, best: Run | None) -> None:
     The best controller so far drives half of what is driven; the other half goes to the newest, to
     show M where its dream was wrong.
     """
-    controllers = [Evolved(best, "best"), Evolved(run.earlier[-1], "last")] if best else []
+    controllers = []
+    if best:
+        controllers = [Evolved.of_run(best, "best"), Evolved.of_run(run.earlier[-1], "last")]
     collect(run, config.env, config.collect, config.workers, config.seed, controllers)
     train_vae(run, config.vae, config.train_vae, config.seed)
     encode(run)

@@ -1,31 +1,35 @@
-"""Jobs on this process, or on local worker processes that are replaced when they die."""
+"""Jobs on this process, on local processes that are replaced when they die, or on a cluster."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import cv2
 import torch
 
 from worldmodels.calls import begin_notes, blame, end_hung
+from worldmodels.cluster import on_cluster
 from worldmodels.errors import InputError
 from worldmodels.precision import Precision, get_precision, set_precision
 from worldmodels.ranges import PositiveFloat, Range
-from worldmodels.run import cores, progress
+from worldmodels.run import cores, progress, say
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 Result = TypeVar("Result")
+Completed = Generator[tuple[int, Result], None, None]
+"""Results with the indices of their jobs, in the order in which they are there."""
 ATTEMPTS = 4
 """Most pools of workers for the same jobs: one that loses a worker is replaced."""
 MOST_BLAMED = 50
@@ -34,10 +38,14 @@ MOST_BLAMED = 50
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersConfig:
-    """Processes for real environments. Results do not depend on their number."""
+    """Where real environments run. Results do not depend on it."""
 
+    backend: Literal["local", "ray"] = "local"
+    """`local`: processes of this machine; `ray`: all processor cores of a Ray cluster."""
+    address: str = "auto"
+    """Of the Ray cluster: HOST:PORT, or `auto` on one of its nodes."""
     processes: Annotated[int, Range(0, 1024)] = 0
-    """Worker processes; 0: one per core; 1: this process does the work."""
+    """Local worker processes; 0: one per core; 1: this process does the work."""
     timeout: PositiveFloat = 3600.0
     """Seconds without any finished job after which the processes hang, and others replace them,
     with twice the time. A job is a few episodes side by side."""
@@ -55,11 +63,12 @@ def run_jobs(
     *,
     threads: bool = False,
     apart: bool = False,
-) -> list[Result]:
+    keep: Callable[[Any], Any] | None = None,
+) -> list[Any]:
     """Calls function(*job) for every job.
 
-    Each job runs on one thread, so its bits are the same wherever it runs. A job whose worker dies
-    runs again.
+    A job changes nothing, and runs on one thread: its bits are the same wherever it runs, and
+    however often. A job whose worker dies runs again.
 
     Args:
         function: what a job does.
@@ -67,7 +76,9 @@ def run_jobs(
         workers: where the jobs run.
         label: of the progress bar; none: no bar.
         threads: runs the jobs on threads of this process, as many as there would be processes.
-        apart: runs a single job on a worker process too, unless workers.processes is 1.
+        apart: runs a single job on a worker too, unless workers.processes is 1.
+        keep: is given each result as soon as it is there, in this process, such as to write a file;
+            what it returns takes the result's place.
 
     Returns:
         The results in the order of the jobs.
@@ -75,30 +86,49 @@ def run_jobs(
     Raises:
         InputError: workers died or hung again and again.
     """
-    results: dict[int, Result] = {}
-    here = workers.count == 1 or (len(jobs) == 1 and not apart)
-    run = _here if here else _in_threads if threads else _in_processes
-    completed = run(function, jobs, workers)
+    results: dict[int, Any] = {}
+    ray = workers.backend == "ray" and not threads
+    here = not jobs or (len(jobs) == 1 and not apart) or (workers.count == 1 and not ray)
+    run: Callable[..., Completed[Result]] = (
+        _here if here else _on_ray if ray else _in_threads if threads else _in_processes
+    )
     bar: tqdm[Any] = progress(len(jobs), label or "", disable=None if label else True)
-    with bar:
+    with bar, closing(run(function, jobs, workers)) as completed:
         for index, result in completed:
-            results[index] = result
+            results[index] = keep(result) if keep else result
             bar.update()
     return [results[i] for i in range(len(jobs))]
 
 
 def _here(
     function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], _: WorkersConfig
-) -> Iterator[tuple[int, Result]]:
+) -> Completed[Result]:
     for index, job in enumerate(jobs):
-        with one_thread():
-            result = function(*job)
+        yield index, _on_one_thread(function, *job)
+
+
+def _on_one_thread(function: Callable[..., Result], *job: Any) -> Result:
+    with one_thread():
+        return function(*job)
+
+
+def _on_ray(
+    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], workers: WorkersConfig
+) -> Completed[Result]:
+    left, alone = dict(enumerate(jobs)), partial(_on_one_thread, function)
+    for index, result in on_cluster(alone, jobs, workers.address, workers.timeout):
+        del left[index]
         yield index, result
+    if left:  # local processes tell which call of an environment hangs or ends its process
+        say(f"{len(left)} of {len(jobs)} jobs did not end on the cluster: they run here")
+        indices = list(left)
+        for position, result in _in_processes(function, list(left.values()), workers):
+            yield indices[position], result
 
 
 def _in_threads(
     function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], workers: WorkersConfig
-) -> Iterator[tuple[int, Result]]:
+) -> Completed[Result]:
     # threads inherit the number of threads of the one that starts them
     with one_thread(), ThreadPoolExecutor(min(workers.count, len(jobs))) as pool:
         yield from enumerate(pool.map(function, *zip(*jobs, strict=True)))
@@ -106,7 +136,7 @@ def _in_threads(
 
 def _in_processes(
     function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], workers: WorkersConfig
-) -> Iterator[tuple[int, Result]]:
+) -> Completed[Result]:
     from loky import get_reusable_executor
 
     left, hung, died, blamed, reason = dict(enumerate(jobs)), 0, 0, 0, ""
@@ -121,10 +151,10 @@ def _in_processes(
         try:
             futures = {pool.submit(function, *job): index for index, job in left.items()}
             members += pool._processes.values()
-            for future in _completed(futures, members, seconds):
-                result = future.result()
-                del left[futures[future]]
-                yield futures[future], result
+            for future in _completed(set(futures), members, seconds):
+                index, result = futures.pop(future), future.result()  # none is kept in memory
+                del left[index]
+                yield index, result
             return
         except Empty:
             # trap: without waiting, loky's next pool forgets that these are to be killed
@@ -145,14 +175,14 @@ def _in_processes(
 
 
 def _completed(
-    futures: Iterable[Future[Result]], members: Sequence[Any], seconds: float
+    waiting: set[Future[Result]], members: Sequence[Any], seconds: float
 ) -> Iterator[Future[Result]]:
     """The futures as they are done; meanwhile workers that hang in a call are ended.
 
     Raises:
         Empty: none is done within some seconds.
     """
-    waiting, last = set(futures), time.monotonic()
+    last = time.monotonic()
     while waiting:
         done, waiting = wait(waiting, timeout=min(1.0, seconds), return_when=FIRST_COMPLETED)
         end_hung(members)

@@ -19,6 +19,7 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Int64
 
 from worldmodels.artifacts import Bundle, load_mdnrnn, load_starts, load_vae, load_world
+from worldmodels.cluster import received, send_contents
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import Starts, sample_starts
 from worldmodels.envs.dream import DreamConfig, DreamEnv
@@ -45,7 +46,10 @@ DREAM_LANES = 512
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """V and M of a run or of a bundle, by the files that hold them; sent to workers."""
+    """V and M of a run or of a bundle, by the files that hold them; sent to workers.
+
+    To another machine V and M go along.
+    """
 
     folder: str
     kind: str
@@ -69,11 +73,16 @@ class ModelFiles:
 @lru_cache(maxsize=2)
 def models_of(files: ModelFiles) -> tuple[VAE, MDNRNN]:
     """V and M, read once by each process; acting does not change them."""
+    if (sent := received(files)) is not None:
+        return sent
     if files.kind == "bundle":
         bundle = Bundle.load(files.folder)
         return bundle.vae, bundle.mdnrnn
     run = Run(files.folder)
     return load_vae(run), load_mdnrnn(run)
+
+
+send_contents(ModelFiles, models_of)
 
 
 class FrameEnv(VectorWrapper[Any, Any, Any, Any, Any]):

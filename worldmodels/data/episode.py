@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Float32, UInt8, jaxtyped
 
 from worldmodels.errors import InputError
-from worldmodels.files import load_arrays, save_arrays
+from worldmodels.files import load_arrays, pack_arrays, save_arrays
 
 COLLECT, ENCODE = "worldmodels collect", "worldmodels encode"
 """The commands that make episodes and latents."""
@@ -36,7 +36,14 @@ class _Steps:
 
     def save(self, path: Path, **more: np.ndarray) -> None:
         """Writes the arrays, and `more` that a stage keeps for itself."""
-        save_arrays(path, **{name: getattr(self, name) for name in self._names()}, **more)
+        save_arrays(path, **self._arrays(), **more)
+
+    def packed(self, **more: np.ndarray) -> bytes:
+        """What `save` writes."""
+        return pack_arrays(**self._arrays(), **more)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name) for name in self._names()}
 
     @classmethod
     def load(cls: type[Kind], path: Path) -> Kind:

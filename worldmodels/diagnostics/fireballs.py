@@ -69,23 +69,25 @@ def label_frames(
     world: World, episodes: Sequence[tuple[Path, int]], workers: WorkersConfig
 ) -> Labelled:
     """The frames with fireballs of recorded episodes, which are played once more on their seeds."""
-    jobs = [(world, episodes[i : i + EPISODES]) for i in range(0, len(episodes), EPISODES)]
+    played = [(Episode.load(path).actions, seed) for path, seed in episodes]
+    jobs = [(world, played[i : i + EPISODES]) for i in range(0, len(played), EPISODES)]
     frames, masks = zip(*run_jobs(_label_job, jobs, workers, "fireballs"), strict=True)
     return np.concatenate(frames), np.concatenate(masks)
 
 
-def _label_job(world: World, episodes: Sequence[tuple[Path, int]]) -> Labelled:
+def _label_job(world: World, episodes: Sequence[tuple[np.ndarray, int]]) -> Labelled:
     config = replace(world.config, kwargs={**world.config.kwargs, "labels_buffer_enabled": True})
     with frame_env(replace(world, config=config), 1) as env:
-        seen = [pair for path, seed in episodes for pair in _labelled(env, path, seed)]
+        seen = [pair for actions, seed in episodes for pair in _labelled(env, actions, seed)]
     size = world.config.size
     frames = np.array([frame for frame, _ in seen], np.uint8).reshape(-1, size, size, 3)
     return frames, np.array([mask for _, mask in seen], np.uint8).reshape(-1, size, size)
 
 
-def _labelled(env: FrameEnv, path: Path, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _labelled(
+    env: FrameEnv, actions: np.ndarray, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frame and mask at each step of an episode at which there is a fireball."""
-    actions = Episode.load(path).actions
     doom: Any = env.envs.envs[0].unwrapped
     frames, _ = env.reset(seed=[seed])  # type: ignore[arg-type]
     taken = steps(env, Recorded([actions]), frames, max_steps=len(actions) - 1)

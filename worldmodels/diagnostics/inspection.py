@@ -19,7 +19,7 @@ from worldmodels.files import file_hash, load_json, plain, save_json
 from worldmodels.ranges import Episodes, PositiveFloat, PositiveInt, Range
 from worldmodels.run import Run
 from worldmodels.seeding import environment_seeds, seed_for
-from worldmodels.stages.collect import LANES, Job, record_episodes
+from worldmodels.stages.collect import LANES, Job, Recording, record_episodes, save
 from worldmodels.stages.encode import encode_episodes
 from worldmodels.stages.explore import Evolved
 from worldmodels.workers import run_jobs
@@ -165,12 +165,12 @@ class Inspection:
         }
         _claim(own.folder, about)
         seeds = environment_seeds("validation", first, count)
-        evolved = Evolved(self.run, "best") if controller else None
+        evolved = Evolved.of_run(self.run, "best") if controller else None
         fixed = seed_for(config.seed, "inspect", self.run.number, driver), 0
         parts = [tuple(range(i, min(i + LANES, count))) for i in range(0, count, LANES)]
         jobs = [Job(self.world, config.collect, evolved, *fixed, p, own.episodes) for p in parts]
         left = [(job, seeds) for job in jobs if not job.done]
-        run_jobs(_record, left, config.workers, f"{driver} episodes")
+        run_jobs(_record, left, config.workers, f"{driver} episodes", keep=save)
         files = [job.file(number) for job in jobs for number in job.episodes]
         latents = [own.latents / path.name for path in files]
         missing = [file for file, path in zip(files, latents, strict=True) if not path.exists()]
@@ -186,10 +186,12 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
     save_json(file, about)
 
 
-def _record(job: Job, seeds: list[int]) -> None:
+def _record(job: Job, seeds: list[int]) -> list[Recording]:
     names = [(job.round_number, number, 0) for number in job.episodes]
     played = record_episodes(job, names, [seeds[number] for number in job.episodes])
+    recordings = []
     for number, episode in zip(job.episodes, played, strict=True):
         if isinstance(episode, str):
             raise InputError(f"an episode is lost: {episode}")
-        episode.save(job.file(number))
+        recordings.append(Recording.of(episode, job.file(number)))
+    return recordings

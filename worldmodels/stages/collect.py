@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -16,7 +17,7 @@ from worldmodels.artifacts import load_world
 from worldmodels.data.episode import Episode, episode_files
 from worldmodels.envs.preflight import preflight
 from worldmodels.errors import InputError
-from worldmodels.files import save_json
+from worldmodels.files import save_bytes, save_json
 from worldmodels.models.action import Actions
 from worldmodels.ranges import ClosedUnitInterval, Episodes, NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, say
@@ -89,6 +90,27 @@ class Job:
         return all(self.file(episode).exists() for episode in self.episodes)
 
 
+class Recording(NamedTuple):
+    """An episode that was played, as its file will be."""
+
+    file: Path
+    contents: bytes
+    steps: int
+    episode_return: float
+
+    @classmethod
+    def of(cls, episode: Episode, file: Path, **more: np.ndarray) -> Recording:
+        return cls(file, episode.packed(**more), len(episode), float(episode.rewards.sum()))
+
+
+def save(recordings: Sequence[Recording]) -> tuple[int, float]:
+    """Writes the files of a job; its steps and its mean return."""
+    for one in recordings:
+        save_bytes(one.file, one.contents)
+    steps = sum(one.steps for one in recordings)
+    return steps, float(np.mean([one.episode_return for one in recordings]))
+
+
 def collect(
     run: Run,
     env: EnvConfig,
@@ -125,7 +147,8 @@ def collect(
             if left and config.explore.go_back:
                 trails = trails_of(_earlier(run, jobs[: jobs.index(part[0])]))
                 left = [replace(job, trails=trails) for job in left]
-            done += run_jobs(_play, [(job,) for job in left], workers, "collect", apart=True)
+            played = [(job,) for job in left]
+            done += run_jobs(_play, played, workers, "collect", apart=True, keep=save)
         total = sum(len(job.episodes) for job in jobs)
         frames, returns = sum(n for n, _ in done), [r for _, r in done]
         mean = float(np.mean(returns)) if returns else 0.0
@@ -179,12 +202,13 @@ def _world(run: Run, env: EnvConfig, workers: WorkersConfig) -> World:
     return found.world
 
 
-def _play(job: Job) -> tuple[int, float]:
-    """Plays and saves the episodes of a job; their steps and their mean return.
+def _play(job: Job) -> list[Recording]:
+    """Plays the episodes of a job.
 
     One that is too short, or in which the environment breaks, is replaced by another.
     """
-    left, saved, whole, lost = list(job.episodes), [], 0, 0
+    left, whole, lost = list(job.episodes), 0, 0
+    recordings: list[Recording] = []
     for attempt in range(ATTEMPTS):
         names = [(job.round_number, episode, attempt) for episode in left]
         seeds, ways = _ways(job, names)
@@ -193,12 +217,10 @@ def _play(job: Job) -> tuple[int, float]:
         for number, episode, seed in list(zip(left, played, seeds, strict=True)):
             if isinstance(episode, Episode) and len(episode) >= job.config.min_steps:
                 kept = {SEED: np.array(seed)} if job.config.explore.go_back else {}
-                episode.save(job.file(number), **kept)
-                saved.append((len(episode), float(episode.rewards.sum())))
+                recordings.append(Recording.of(episode, job.file(number), **kept))
                 left.remove(number)
         if not left:
-            steps, returns = zip(*saved, strict=True)
-            return sum(steps), float(np.mean(returns))
+            return recordings
         whole, lost = whole + len(played) - len(broken), lost + len(broken)
         if lost > MOST_LOST * (whole + 1):
             raise InputError(f"{lost} of {lost + whole} episodes were lost: {broken[-1]}")

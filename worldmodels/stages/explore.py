@@ -383,10 +383,17 @@ class GoBack:
 
 @dataclass(frozen=True)
 class Evolved:
-    """A controller of a run: the best one, or the last one of its evolution."""
+    """A controller of a run, and the V and M that it sees through; it can be sent to a worker."""
 
-    run: Run
-    which: Literal["best", "last"]
+    models: ModelFiles
+    config: ControllerConfig
+    parameters: Float32[np.ndarray, " N"]
+
+    @classmethod
+    def of_run(cls, run: Run, which: Literal["best", "last"]) -> Evolved:
+        """The best controller of a run, or the last one of its evolution."""
+        saved = load_controller(run)
+        return cls(ModelFiles.of_run(run), saved.config, getattr(saved, which).float().numpy())
 
 
 def collecting_policy(
@@ -421,13 +428,13 @@ def _noisy(
     generators: Sequence[np.random.Generator],
 ) -> NoisyController:
     """A controller plus noise, with random actions now and then."""
-    saved, (vae, mdnrnn) = load_controller(evolved.run), models_of(ModelFiles.of_run(evolved.run))
-    parameters = getattr(saved, evolved.which).numpy()[None].repeat(len(generators), axis=0)
+    settings, (vae, mdnrnn) = evolved.config, models_of(evolved.models)
+    parameters = evolved.parameters[None].repeat(len(generators), axis=0)
     noise = np.array([g.uniform(0, config.noise) for g in generators])
-    memory = Memory(*senses_of(saved.config, vae, mdnrnn), saved.config.inputs, len(generators))
+    memory = Memory(*senses_of(settings, vae, mdnrnn), settings.inputs, len(generators))
     walk = Walk(generators, actions.size, config.memory)
     overrule = Overrule(config.overrule, actions, generators) if config.overrule else None
-    controller = controller_for(saved.config, mdnrnn)
+    controller = controller_for(settings, mdnrnn)
     return NoisyController(controller, parameters, memory, actions, walk, noise, overrule)
 
 
