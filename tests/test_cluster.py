@@ -227,6 +227,6 @@ def test_no_cluster_answers(address, monkeypatch):
 def test_ray_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
-        InputError, match=r"^workers.backend is ray, but Ray is missing: pip install"
+        InputError, match=r"^workers.backend is ray, but Ray is missing: run `pip install"
     ):
         run_jobs(abs, [(0,), (1,)], WorkersConfig(backend="ray"))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, TypeVar
 
-from worldmodels.errors import InputError
+from worldmodels.errors import InputError, install
 from worldmodels.versions import package_versions
 
 Result = TypeVar("Result")
@@ -134,8 +134,7 @@ def _connected(address: str) -> Any:
         import ray
     except ImportError as error:
         raise InputError(
-            "workers.backend is ray, but Ray is missing: pip install 'worldmodels-dream[ray]' on "
-            "all nodes"
+            f"workers.backend is ray, but Ray is missing: run {install('ray')} on all nodes"
         ) from error
     if not ray.is_initialized():
         try:
