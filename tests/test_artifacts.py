@@ -259,7 +259,7 @@ def test_a_world_is_read_as_it_was_written(tiny_bundle, tmp_run):
         ("picture/colour", 1),
         ("picture/shape", ["a", 1, 1]),
         ("picture/shape", None),
-        ("config/size", 64),
+        ("config/size", 80),
         ("config/action_repeat", None),
         ("config/action_repeat", 0),
         ("config/reward_per_frame", "x"),

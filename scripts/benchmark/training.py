@@ -20,6 +20,7 @@ from worldmodels.command_line import keep
 from worldmodels.config import Config
 from worldmodels.data.dataset import FrameBatch
 from worldmodels.data.episode import Episode, episode_files
+from worldmodels.files import save_json
 from worldmodels.models.action import Actions
 from worldmodels.models.heads.build import mdnrnn_for
 from worldmodels.models.mdnrnn import MDNRNN
@@ -158,6 +159,7 @@ def memory_row(quick: bool) -> Row:
     with TemporaryDirectory() as folder:
         run = Run(folder)
         keep(Config(train_vae=config), run)
+        save_json(run.world_file, CAR_RACING.world.to_dict())
         write_episodes(run.episodes, episodes, 1000, distinct=8)
         command = [sys.executable, "-m", "worldmodels", "train-vae", "--run", folder]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
