@@ -1,8 +1,8 @@
 """Calls of a user's environment: limited in time, and noted for the process that outlives them.
 
 A worker may end inside a call without a word, or hang in compiled code. So it notes each call in a
-file of its own. The process that gave it the job reads the note, ends what hangs, and says which call is
-lost; the job then runs again, up to that call.
+file of its own. The process that gave it the job reads the note, ends what hangs, and says which
+call is lost; the job then runs again, up to that call.
 """
 
 from __future__ import annotations
