@@ -40,7 +40,7 @@ def _size(name: str, file: str, actions: Actions, fps: float, *shape: int) -> Si
 
 CAR_ACTIONS = Actions("box", (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0), (2,))
 DOOM_ACTIONS = Actions("thirds", (-1.0,), (1.0,))
-CAR_RACING = _size("CarRacing, h 256", "car_racing_dream", CAR_ACTIONS, 50.0, 96, 96, 3)
+CAR_RACING = _size("CarRacing, h 256", "car_racing_paper", CAR_ACTIONS, 50.0, 96, 96, 3)
 TAKE_COVER = _size("TakeCover, h 512", "take_cover_paper", DOOM_ACTIONS, 35.0, 240, 320, 3)
 SIZES = (CAR_RACING, TAKE_COVER)
 
