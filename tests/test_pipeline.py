@@ -14,6 +14,7 @@ from worldmodels.artifacts import link, load_controller
 from worldmodels.config import Config
 from worldmodels.files import append_line, file_hash, load_json
 from worldmodels.pipeline import KEPT, minutes_left
+from worldmodels.run import Run
 from worldmodels.stages.history import History, history_file
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -185,6 +186,33 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
     assert hashes(tmp_run.folder) == before
 
     check_kills_after_selection(script, tmp_run, [*flags, *more], hashes)
+
+
+def test_more_rounds(script, tmp_run, tiny, hashes, capsys):
+    """A finished run takes further rounds, and ends as one that had them from the start."""
+    flags = ["--config", CONFIGS / "smoke.yaml", *tiny, "--evolve.start=best"]
+    later = "--later={1: {train_vae: {steps: %d}}, 2: {evolve: {generations: 2}}}"
+    script(
+        "pipeline",
+        *flags,
+        "--run",
+        tmp_run.folder,
+        "--rounds=2",
+        "--later={1: {train_vae: {steps: 1}}}",
+    )
+    with pytest.raises(SystemExit, match="2"):
+        script("pipeline", *flags, "--run", tmp_run.folder, "--rounds=3", later % 3)
+    assert "later is {1: " in capsys.readouterr().err
+    script("pipeline", *flags, "--run", tmp_run.folder, "--rounds=3", later % 1)
+    whole = Run(tmp_run.folder.parent / "whole")
+    script("pipeline", *flags, "--run", whole.folder, "--rounds=3", later % 1)
+    for name in ("rounds", *KEPT[1:]):
+        assert hashes(tmp_run.folder / name) == hashes(whole.folder / name)
+    for name in ("config.yaml", "selection.json", "best_round.txt", "videos/dream.webp"):
+        assert (tmp_run.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    assert (
+        load_json(tmp_run.evaluation_file)["returns"] == load_json(whole.evaluation_file)["returns"]
+    )
 
 
 def check_kills_after_selection(script, run, flags, hashes):

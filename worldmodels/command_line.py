@@ -174,6 +174,8 @@ def mapping_of(config: Any) -> dict[str, Any]:
 def read(kind: type[C], file: Path, base: C | None = None) -> C:
     """Config of a YAML file; absent fields are those of `base`, or have their defaults.
 
+    `base: NAME` in the file names a shipped file whose fields it changes.
+
     Raises:
         InputError: naming the file and the field.
     """
@@ -395,7 +397,29 @@ def _load_yaml(file: Path) -> tuple[dict[str, Any], str]:
         raise InputError(f"{file} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict | None):
         raise InputError(f"{file} must hold sections such as `env:`, not {type(data).__name__}")
-    return data or {}, made_by
+    return _with_base(data or {}, file), made_by
+
+
+def _with_base(values: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The sections of a file; what it does not state is that of the shipped file that it names.
+
+    Raises:
+        InputError: `base` names no shipped file.
+    """
+    if "base" not in values:
+        return values
+    name = values.pop("base")
+    base = CONFIGS / f"{name}.yaml"
+    if base not in CONFIGS.glob("*.yaml"):
+        raise InputError(f"{file}: base is {name!r}: name one of {_shipped()}")
+    return _merged(_load_yaml(base)[0], values)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """`new`; of two mappings all fields, merged one by one."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}
 
 
 def _made_by(file: Path, text: str) -> str:

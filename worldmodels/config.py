@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
-from worldmodels.command_line import check_mark, keep, parse, validated
+from worldmodels.command_line import check_mark, keep, parse, read, validated
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.preflight import preflight
 from worldmodels.envs.trust import module_of, trust
@@ -26,6 +26,8 @@ from worldmodels.stages.watch import WatchConfig
 from worldmodels.workers import WorkersConfig
 from worldmodels.world import RECORDED, EnvConfig
 
+MAX_ROUNDS = 100
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
@@ -33,7 +35,7 @@ class Config:
 
     seed: Seed = 0
     """The only seed: every random generator is made from it and a name."""
-    rounds: Annotated[int, Range(1, 100)] = 1
+    rounds: Annotated[int, Range(1, MAX_ROUNDS)] = 1
     """Rounds of collect, train, dream; the paper's iterative procedure. The best one is kept."""
     precision: Precision = "auto"
     """Number type of the operands of large products on the CPU; a GPU computes in float32. auto:
@@ -135,5 +137,19 @@ def begin(
             # a folder is claimed only for an environment that can be made
             preflight(config.env, config.workers)
         run.config_file.unlink(missing_ok=True)  # of a command that stopped before it made anything
-    keep(config, run, FREE)
+    keep(config, run, (*FREE, "rounds", "later") if _extends(config, run) else FREE)
     return config.of_round(run.number), run
+
+
+def _extends(config: Config, run: Run) -> bool:
+    """Whether the config may have more rounds than the run: those begun stay as they are."""
+    begun = sum(run.round(index).world_file.exists() for index in range(MAX_ROUNDS))
+    if not (begun and run.config_file.exists() and config.rounds >= begun):
+        return False
+    old = read(Config, run.config_file)
+    return all(_changed(old, index) == _changed(config, index) for index in range(begun))
+
+
+def _changed(config: Config, index: int) -> list[Any]:
+    """What a round's config has in the sections that rounds may change."""
+    return [getattr(config.of_round(index), section) for section in LATER]

@@ -116,16 +116,20 @@ def _best(rounds: list[Run]) -> Run:
 
 def _copy(best: Run, run: Run) -> None:
     """Links the best round's files at the top level, and says so last: a kill changes nothing."""
-    done = run.folder / "best_round.txt"
-    if done.exists():
+    done, number = run.folder / "best_round.txt", f"{best.number}\n"
+    if done.exists() and done.read_text() == number:
         return
+    if done.exists():  # the best of fewer rounds
+        for folder in (*(run.folder / name for name in KEPT[1:]), run.videos):
+            shutil.rmtree(folder, ignore_errors=True)
+        done.unlink()
     for name in KEPT:
         source, target = best.folder / name, run.folder / name
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True, copy_function=link)
         else:
             link(source, target)
-    save_text(done, f"{best.number}\n")
+    save_text(done, number)
 
 
 def _filmed(run: Run, config: Config) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class Selection(TypedDict):
     best: int
     steps: int
     """Real steps that selecting took."""
+    rounds: NotRequired[int]
+    """Rounds among which it was selected; older files do not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class SelectConfig:
 def select_round(
     run: Run, rounds: Sequence[Run], config: SelectConfig, workers: WorkersConfig, first: int
 ) -> Run:
-    """The best of the rounds; writes selection.json, which the same command reads again.
+    """The best of the rounds; writes selection.json, which is read again until rounds are added.
 
     Args:
         run: to which the rounds belong.
@@ -56,13 +58,15 @@ def select_round(
     """
     path = run.folder / "selection.json"
     if path.exists():
-        best = load_like(path, Selection)["best"]
+        known = load_like(path, Selection)
+        best = known["best"]
         if best not in range(len(rounds)):
             raise InputError(f"{path}: there is no round {best}: delete it to select again")
-        return rounds[best]
+        if known.get("rounds", len(rounds)) == len(rounds):
+            return rounds[best]
     with Metrics(run, "select") as metrics:
-        known = np.array([load_controller(one).validation_return for one in rounds])
-        finalists = np.argsort(-known, kind="stable")[:FINALISTS]
+        scores = np.array([load_controller(one).validation_return for one in rounds])
+        finalists = np.argsort(-scores, kind="stable")[:FINALISTS]
         seeds = environment_seeds("validation", first, config.episodes)
         measure, rungs = partial(_measure, rounds, workers), [(len(seeds), FINALISTS)]
         raced = race(measure, finalists, seeds, rungs)
@@ -71,7 +75,8 @@ def select_round(
             metrics.log(index, validation=score)
         best = next(iter(returns))
         about = {"best": best, "validation": returns, "episodes": config.episodes}
-        save_json(path, about | {"steps": raced.steps})
+        run.evaluation_file.unlink(missing_ok=True)  # of fewer rounds
+        save_json(path, about | {"steps": raced.steps, "rounds": len(rounds)})
     say(f"round {best} is the best: {returns[best]:.1f} on {config.episodes} validation episodes")
     return rounds[best]
 
