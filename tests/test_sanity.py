@@ -78,7 +78,7 @@ def pays(tensors, reward, end=-20.0):
     tensors["head.bias"][TERMINATION] = end
 
 
-def constant_world(smoke_copy, lines, cured):
+def constant_pictures(smoke_copy, lines, cured):
     run = smoke_copy("episodes")
     if not cured:
         first = next(run.episodes.glob("*.npz"))
@@ -142,7 +142,7 @@ def leaking_m(smoke_copy, lines, cured, monkeypatch):
     return lines("train_mdnrnn", run)
 
 
-def nobody_dies(smoke_copy, lines, cured):
+def no_termination(smoke_copy, lines, cured):
     run = smoke_copy("episodes", "vae", "latents")
     if not cured:
         change_arrays(run.latents, terminated=np.zeros_like)
@@ -201,27 +201,27 @@ def stiff_agent(smoke_copy, lines, cured):
 
 
 BROKEN = {
-    "a constant world": (constant_world, True),
+    "constant pictures": (constant_pictures, True),
     "posterior collapse": (posterior_collapse, True),
     "poor pictures": (poor_pictures, True),
     "sigma collapse": (sigma_collapse, True),
     "NaN or infinite": (not_finite, True),
-    "M that copies z": (copying_m, True),
-    "M that knows": (leaking_m, True),
-    "nobody dies": (nobody_dies, True),
-    "C that does nothing": (idle_c, True),
+    "M is no better": (copying_m, True),
+    "M predicts noise": (leaking_m, True),
+    "no termination": (no_termination, True),
+    "actions without effect": (idle_c, True),
     "a dream unlike": (endless_dream, False),
     "an exploited dream": (endless_dream, False),
     "rewards unlike": (wrong_rewards, True),
-    "an agent that has learnt nothing": (stiff_agent, False),
-    "a policy that never moves": (stiff_agent, False),
+    "an agent no better": (stiff_agent, False),
+    "a constant agent": (stiff_agent, False),
 }
-"""What breaks each row, and whether it can be mended as cheaply."""
+"""What breaks each row, and whether it can be fixed as cheaply."""
 
 
 def case(row):
-    ((breaks, mends),) = [found for name, found in BROKEN.items() if row[0].startswith(name)]
-    return breaks, mends
+    ((breaks, fixable),) = [found for name, found in BROKEN.items() if row[0].startswith(name)]
+    return breaks, fixable
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0].split(":")[0] for row in ROWS])
@@ -234,7 +234,7 @@ CURED = [row for row in ROWS if case(row)[1]]
 
 
 @pytest.mark.parametrize("row", CURED, ids=[row[0].split(":")[0] for row in CURED])
-def test_each_row_is_gone_when_its_thing_is_mended(row, smoke_copy, lines, monkeypatch):
+def test_each_row_is_gone_when_its_thing_is_fixed(row, smoke_copy, lines, monkeypatch):
     said = call(case(row)[0], smoke_copy, lines, True, monkeypatch)
     assert not [line for line in said if matches(row, line)], said
 

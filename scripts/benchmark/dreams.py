@@ -40,22 +40,22 @@ def dream_rows(folder: Path, quick: bool) -> Iterable[Row]:
         bundle = Bundle.load(here)
         loop = plain_loop(bundle, max(3, steps // 6))
         yield side_by_side(
-            f"dream engine, {POPULATION} x {ROLLOUTS} lanes, controller included, {size.name}",
-            f"the matrix products alone in {name_of(product_dtype())}, {cores()} threads",
+            f"dream and C, {POPULATION} x {ROLLOUTS} lanes, {size.name}",
+            f"their matrix products alone, in {name_of(product_dtype())}, {cores()} threads",
             "steps/s",
             evolving(bundle, POPULATION, ROLLOUTS, steps),
             products(bundle, product_dtype(), steps),
             rounds=rounds,
             target=bound,
         )
-        plain_float32 = "a plain float32 loop over nn.LSTMCell", loop
+        plain_float32 = "a loop over nn.LSTMCell in float32", loop
         against = [(ROLLOUTS, *plain_float32, plain), (LANES, *plain_float32, None)]
         if size is CAR_RACING:
-            reference = "our reference in float32, one lane", one_lane(bundle, steps)
+            reference = "plain PyTorch in float32, 1 lane", one_lane(bundle, steps)
             against.append((ROLLOUTS, *reference, 100.0))
         for distinct, name, theirs, target in against:
             yield side_by_side(
-                f"the same as a Gymnasium VectorEnv, {distinct} distinct seeds, {size.name}",
+                f"Dream-v0, {LANES} lanes, {distinct} distinct seeds, {size.name}",
                 name,
                 "steps/s",
                 stepping(here, bundle, distinct, steps),

@@ -96,8 +96,8 @@ def encoding_row(folder: Path, quick: bool) -> Row:
             return sum(len(plain_encode(vae, images_of(batch))[0]) for batch in batches)
 
     return side_by_side(
-        f"encoding, z 32, batches of {ENCODING_BATCH}, reading and writing files",
-        "V's layers in float32, in memory",
+        f"encoding, z 32, batches of {ENCODING_BATCH}, with reading and writing files",
+        "V in plain float32, in memory",
         "images/s",
         lambda: encode_episodes(vae, files, latents, EnvConfig()),
         plain,

@@ -56,11 +56,11 @@ def world_rows(folder: Path, quick: bool) -> Iterable[Row]:
 def frames_row(quick: bool, *, shared: bool) -> Row:
     """Frames a second on one core, resets included; one track for 16 episodes, or for each."""
     steps, rounds = (400, 2) if quick else (1000, 5)
-    tracks = "16 episodes a track" if shared else "a track an episode"
+    tracks = "16 episodes" if shared else "1 episode"
     with one_thread():
         return side_by_side(
-            f"CarRacing redrawn, {tracks}, {steps} frames an episode, one core",
-            "Gymnasium's CarRacing-v3",
+            f"{OURS}, {tracks} of {steps} frames per track, 1 core",
+            THEIRS,
             "frames/s",
             _driving(OURS, steps, CANDIDATES, shared=shared),
             _driving(THEIRS, steps, 1, shared=shared),
@@ -74,11 +74,11 @@ def frames_growth(quick: bool) -> dict[str, dict[str, float]]:
     lengths = (100, 300) if quick else (100, 300, 1000)
     with one_thread():
         return {
-            f"CarRacing frames/s by frames an episode ({name}, one core)": {
+            f"{OURS}: frames/s by frames per episode ({name} per track, 1 core)": {
                 str(steps): rate(_driving(OURS, steps, CANDIDATES, shared=shared))
                 for steps in lengths
             }
-            for name, shared in (("16 episodes a track", True), ("a track an episode", False))
+            for name, shared in (("16 episodes", True), ("1 episode", False))
         }
 
 
@@ -121,8 +121,8 @@ def seeing_row(folder: Path, quick: bool) -> Row:
     """Reality through V, M and C on all cores, against reality alone on all cores."""
     steps, rounds = (200, 2) if quick else (1000, 5)
     return side_by_side(
-        f"CarRacing seen by V and M, driven by C, {CANDIDATES} x 2 episodes, {cores()} cores",
-        f"Gymnasium's CarRacing-v3 alone, {cores()} cores",
+        f"{OURS} with V, M and C, {CANDIDATES} x 2 episodes, {cores()} cores",
+        f"{THEIRS} without them, {cores()} cores",
         "frames/s",
         _seeing(folder, steps),
         _driving_everywhere(steps),
@@ -176,9 +176,9 @@ def picture_rows(quick: bool) -> Iterable[Row]:
     """
     tracks, steps = 20, 80 if quick else 600
     found = [d for track in range(tracks) for d in _differences(track, steps)]
-    what = f"difference of the redrawn 64x64 picture, {tracks} tracks, {len(found)} frames"
+    what = f"difference of the two 64x64 frames, {tracks} tracks, {len(found)} steps"
     yield number(f"mean absolute {what}", float(np.mean(found)), "of 255", 2.0)
-    yield number("the same of its worst frame", max(found), "of 255")
+    yield number("the same, worst frame", max(found), "of 255")
 
 
 def _differences(seed: int, steps: int) -> Iterator[float]:

@@ -124,7 +124,7 @@ def _check_rewards(metrics: Metrics, rows: Rows) -> None:
             row["error"],
             -tolerance,
             tolerance,
-            "dreams do not pay what reality does: train M longer (train_mdnrnn.steps), or collect "
+            "M's rewards are not those of reality: train M longer (train_mdnrnn.steps), or collect "
             "more episodes with such rewards",
         )
 
@@ -146,8 +146,8 @@ def _check(metrics: Metrics, policies: Rows) -> None:
                 value,
                 -allowed,
                 allowed,
-                "what evolves in this dream does not transfer: train V and M longer or collect "
-                "more",
+                "controllers evolved in this dream will fail in reality: train V and M longer or "
+                "collect more episodes",
             )
         elif row["policy"] == "controller":
             metrics.check(
@@ -155,6 +155,5 @@ def _check(metrics: Metrics, policies: Rows) -> None:
                 value,
                 -np.inf,
                 EXPLOITED,
-                "C exploits mistakes of the dream: raise dream.temperature, or add a round, in "
-                "which C collects",
+                "C exploits errors of the dream: raise dream.temperature, or add a round",
             )

@@ -388,15 +388,13 @@ def _check(baselines: dict[str, Any], metrics: Metrics) -> None:
     """Sanity bands: the agent is better than every policy that sees nothing."""
     for name, row in baselines.items():
         low, high = row["paired_ci95"]
-        same = (
-            "its returns are exactly theirs: it seems to never move; " if low == high == 0 else ""
-        )
+        same = "its returns are the same: it acts like this policy; " if low == high == 0 else ""
         metrics.check(
             f"the agent's lead over {name}, low end of its 95% interval,",
             low,
             0.0,
             np.inf,
-            f"{same}it has not learnt to act on what it sees: `worldmodels inspect-dream RUN` says "
-            "whether the dream is at fault; if it is not, raise evolve.generations",
+            f"{same}C makes no use of its inputs: `worldmodels inspect-dream RUN` shows whether the "
+            "dream is like reality; if it is, raise evolve.generations",
             above=True,
         )

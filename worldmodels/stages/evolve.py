@@ -307,13 +307,12 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
     )
     if generation == 0:
         setting.metrics.check(
-            "share of dead candidates",
+            "share of candidates with equal returns",
             dead,
             0.0,
             0.5,
-            "many candidates return exactly the same: the dream does not react to actions, pays "
-            "the same whatever happens, or ends at once: check env.reward and env.terminates, and "
-            "train M longer",
+            "the dream does not react to actions, always gives the same reward, or ends at once: "
+            "check env.reward and env.terminates, and train M longer",
         )
 
 

@@ -228,7 +228,7 @@ def _tell(run: Run, source: Source, world: World, found: _Found) -> None:
     say(f"  returns   {returns.min():g} to {returns.max():g}; not zero in {found.rewarded} steps")
     if world.config.reward == "real" and not found.rewarded:
         say(
-            "looks wrong: no step has a reward, so nothing can be learnt from dreams: add rewards, "
+            "looks wrong: no step has a reward, so C can learn nothing in dreams: add rewards, "
             "or set env.reward to constant, with env.reward_per_frame, where surviving is the task"
         )
     if not world.config.live:

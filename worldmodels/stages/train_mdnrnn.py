@@ -208,19 +208,19 @@ def _check(losses: _Losses, metrics: Metrics) -> None:
         floor,
         copy,
         (
-            "no prediction can beat V's noise, so something leaks the answer: check the time "
-            "alignment of the episodes",
+            "no M can predict V's noise, so M's inputs contain the target: check the time alignment "
+            "of the episodes",
             "M predicts no better than copying z: raise train_mdnrnn.steps or "
             "train_mdnrnn.learning_rate",
         ),
     )
     if any(head.does("ends") or head.does("survives") for head in losses.mdnrnn.heads):
         metrics.check(
-            "recorded episodes that end by themselves",
+            "number of episodes that terminate",
             float(_count_ends([*losses.source.new, *losses.source.old][:COUNTED])),
             0.0,
             np.inf,
-            "nobody dies, so M cannot learn when: raise collect.max_steps or collect.episodes, or "
+            "M cannot learn when episodes terminate: raise collect.max_steps or collect.episodes, or "
             "set env.terminates to false",
             above=True,
         )
