@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From a fresh clone to a car that has learnt in its own dream: environment, then all stages.
-# Further arguments go to the pipeline, e.g. --seed 1. The same command again continues.
+# Makes .venv, installs the package, and trains CarRacing in its dream with the config quick.
+# Further arguments go to the pipeline, e.g. --seed 1. To continue an interrupted run, repeat the command.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh all

@@ -131,7 +131,7 @@ def test_another_v_and_another_m(fails, script, smoke_copy):
     script("encode", "--run", run.folder)
     for stage in ("train_mdnrnn", "evolve"):
         line = fails(stage, run)
-        assert f"learnt from other latents: delete {run.mdnrnn}" in line
+        assert f"learned from other latents: delete {run.mdnrnn}" in line
     for path in run.mdnrnn.iterdir():
         path.unlink()
     script("train_mdnrnn", "--run", run.folder)

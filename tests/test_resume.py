@@ -110,7 +110,7 @@ def test_training(smoke_copy, hashes, stage, folder, needs):
 
 
 def test_evolve(script, smoke_copy, hashes):
-    """Killed in the dream and killed again in the real world."""
+    """Killed in the dream and killed again in the real environment."""
     lengths = {"generations": DREAMT, "real_generations": REAL}
     savings = {"rollouts_per_candidate": 3, "patience": 5}
     run = smoke_copy("episodes", "vae", "latents", "mdnrnn", evolve=lengths | savings)

@@ -1,4 +1,4 @@
-"""World models: learn a world from its frames, dream in it, act in the real one.
+"""World models: learn an environment from its frames, evolve a controller in the dream, act.
 
 Importing registers the environments by name and loads neither PyTorch nor an environment.
 """

@@ -143,7 +143,7 @@ def save_mdnrnn(run: Run, mdnrnn: MDNRNN, world: World, latents: str | None = No
         run: where.
         mdnrnn: M.
         world: M's heads fit it.
-        latents: hash of the latents that M learnt from; None for an unpacked bundle.
+        latents: hash of the latents that M learned from; None for an unpacked bundle.
     """
     about = {
         "mdnrnn": asdict(mdnrnn.config),
@@ -180,7 +180,7 @@ class SavedController:
     validation_return: float
     """Mean return of the best on real validation episodes; NaN where it was not validated."""
     real_steps: dict[str, int]
-    """Steps in the real world to `validate` and to `evolve`."""
+    """Steps in the real environment to `validate` and to `evolve`."""
 
 
 def save_controller(path: Path, saved: SavedController, mdnrnn: str) -> None:
@@ -251,7 +251,7 @@ def check_latents(run: Run) -> str:
     """Returns the hash of the run's latents, having checked that they belong to its V and M.
 
     Raises:
-        InputError: they are missing or of another V, or M learnt from others.
+        InputError: they are missing or of another V, or M learned from others.
     """
     index = load_json(run.need(run.latents / "index.json", "worldmodels encode"))
     if index.get("vae") != file_hash(
@@ -263,7 +263,7 @@ def check_latents(run: Run) -> str:
     made = run.mdnrnn / "mdnrnn.safetensors"
     if made.exists() and _checkpoint(run, "mdnrnn")[2].get("latents") != index["hash"]:
         raise InputError(
-            f"{made} learnt from other latents: delete {run.mdnrnn} and {run.controller}, and run "
+            f"{made} learned from other latents: delete {run.mdnrnn} and {run.controller}, and run "
             "`worldmodels train-mdnrnn` again"
         )
     return str(index["hash"])

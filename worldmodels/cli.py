@@ -67,7 +67,7 @@ def usage() -> str:
     lines = [f"  {name:{width}}{about(name)}" for name in COMMANDS]
     return "\n".join(
         [
-            "worldmodels COMMAND ...: learn a world from its frames, dream in it, act in it.",
+            "worldmodels COMMAND ...: train a world model, evolve a controller in its dream.",
             "",
             *lines,
             "",
@@ -115,7 +115,7 @@ STAGES = {
         "Train M on the sequences of RUN/latents.", ("mdnrnn", "train_mdnrnn", "seed"), "evolve"
     ),
     "evolve": Stage(
-        "Evolve C in the dream or in the real world; keep the best by real validation.",
+        "Evolve C in the dream or in the real environment; real validation selects the best.",
         ("controller", "dream", "cma", "evolve", "workers", "seed"),
         "evaluate",
     ),
@@ -123,7 +123,7 @@ STAGES = {
 
 
 def import_(name: str, flags: list[str]) -> None:
-    """Make episodes of recordings, a folder or an HDF5 file: import SOURCE --run RUN."""
+    """Convert recordings (a folder or an HDF5 file) to episodes: import SOURCE --run RUN."""
     from worldmodels.config import begin
     from worldmodels.stages.import_episodes import import_episodes
 
@@ -142,7 +142,7 @@ def import_(name: str, flags: list[str]) -> None:
 
 
 def export_episodes(name: str, flags: list[str]) -> None:
-    """Write the episodes of a RUN as a Minari data set: --out FOLDER."""
+    """Write a run's episodes as a Minari data set: export-episodes RUN --out FOLDER."""
     from worldmodels.stages.export_episodes import ExportEpisodesOptions, export_episodes
 
     run, flags = name_and_flags(flags)
@@ -153,7 +153,7 @@ def export_episodes(name: str, flags: list[str]) -> None:
 
 
 def pipeline(name: str, flags: list[str]) -> None:
-    """All stages and rounds, from nothing to a tested agent and its film: --config FILE."""
+    """Run all stages and rounds, from collect to report: pipeline --config FILE --run RUN."""
     from worldmodels.config import begin
     from worldmodels.pipeline import pipeline
 
@@ -163,7 +163,7 @@ def pipeline(name: str, flags: list[str]) -> None:
 
 
 def init(name: str, flags: list[str]) -> None:
-    """Write a config for an environment, from its first steps: init ENV_ID [--out FILE]."""
+    """Write a config for an environment: init ENV_ID [--out FILE]."""
     from worldmodels.stages.init_config import InitSections, init_config
 
     env_id, flags = name_and_flags(flags)
@@ -178,7 +178,7 @@ def init(name: str, flags: list[str]) -> None:
 
 
 def evaluate(name: str, flags: list[str]) -> None:
-    """Measure C on official test episodes: that of --run RUN, or of a BUNDLE."""
+    """Evaluate an agent on test episodes: evaluate --run RUN, or evaluate BUNDLE."""
     from worldmodels.stages.evaluate import evaluate, evaluate_bundle
 
     bundle, config, run = _begun_or_bundle(name, flags, ["evaluate", "workers"])
@@ -190,7 +190,7 @@ def evaluate(name: str, flags: list[str]) -> None:
 
 
 def watch(name: str, flags: list[str]) -> None:
-    """Film an agent, that of --run RUN or of a BUNDLE: reality, reconstruction and dream."""
+    """Film an agent in reality and in the dream: watch --run RUN, or watch BUNDLE."""
     from worldmodels.stages.watch import watch
 
     bundle, config, run = _begun_or_bundle(name, flags, ["watch", "seed"])
@@ -199,7 +199,7 @@ def watch(name: str, flags: list[str]) -> None:
 
 
 def play(name: str, flags: list[str]) -> None:
-    """Watch or play the agent's world in a window, dream beside reality: play take_cover."""
+    """Show the dream, or reality, in a window; the agent acts, or you: play BUNDLE."""
     from worldmodels.play.play import PlaySections, play
 
     bundle, flags = name_and_flags(flags)
@@ -210,7 +210,7 @@ def play(name: str, flags: list[str]) -> None:
 
 
 def export_web(name: str, flags: list[str]) -> None:
-    """Write a page on which the dream of a BUNDLE runs in the browser: --out FOLDER."""
+    """Write the dream of a bundle as a web page: export-web BUNDLE --out FOLDER."""
     from worldmodels.web.export import ExportOptions, export_web
 
     bundle, flags = name_and_flags(flags)
@@ -222,7 +222,7 @@ def export_web(name: str, flags: list[str]) -> None:
 
 
 def web(name: str, flags: list[str]) -> None:
-    """Show the dream of a BUNDLE in the browser of this machine: web take_cover."""
+    """Show the dream of a bundle in a browser: web BUNDLE."""
     from worldmodels.web.serve import ServeOptions, web
 
     bundle, flags = name_and_flags(flags)
@@ -231,14 +231,14 @@ def web(name: str, flags: list[str]) -> None:
 
 
 def unpack(name: str, flags: list[str]) -> None:
-    """Make a run of a BUNDLE, to evolve or study other controllers: --config FILE --run RUN."""
+    """Make a run from a bundle, to evolve C again: unpack BUNDLE --config FILE --run RUN."""
     from worldmodels.artifacts import Bundle, unpack
     from worldmodels.config import Config, begin
 
     source, flags = name_and_flags(flags)
     parse(Config, about(name), flags, ["seed"], home="runs/default")  # mistakes claim nothing
     source = _named(source, "bundle", "unpack BUNDLE, the name of a shipped one or a folder")
-    if not any(flag.startswith("--config") for flag in flags):  # the defaults are another world's
+    if not any(flag.startswith("--config") for flag in flags):  # the defaults are CarRacing's
         raise InputError("--config is missing: it says how C is evolved, as take_cover.yaml does")
     bundle = Bundle.load(source)
     _, run = begin(about(name), flags, ["seed"], first=True)
@@ -247,7 +247,7 @@ def unpack(name: str, flags: list[str]) -> None:
 
 
 def inspect_dream(name: str, flags: list[str]) -> None:
-    """Compare the dream of a RUN with its real world; writes RUN/inspection."""
+    """Compare the dream with the real environment; writes RUN/inspection: inspect-dream RUN."""
     from worldmodels.diagnostics.inspect_dream import inspect_dream
     from worldmodels.diagnostics.inspection import InspectSections
 
@@ -262,7 +262,7 @@ def inspect_dream(name: str, flags: list[str]) -> None:
 
 
 def study(name: str, flags: list[str]) -> None:
-    """Evolve C anew in the dream of a RUN, in several ways; writes RUN/study: --config FILE."""
+    """Evolve C again with other settings; writes RUN/study: study RUN --config FILE."""
     from worldmodels.config import Config
     from worldmodels.diagnostics.study import StudySections, study
     from worldmodels.precision import set_precision
@@ -277,7 +277,7 @@ def study(name: str, flags: list[str]) -> None:
 
 
 def report(name: str, flags: list[str]) -> None:
-    """Write report.html of a RUN: results, curves, pictures, films, config, in one file."""
+    """Write RUN/report.html, one file with results, curves, films and config: report RUN."""
     from worldmodels.report.report import report
 
     parser = argparse.ArgumentParser(
@@ -291,7 +291,7 @@ def report(name: str, flags: list[str]) -> None:
 
 
 def gallery(name: str, flags: list[str]) -> None:
-    """Train and show another mixture density system: gallery NAME [--data PATH]."""
+    """Train another mixture density network: gallery NAME [--data PATH]."""
     from worldmodels.gallery.system import SYSTEMS, show
 
     if name_and_flags(flags)[0] is None and {"-h", "--help"} & {*flags}:
@@ -306,12 +306,12 @@ def gallery(name: str, flags: list[str]) -> None:
 
 
 def find_baselines(name: str, flags: list[str]) -> None:
-    """Find the best open-loop policy of a world, for worldmodels/acting/baselines.json."""
+    """Find an environment's best open-loop policy, for worldmodels/acting/baselines.json."""
     from worldmodels.stages.find_baselines import SEARCHES, find_baselines
     from worldmodels.workers import WorkersConfig
 
     parser = argparse.ArgumentParser(description=about(name), allow_abbrev=False)
-    parser.add_argument("--world", required=True, choices=SEARCHES, help="Which world.")
+    parser.add_argument("--world", required=True, choices=SEARCHES, help="The environment.")
     parser.add_argument("--processes", type=int, default=0, help="0: one per core.")
     options = parser.parse_args(flags)
     command = f"worldmodels find-baselines --world {options.world}"

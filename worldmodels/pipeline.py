@@ -82,7 +82,7 @@ def one_round(run: Run, config: Config, best: Run | None) -> None:
 def minutes_left(done: Sequence[Run], config: Config) -> float | None:
     """Minutes of the rounds to come, if each stage goes on at the pace that it had so far.
 
-    None: no round is left, or one of them evolves in the real world, whose pace is not known.
+    None: no round is left, or one of them evolves in the real environment, whose pace is not known.
     """
     rounds = [config.of_round(index) for index in range(config.rounds)]
     if len(done) == len(rounds) or any(one.evolve.real_generations for one in rounds):

@@ -1,4 +1,4 @@
-"""Agents of the paper's sizes that have learnt nothing: as fast as those that have."""
+"""Agents of the paper's sizes that have learned nothing: as fast as those that have."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ Plan = Sequence[tuple[int, int]]
 
 
 def world_rows(folder: Path, quick: bool) -> Iterable[Row]:
-    """All rows about the real world; an untrained bundle is written in `folder`.
+    """All rows about the real environment; an untrained bundle is written in `folder`.
 
     `quick` has shorter episodes, which is to our disadvantage: resets weigh more.
     """

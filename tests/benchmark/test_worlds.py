@@ -1,4 +1,4 @@
-"""What the benchmark of the real world measures is what it says; no speeds here."""
+"""What the benchmark of the real environment measures is what it says; no speeds here."""
 
 from dataclasses import replace
 

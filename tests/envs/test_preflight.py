@@ -313,7 +313,9 @@ def test_the_table(tmp_path):
         "cut at 5000 frames (env.max_episode_steps)",
         "speed": found.rows["speed"],
     }
-    assert re.fullmatch(r"20 frames a second in the world, \d+ here", found.rows["speed"])
+    assert re.fullmatch(
+        r"20 frames per second \(render_fps\), \d+ on this machine", found.rows["speed"]
+    )
     assert found.warnings == ()
     found.save_picture(tmp_path / "first_frame.png")
     picture = cv2.imread(str(tmp_path / "first_frame.png"))[24:]

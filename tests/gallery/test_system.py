@@ -171,7 +171,7 @@ def test_letters_that_nobody_wrote_are_refused_before_training(system, capsys, m
     assert "'日' was never written in training" in capsys.readouterr().err
 
 
-def test_impsys_controls_are_learnt_and_drawn(script, tmp_path):
+def test_impsys_controls_are_learned_and_drawn(script, tmp_path):
     generator, array = np.random.default_rng(1), np.empty(12, object)
     for number in range(12):
         size = 20 + number

@@ -26,7 +26,7 @@ def test_the_mixtures_gradient_is_autograds():
         torch.testing.assert_close(a, b, rtol=0.03, atol=0.01 * float(b.detach().abs().max()))
 
 
-def test_deviations_below_their_bound_are_learnt():
+def test_deviations_below_their_bound_are_learned():
     values = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
     bias = torch.tensor([0.0, 0.0, 0.0, 0.0, -9.0, 9.0], requires_grad=True)
     h, weight, shares = (

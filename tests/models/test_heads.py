@@ -114,7 +114,7 @@ def learn(rewards, steps):
     return head.expected(prediction.outputs("reward")).view(50, 2, 10).mean((0, 2)).tolist()
 
 
-def test_a_rare_loss_is_learnt_as_its_mean():
+def test_a_rare_loss_is_learned_as_its_mean():
     """-100 with probability 0.1: a regression of symlog(reward) would end at -0.59."""
 
     def rewards():
@@ -124,7 +124,7 @@ def test_a_rare_loss_is_learnt_as_its_mean():
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_rewards_of_any_scale_are_learnt(scale):
+def test_rewards_of_any_scale_are_learned(scale):
     def rewards():
         return scale * torch.tensor([-2.0, 1.0]).repeat(50)[:, None].expand(100, 10)
 

@@ -396,7 +396,7 @@ def test_the_clamp_passes_gradients_that_lead_back() -> None:
 
 
 @pytest.mark.parametrize("start", [-9.0, 9.0])
-def test_deviations_that_start_outside_their_bounds_are_learnt(start: float) -> None:
+def test_deviations_that_start_outside_their_bounds_are_learned(start: float) -> None:
     value = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
     parameters = torch.tensor([0.0, 0.0, start], requires_grad=True)
     optimizer = torch.optim.Adam([parameters], 0.1)

@@ -159,7 +159,7 @@ are neighbours."""
 
 @dataclass(frozen=True)
 class Reality:
-    """The real world seen through V and M, in any number of lanes."""
+    """The real environment seen through V and M, in any number of lanes."""
 
     world: World
     models: ModelFiles

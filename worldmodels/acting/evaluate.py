@@ -31,7 +31,7 @@ Evaluate = Callable[[np.ndarray, Sequence[int]], tuple[Returns, Lengths]]
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Candidates in dreams or in the real world, in jobs on threads or on worker processes.
+    """Candidates in dreams or in the real environment, in jobs on threads or on worker processes.
 
     Each job runs on one thread, and the jobs depend on the numbers of candidates and seeds alone,
     so the bits do not depend on the number of workers.

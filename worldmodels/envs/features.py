@@ -1,4 +1,4 @@
-"""The real world seen through V and M: frames become the controller's input [z h]."""
+"""The real environment seen through V and M: frames become the controller's input [z h]."""
 
 from __future__ import annotations
 

@@ -196,7 +196,8 @@ def _rows(guard: Guard, world: World, played: _Played) -> dict[str, str]:
         "reward": f"{rewards.min():g} to {rewards.max():g}, mean {rewards.mean():.3g}; not zero in "
         f"{np.count_nonzero(rewards)} of {len(rewards)} steps",
         "end": ends + (f"time limit {guard.limit} frames" if guard.limit else cut),
-        "speed": f"{world.fps:g} frames a second in the world, {STEPS / played.seconds:.0f} here",
+        "speed": f"{world.fps:g} frames per second (render_fps), "
+        f"{STEPS / played.seconds:.0f} on this machine",
     }
 
 

@@ -128,7 +128,7 @@ class Actions:
         return action
 
     def canonical(self, action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch A"]:
-        """Turns any vector of `space` into the form that M has learnt (one-hot, within bounds)."""
+        """Turns any vector of `space` into the form that M has learned (one-hot, within bounds)."""
         if self.counts:
             return self.bound(action - 0.5 if self.kind == "multi_binary" else action)
         return action.clamp(*self._bounds)

@@ -102,7 +102,7 @@ def play(
         max_frames: pictures after which the window closes; none: never.
 
     Raises:
-        InputError: there is no such bundle, no pygame-ce, no display, or no such real world.
+        InputError: there is no such bundle, no pygame-ce, no display, or no such real environment.
     """
     loaded, pygame, shown = Bundle.load(bundle), _pygame(), 0
     with (

@@ -121,7 +121,7 @@ class Session:
         """Opens the worlds that the mode needs.
 
         Raises:
-            InputError: the real world cannot be made, or the agent sees by other senses.
+            InputError: the real environment cannot be made, or the agent sees by other senses.
         """
         if bundle.controller.config.senses != "own":
             raise InputError("playing needs an agent whose controller.senses is own")
@@ -159,7 +159,7 @@ class Session:
         """Changes what is shown. A dream beside reality begins at reality's present moment.
 
         Raises:
-            InputError: the real world cannot be made; nothing has changed.
+            InputError: the real environment cannot be made; nothing has changed.
         """
         if mode != "dream":
             if self.reality is None:
@@ -216,7 +216,7 @@ class Session:
         self._tapped.clear()
 
     def close(self) -> None:
-        """Closes the real world, if it was opened."""
+        """Closes the real environment, if it was opened."""
         if self.reality is not None:
             self.reality.env.close()
 

@@ -1,4 +1,4 @@
-"""Figures of how a run learnt, from what its rounds logged."""
+"""Figures of a run's training, from the metrics of its rounds."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Material:
 
     @property
     def live(self) -> bool:
-        """Whether there is a real world, not only recordings of one."""
+        """Whether there is a real environment, not only recordings of one."""
         return self.config is None or self.config.env.live
 
     @cached_property

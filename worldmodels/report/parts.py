@@ -45,7 +45,7 @@ from worldmodels.seeding import torch_generator
 from worldmodels.stages.evaluate import draw_histogram
 from worldmodels.stages.watch import FILMS
 
-UNREAL = "It needs the real world, and there are only recordings: env.id is recorded."
+UNREAL = "This needs a real environment, but env.id is recorded."
 REAL_FILMS = {FILMS[film][0] for film in ("dream", "lap")}  # titles
 SCALE = 3
 """Enlargement of pictures that are made of frames."""
@@ -95,7 +95,7 @@ def sections(material: Material) -> list[Section]:
 
 
 def _unreal(part: Part) -> Part:
-    """The part, of which no command can make what is missing if that needs the real world."""
+    """The part, of which no command can make what is missing if that needs the real environment."""
     needs = any(f"worldmodels {name} " in part.fill for name in ("evaluate", "inspect-dream"))
     return replace(part, fill="", reason=UNREAL) if needs or part.title in REAL_FILMS else part
 
@@ -104,19 +104,19 @@ def _sections(material: Material) -> list[Section]:
     return [
         Section(
             "Result",
-            "Measured on test episodes of the official environment, which have decided nothing.",
+            "Measured on test episodes of the official environment, which select nothing.",
             [scores(material), histogram(material)],
         ),
         Section(
-            "How it learnt",
-            "A round collects episodes, trains V and M on them, and evolves C. Validation episodes "
-            "are real ones that decide which C is kept; the test episodes above are others.",
+            "Training",
+            "Each round collects episodes, trains V and M on them, and evolves C. Real validation "
+            "episodes, other than the test episodes above, select the C that is kept.",
             curves(material),
         ),
         Section(
             "What V sees",
-            "V turns a frame into z, and z into a frame again. What V leaves out, the agent "
-            "cannot see.",
+            "V encodes a frame as z and decodes z to a frame. The agent cannot see what V leaves "
+            "out.",
             [
                 reconstructions(material),
                 latents(material),
@@ -124,20 +124,20 @@ def _sections(material: Material) -> list[Section]:
                 *fireballs(material),
             ],
         ),
-        Section("Films", "Captions stand inside the picture.", films(material)),
+        Section("Films", "Captions are inside the picture.", films(material)),
         Section(
             "Dream and reality",
-            "M in the place of the world, on episodes that nothing was fitted to.",
+            "How much M's dream differs from the real environment, on held-out episodes.",
             [beside_record(material), by_horizon(material), *dream_parts(material)],
         ),
         Section(
             "Temperatures and ablations",
-            "C evolved again in the same dream under other conditions, each row with the same "
-            "budget.",
+            "C evolved again in the same dream with other settings. All rows have the same number "
+            "of dreams.",
             [study_table(material)],
         ),
         Section(
-            "How it was made",
+            "Reproduction",
             "",
             [
                 minutes(material),
@@ -153,10 +153,10 @@ def _sections(material: Material) -> list[Section]:
 def scores(material: Material) -> Part:
     """The agent's returns beside those of the baselines."""
     part = Part(
-        title="The agent's returns on test episodes, beside open-loop policies",
-        reading="The 95% interval is where the mean over very many episodes would lie, as far as "
-        "these episodes tell. The other policies see nothing. The lead is measured on the same "
-        "episodes: an interval above 0 means that the agent is better.",
+        title="The agent's returns on test episodes, and those of open-loop policies",
+        reading="The 95% interval is a bootstrapped confidence interval of the mean. Open-loop "
+        "policies do not see the environment. The lead is measured on the same episodes: an "
+        "interval above 0 means that the agent is better.",
     )
     found = material.evaluation
     if found is None:
@@ -196,36 +196,36 @@ def histogram(material: Material) -> Part:
 def curves(material: Material) -> list[Part]:
     """What the stages of all rounds logged."""
     return [
-        _learnt(
+        _learned(
             material,
             Part(
                 title="Real return by generation, and the training return below",
                 reading="Green points: the mean over the same real validation episodes, with its "
                 "95% interval. Below: mean ± standard deviation of the population, purple in the "
-                "dream, green in reality. Grey lines separate rounds; evolutions of a round follow "
-                "one another.",
+                "dream, green in reality. Grey lines separate rounds. If a round has several "
+                "evolutions, they are drawn one after the other.",
             ),
             ("evolve", "mean"),
             draw_returns,
             3.7,
         ),
         dream_against_reality(material),
-        _learnt(
+        _learned(
             material,
             Part(
-                title="V's training: error of the reconstruction, and information in z",
-                reading="The error falls as V learns to draw; the KL is what z says of a frame, in "
-                "nats, and should stay well above 0.",
+                title="V's training: reconstruction error and KL",
+                reading="The KL is the information that z has about a frame, in nats. It should "
+                "stay well above 0.",
             ),
             ("train_vae", "reconstruction"),
             draw_vae,
         ),
-        _learnt(
+        _learned(
             material,
             Part(
-                title="M's training: surprise at the next z",
-                reading="Lower is better: M should come to lie clearly below orange, which "
-                "predicts that z stays as it is, and cannot come below green.",
+                title="M's training: negative log-likelihood of the next z",
+                reading="Lower is better. Orange is the prediction that z does not change: M "
+                "should be clearly below it. Green is the lower bound.",
             ),
             ("train_mdnrnn", "nll"),
             draw_mdnrnn,
@@ -238,13 +238,13 @@ def dream_against_reality(material: Material) -> Part:
     label = " Numbers count the rounds." if len(material.rounds) > 1 else ""
     part = Part(
         title="Return in the dream against return in reality",
-        reading="A point is a validation; points that rise to the right mean that what pays in the "
-        "dream pays in reality. Dreams are shorter than episodes, so the axes differ in scale; "
-        f"bars are 95% intervals.{label}",
+        reading="Each point is a validation. Points that rise to the right mean that a better "
+        "return in the dream is a better return in reality. Dreams are shorter than episodes, so "
+        f"the axes differ in scale; bars are 95% intervals.{label}",
     )
-    learnt = _learnt(material, part, ("evolve", "mean"), draw_dream_against_reality, 3.7)
-    if learnt.fill or any(map(dreamt_and_real, material.rounds)):
-        return learnt
+    learned = _learned(material, part, ("evolve", "mean"), draw_dream_against_reality, 3.7)
+    if learned.fill or any(map(dreamt_and_real, material.rounds)):
+        return learned
     reason = "No generation in the dream was validated (evolve.validation_episodes)."
     return replace(part, reason=reason if material.live else UNREAL)
 
@@ -253,8 +253,8 @@ def reconstructions(material: Material) -> Part:
     """The worst, the median and the best frames."""
     part = Part(
         title="Reconstructions by V: the worst, the median, the best",
-        reading="Each frame stands above its reconstruction; look in the first row for what V "
-        "cannot draw.",
+        reading="Each frame is above its reconstruction. The first row shows what V cannot "
+        "reconstruct.",
     )
     if material.vae is None:
         return replace(part, fill=_command(material, "train-vae"))
@@ -271,11 +271,11 @@ def reconstructions(material: Material) -> Part:
 
 
 def latents(material: Material) -> Part:
-    """What single numbers of z mean."""
+    """The effect of single dimensions of z."""
     part = Part(
-        title="What single numbers of z mean",
-        reading="In each row one number of z goes from its lowest to its highest value in the "
-        "data, and nothing else changes.",
+        title="The effect of single dimensions of z",
+        reading="In each row one dimension of z changes from its lowest to its highest value in "
+        "the data; the others are constant.",
     )
     if material.vae is None:
         return replace(part, fill=_command(material, "train-vae"))
@@ -289,27 +289,27 @@ def latents(material: Material) -> Part:
 def moving_error(material: Material) -> Part:
     """V's error where something moves."""
     part = Part(
-        title="V's error everywhere, and where something moves",
-        reading="Where something moves, the error should be far below that of each episode's "
-        "median picture; black against white would be 1.",
+        title="V's error in all pixels, and in moving pixels",
+        reading="In moving pixels the error should be far below that of each episode's median "
+        "picture. Black against white would be 1.",
     )
     rows = material.inspected("reconstruction")
     if not rows:
         return replace(part, fill=_inspect(material))
     (found,) = rows
     names = {
-        "everywhere": "error",
-        "where something moves": "moving_error",
-        "there, of the median picture": "median_error",
+        "all pixels": "error",
+        "moving pixels": "moving_error",
+        "moving pixels, of the median picture": "median_error",
     }
     table = [{"mean square error": one, "value": number(found[names[one]])} for one in names]
     return replace(part, title=f"{part.title} ({found['frames']:,} held-out frames)", table=table)
 
 
 def fireballs(material: Material) -> list[Part]:
-    """V's recall of Doom's fireballs, where the world has them."""
+    """V's recall of Doom's fireballs, if the environment has them."""
     rows = material.inspected("fireballs")
-    title = "How many of Doom's fireballs V keeps"
+    title = "V's recall of Doom's fireballs"
     reading = "The share of fireballs that keep at least half of their contrast, by their size."
     return [Part(title=title, reading=reading, table=list(map(_cells, rows)))] if rows else []
 
@@ -328,13 +328,13 @@ def films(material: Material) -> list[Part]:
 
 
 def by_horizon(material: Material) -> Part:
-    """Survival or return in both worlds."""
+    """Survival or return in the dream and in reality."""
     rows = material.inspected("survival")
     what = "Survival" if rows and rows[0]["measure"] == "steps survived" else "Return"
     part = Part(
         title=f"{what} by horizon, in the dream and in reality",
-        reading="Each panel is a policy that goes on from the same recorded moments in both "
-        "worlds: where the curves part, the dream stops being like reality.",
+        reading="Each panel is a policy that continues from the same recorded moments in the dream "
+        "and in reality. The dream is unlike reality where the curves differ.",
     )
     if not rows:
         return replace(part, fill=_inspect(material))
@@ -346,10 +346,9 @@ def by_horizon(material: Material) -> Part:
 def beside_record(material: Material) -> Part:
     """A recorded episode and M's dream under its actions."""
     part = Part(
-        title="A recorded episode, and M's dream under the same actions",
-        reading="Above the record, below a dream that began in the first picture: small "
-        "differences grow with the steps, as chance decides, but each picture should look like "
-        "the world.",
+        title="A recorded episode, and M's dream with the same actions",
+        reading="Above: the recording. Below: a dream that starts at the first picture. The two "
+        "diverge, since the dream is sampled, but each picture should look real.",
         wide=True,
     )
     if material.vae is None or material.mdnrnn is None:
@@ -367,28 +366,28 @@ def beside_record(material: Material) -> Part:
 
 DREAM_PARTS: dict[str, tuple[str, str]] = {
     "likelihood": (
-        "How far ahead M predicts better than no prediction",
-        "Lower is better; where purple meets orange, M knows no more of the future than that z "
-        "stays as it is.",
+        "M's likelihood by horizon",
+        "Lower is better. Where purple meets orange, M is no better than predicting that z does "
+        "not change.",
     ),
     "pit": (
-        "Whether M's uncertainty is right",
-        "The bars are level with the line if the next z falls everywhere in M's distribution as "
-        "often as M says; a U means too sure, an arch means too unsure.",
+        "Calibration: the next z in M's distribution (PIT)",
+        "The bars are level with the line if M's distribution is calibrated. A U shape means that "
+        "it is too narrow, an arch that it is too wide.",
     ),
     "termination": (
         "Calibration: predicted and observed ends of episodes",
-        "On the diagonal an end that M predicts with some probability comes as often; the bars "
-        "count the steps at each probability.",
+        "On the diagonal, ends are as frequent as M predicts. The bars count the steps at each "
+        "predicted probability.",
     ),
     "ranking": (
         "Whether the dream ranks controllers as reality does",
-        "Each point is a controller; the more the points lie on a rising line, the better the "
-        "dream tells good controllers from bad ones.",
+        "Each point is a controller. The closer the points are to a rising curve, the better the "
+        "dream ranks controllers.",
     ),
 }
 NOT_THERE = {
-    "termination": "M predicts no ends in this world.",
+    "termination": "M predicts no ends in this environment.",
     "ranking": "It needs several controllers, which a study leaves in RUN/controllers.",
 }
 """Why a part that was inspected may have no rows."""
@@ -413,8 +412,8 @@ def study_table(material: Material) -> Part:
     """The rows of study.json."""
     part = Part(
         title="Returns by temperature and by what C sees",
-        reading="A row with a high dream return and a low real one has found what pays in the "
-        "dream alone; the interval is that of the real mean.",
+        reading="A row with a high dream return and a low real one exploits errors of the dream. "
+        "The interval is that of the real mean.",
         wide=True,
     )
     found = material.study
@@ -432,8 +431,8 @@ def minutes(material: Material) -> Part:
     title = f"It was made in {number(Metrics.making(material.runs) / 60)} minutes"
     part = Part(
         title=title + (f" of {many(max(cores), 'core')}" if cores else ""),
-        reading="Active time of each stage, over all rounds and restarts. Grey: what measured and "
-        "filmed the agent afterwards, which the title does not count.",
+        reading="Active time of each stage, over all rounds and restarts. Grey: evaluation and "
+        "films, which the title does not count.",
     )
     if not spent:
         return replace(part, fill=_command(material, "pipeline"))
@@ -450,7 +449,7 @@ def checks(material: Material) -> Part:
     ]
     part = Part(
         title=f"All {len(lines)} sanity checks passed" if lines else "Sanity checks",
-        reading="Each stage compares its results with expected bands and says what looks wrong.",
+        reading="Each stage compares its results with expected ranges.",
     )
     bad = [line for line in lines if not line["good"]]
     if not bad:
@@ -465,7 +464,8 @@ def differences(material: Material) -> Part:
     """The config, and where it differs from the defaults."""
     part = Part(
         title="Configuration: differences from the defaults",
-        reading="The defaults are mostly the paper's values; what is not listed has its default.",
+        reading="The defaults are mostly the paper's values. Fields that are not listed have their "
+        "defaults.",
     )
     if material.config is None:
         return replace(part, reason="This folder has no config.yaml.")
@@ -484,8 +484,8 @@ def commands(material: Material) -> Part:
     found = material.commands
     return Part(
         title="The exact commands",
-        reading="The same commands with the same versions on the same kind of machine give the "
-        "same.",
+        reading="The same commands with the same versions on the same type of machine give the "
+        "same files.",
         code=found,
         reason="" if found else "The run's files name no command.",
         wide=True,
@@ -496,7 +496,7 @@ def versions(material: Material) -> Part:
     """Packages, and the weights that were measured."""
     part = Part(
         title="Versions",
-        reading="Packages that results depend on, and the number type of large products.",
+        reading="Packages that results depend on, and the number type of large matrix products.",
     )
     found = material.evaluation
     if found is None:
@@ -546,7 +546,7 @@ def _poster(path: Path) -> str:
     return _address("image/webp", file.getvalue())
 
 
-def _learnt(
+def _learned(
     material: Material,
     part: Part,
     logged: tuple[str, str],

@@ -45,7 +45,7 @@ def report(run: Run) -> Path:
 def _world(material: Material) -> str:
     if material.evaluation is not None:
         return str(material.evaluation["environment"])
-    return material.config.env.id if material.config else "a world"
+    return material.config.env.id if material.config else "an environment"
 
 
 def _about(material: Material) -> list[str]:
@@ -53,8 +53,8 @@ def _about(material: Material) -> list[str]:
     found = material.evaluation
     if not material.live:
         return [
-            "Nothing real was measured: there is no live environment, only recordings. The agent "
-            "was chosen, and compared with random actions, in dreams alone."
+            "Nothing was measured in reality: there are only recordings. The agent was selected, "
+            "and compared with random actions, in dreams."
         ]
     if found is None:
         return ["The agent has not been measured yet: the run is not finished."]
@@ -66,7 +66,7 @@ def _about(material: Material) -> list[str]:
     ]
     if found["baselines"]:
         name, best = max(found["baselines"].items(), key=lambda pair: pair[1]["mean"])
-        sentences.append(f"The best policy that sees nothing ({name}) returns {best['mean']:.0f}.")
+        sentences.append(f"The best open-loop policy ({name}) returns {best['mean']:.0f}.")
         same = [key for key, row in found["baselines"].items() if row["paired_ci95"][0] <= 0]
         if same:
             sentences.append(f"The agent is not clearly better than {' and '.join(same)}.")
@@ -74,7 +74,7 @@ def _about(material: Material) -> list[str]:
         frames, made = sum(found["real_frames"].values()), Metrics.making(material.runs)
         sentences.append(
             f"It was made in {number(made / 60)} minutes of {many(found['cores'], 'core')} "
-            f"from {frames:,} real frames, {found['real_frames']['validate']:,} of them to choose "
-            "among controllers."
+            f"from {frames:,} real frames, {found['real_frames']['validate']:,} of them to select "
+            "controllers."
         )
     return sentences

@@ -1,4 +1,4 @@
-"""Carry C over to another V and M, or to those that have learnt on: z and h mean other things."""
+"""Carry C over to another V and M, or to those that have learned on: z and h mean other things."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from worldmodels.ranges import PositiveFloat, Range
 from worldmodels.seeding import numpy_generator
 
 FULL_AT_MOST = 100
-"""Most parameters for which the full covariance is learnt: tens of generations suffice. At the
-paper's 867 it needs thousands to adapt; there the diagonal is learnt."""
+"""Most parameters for which the full covariance is learned: tens of generations suffice. At the
+paper's 867 it needs thousands to adapt; there the diagonal is learned."""
 
 
 @dataclass(frozen=True, kw_only=True)

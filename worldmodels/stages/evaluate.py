@@ -394,7 +394,7 @@ def _check(baselines: dict[str, Any], metrics: Metrics) -> None:
             low,
             0.0,
             np.inf,
-            f"{same}C makes no use of its inputs: `worldmodels inspect-dream RUN` shows whether the "
-            "dream is like reality; if it is, raise evolve.generations",
+            f"{same}C makes no use of its inputs: `worldmodels inspect-dream RUN` shows whether "
+            "the dream is like reality; if it is, raise evolve.generations",
             above=True,
         )

@@ -1,4 +1,4 @@
-"""Evolve C in the dream, in the real world, or in both in turn; real validation chooses."""
+"""Evolve C in the dream, in the real environment, or in both in turn; real validation chooses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AVERAGED = 20
 FINALISTS = 3
 """Averages, the best ones by validation, that are measured again before one is chosen."""
 REAL_SIGMA0 = 0.05
-"""First standard deviation in the real world, where a dream came before."""
+"""First standard deviation in the real environment, where a dream came before."""
 
 
 UNMEASURED = "nothing real was measured"
@@ -60,7 +60,7 @@ class EvolveConfig:
     """Evolutions, one after the other, that differ by their random numbers alone: each has all
     generations, and validation chooses among the averages of all. One may fail by bad luck."""
     real_generations: NonNegativeInt = 0
-    """Generations in the real world afterwards, from the dream's mean; the paper's CarRacing:
+    """Generations in the real environment afterwards, from the dream's mean; the paper's CarRacing:
     1800 and none in the dream."""
     dream_max_steps: PositiveInt | None = None
     """Most steps of a training dream; none: dream.horizon. Long dreams leave what C will see."""
@@ -73,7 +73,7 @@ class EvolveConfig:
     validate_every: PositiveInt = 25
     """Generations between real validations; the paper: 25. What is validated, and may be kept, is
     the average of the distribution's means in the last half of the generations (of those in the
-    dream, or of those in the real world), at most 20: single means differ by luck."""
+    dream, or of those in the real environment), at most 20: single means differ by luck."""
     validation_episodes: EpisodesOrNone = 16
     """Real episodes of each validation, always the same ones; 0: no validation, and the last
     average is kept."""
@@ -94,7 +94,7 @@ class EvolveConfig:
 
     @property
     def total(self) -> int:
-        """Generations in the dream and in the real world."""
+        """Generations in the dream and in the real environment."""
         return self.generations + self.real_generations
 
 
@@ -105,9 +105,9 @@ class Setting:
     run: Run
     dream: Evaluation
     real: Evaluation
-    """For training episodes in the real world."""
+    """For training episodes in the real environment."""
     validation: Evaluation
-    """In the real world, or in held-out dreams where there is none."""
+    """In the real environment, or in held-out dreams where there is none."""
     metrics: Metrics
     config: EvolveConfig
     cma: CMAConfig

@@ -200,7 +200,7 @@ def best_of(search: Search, play: Play) -> dict[str, Any]:
 
 
 def _real(search: Search, world: World, workers: WorkersConfig) -> Play:
-    """Plays in a real world."""
+    """Plays in a real environment."""
     return partial(
         evaluate_open_loop,
         world,

@@ -50,7 +50,7 @@ class History:
     """What each generation was told (P,)."""
     validated: list[Validated] = field(default_factory=list)
     real_steps: dict[str, int] = field(default_factory=lambda: {"validate": 0, "evolve": 0})
-    """Steps taken in the real world."""
+    """Steps taken in the real environment."""
 
     def save(self, path: Path) -> None:
         arrays = {

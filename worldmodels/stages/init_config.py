@@ -19,7 +19,7 @@ from worldmodels.workers import WorkersConfig
 from worldmodels.world import EnvConfig
 
 DECISIONS = 15
-"""Decisions a second that are enough for most worlds; a world of more frames holds its actions."""
+"""Actions per second that suffice in most environments; with more frames, actions are repeated."""
 MOST_REPEATS = 4
 SHORT = 500
 """Frames of an episode that is too short to hold actions."""
@@ -63,7 +63,10 @@ def filled(template: str, found: Preflight) -> str:
         held = min(MOST_REPEATS, max(1, round(found.world.fps / DECISIONS)))
         env = replace(env, action_repeat=held)
     steps = min(MOST_STEPS, math.ceil(found.limit / env.action_repeat))
-    shown = [*found.lines, "docs/environments.md explains the fields, docs/your_world.md the way."]
+    shown = [
+        *found.lines,
+        "docs/environments.md explains the fields, docs/your_world.md is a tutorial.",
+    ]
     head = "\n".join(f"# {line}" for line in shown)
     section = yaml.safe_dump({"env": _stated(env)}, sort_keys=False, default_flow_style=None)
     rest = template[template.index("collect:\n") :]

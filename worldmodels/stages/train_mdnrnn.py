@@ -208,8 +208,8 @@ def _check(losses: _Losses, metrics: Metrics) -> None:
         floor,
         copy,
         (
-            "no M can predict V's noise, so M's inputs contain the target: check the time alignment "
-            "of the episodes",
+            "no M can predict V's noise, so M's inputs contain the target: check the time "
+            "alignment of the episodes",
             "M predicts no better than copying z: raise train_mdnrnn.steps or "
             "train_mdnrnn.learning_rate",
         ),
@@ -220,8 +220,8 @@ def _check(losses: _Losses, metrics: Metrics) -> None:
             float(_count_ends([*losses.source.new, *losses.source.old][:COUNTED])),
             0.0,
             np.inf,
-            "M cannot learn when episodes terminate: raise collect.max_steps or collect.episodes, or "
-            "set env.terminates to false",
+            "M cannot learn when episodes terminate: raise collect.max_steps or collect.episodes, "
+            "or set env.terminates to false",
             above=True,
         )
 

@@ -47,7 +47,7 @@ class TrainVAEConfig(FitConfig):
     random weights, `keep` takes that V as it is."""
     motion_weight: NonNegativeFloat = 0.0
     """Extra weight of the squares at pixels that differ by more than 0.12 from their episode's
-    median image; the paper: 0. Small things that move, such as Doom's fireballs, are learnt much
+    median image; the paper: 0. Small things that move, such as Doom's fireballs, are learned much
     sooner. Source: measured, `scripts/benchmark/reconstruction.py`."""
     free_nats: NonNegativeFloat = 0.5
     """KL below this per latent costs nothing; released code: 0.5."""

@@ -100,7 +100,7 @@ class Moment:
 
 
 class SideBySide:
-    """A bundle that acts in its real world, and in a dream that continues from it."""
+    """A bundle that acts in its real environment, and in a dream that continues from it."""
 
     def __init__(self, bundle: Bundle, seed: int) -> None:
         """`seed` is the seed of the dream's noise."""

@@ -120,9 +120,7 @@ def _texts(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, str]:
         "compare": manifest["recordings"],
     }
     scores = bundle.about.get("scores")
-    score = (
-        "In the real world this agent returns {mean:.0f} ± {std:.0f} ({episodes} {split} episodes)."
-    )
+    score = "In reality this agent returns {mean:.0f} ± {std:.0f} ({episodes} {split} episodes)."
     return {
         "world": html.escape(title(bundle.world)),
         "size": str(bundle.vae.size),

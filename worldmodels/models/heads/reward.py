@@ -89,8 +89,8 @@ class RewardHead(Payer):
 
     A reward is two-hot: it lies between two bins, and its weights on them average to it. The bins
     are v(x) = sign(x) s (e^|x| - 1) for whole x from -30 to 30, with s = 1e-5, so that rewards of
-    any scale are learnt. The mean of the bins' own values is the mean of the rewards, which that of
-    x, read back by v, is not. Source: Hafner et al. 2023, eqs. 9 and 10.
+    any scale are learned. The mean of the bins' values is the mean of the rewards; v of the mean of
+    x is not. Source: Hafner et al. 2023, eqs. 9 and 10.
 
     Differs: there the outputs are logits; here the logits are 8 outputs - |x|. With outputs of 0,
     where training begins, bins then contribute alike to the mean, and those that no reward has ever
