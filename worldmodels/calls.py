@@ -1,8 +1,8 @@
-"""Calls of a user's environment: limited in time, and noted for the process that outlives them.
+"""Calls of a user's environment: limited in time, and recorded for the parent process.
 
-A worker may end inside a call without a word, or hang in compiled code. So it notes each call in a
-file of its own. The process that gave it the job reads the note, ends what hangs, and says which
-call is lost; the job then runs again, up to that call.
+A worker may die inside a call without an error, or hang in compiled code. So it records each call
+in a file. The parent process reads the file, ends a worker that hangs, and reports the lost call;
+the job then runs again up to that call.
 """
 
 from __future__ import annotations

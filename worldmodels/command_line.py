@@ -276,7 +276,9 @@ def one_line_errors() -> Iterator[None]:
         print(f"error: {line}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # again: what is left ends by itself
+        signal.signal(
+            signal.SIGINT, lambda *_: os._exit(130)
+        )  # a second time: child processes end on their own
         print("stopped: the same command continues", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     finally:

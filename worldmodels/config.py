@@ -31,17 +31,17 @@ MAX_ROUNDS = 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """All sections of an experiment, each from the module that it configures."""
+    """All sections of an experiment."""
 
     seed: Seed = 0
-    """The only seed: every random generator is made from it and a name."""
+    """The random seed of everything."""
     rounds: Annotated[int, Range(1, MAX_ROUNDS)] = 1
-    """Rounds of collect, train, dream; the paper's iterative procedure. The best one is kept."""
+    """Rounds of collecting, training and evolution; the best one is kept. The paper: section 5."""
     precision: Precision = "auto"
-    """Number type of the operands of large products on the CPU; a GPU computes in float32. auto:
-    bfloat16 where the processor multiplies it natively, else float32."""
+    """Number type of the operands of large matrix products on the CPU; a GPU computes in float32.
+    auto: bfloat16 if the processor supports it natively, otherwise float32."""
     later: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """What changes from a round on, counted from 0, by section: {1: {train_vae: {steps: 200}}}."""
+    """Fields that change from a round (counted from 0) on: {1: {train_vae: {steps: 200}}}."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
     collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
     vae: VAEConfig = dataclasses.field(default_factory=VAEConfig)
@@ -60,7 +60,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.rounds > 1 and not self.evolve.validation_episodes:
             raise InputError(
-                "evolve.validation_episodes is 0, but validation chooses among rounds: set it"
+                "evolve.validation_episodes is 0, but validation selects the best round: set it"
             )
         if not self.env.live and (self.rounds > 1 or self.evolve.real_generations):
             raise InputError(
@@ -97,7 +97,7 @@ class Config:
 
 
 LATER = ("collect", "train_vae", "train_mdnrnn", "dream", "cma", "evolve")
-"""Sections that later rounds may change: worlds, networks and seeds stay."""
+"""Sections that later rounds may change; environments, networks and seeds stay."""
 
 
 FREE = ("precision", "workers", "evaluate", "watch")

@@ -1,4 +1,4 @@
-"""Matplotlib figures that need no screen and change no global state."""
+"""Matplotlib figures without a display and without global state."""
 
 import io
 import re

@@ -32,7 +32,7 @@ LARGEST = 400_000_000
 says of its own sizes is compared with this, and with its length, before memory is used."""
 HEADERS = threading.Lock()
 """One thread at a time reads a header: numpy parses it with `ast`, which raises a SystemError now
-and then if two threads use it (CPython issue 106905; mended in 3.11.8 and 3.12.2)."""
+and then if two threads use it (CPython issue 106905; fixed in 3.11.8 and 3.12.2)."""
 CHANGED = "is not as it was written (its checksum differs): copy it again from where it came from"
 
 

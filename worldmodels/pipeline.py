@@ -1,4 +1,4 @@
-"""All stages, all rounds: from nothing to a tested agent, going on where it was stopped."""
+"""All stages and rounds, from collecting to the report; continues an interrupted run."""
 
 from __future__ import annotations
 

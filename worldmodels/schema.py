@@ -1,7 +1,7 @@
-"""Checks what a file from anywhere says against a dataclass or a TypedDict, once.
+"""Checks the contents of an untrusted file against a dataclass or a TypedDict.
 
-Trap: a command line's parser is no reader of such files. It imports what a `class_path` names, and
-opens files where a section is expected.
+Trap: do not read such files with the command line's parser. It imports what a `class_path` names,
+and opens files where a section is expected.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Jobs on this process, on local processes that are replaced when they die, or on a cluster."""
+"""Jobs in this process, in local processes that are replaced when they die, or on a cluster."""
 
 from __future__ import annotations
 

@@ -24,58 +24,62 @@ class EnvConfig:
     """A Gymnasium environment, and how the agent sees it and acts in it."""
 
     id: str = "CarRacing-v3"
-    """Gymnasium id of the official environment, in which scores are measured; `module:id` imports
-    the module first. A class needs no id: `module:Class` or `path/to/file.py:Class`. `recorded`:
-    none, only episodes of `worldmodels import`; nothing is then measured in reality."""
+    """Id of the environment: a Gymnasium id; `module:Id`, which imports the module first; or a
+    class, `module:Class` or `path/to/file.py:Class`. `recorded`: no environment, only episodes of
+    `worldmodels import`."""
     wrappers: tuple[str, ...] = ()
-    """Wrappers around it, the innermost first: `module:Class` or `path/to/file.py:Class`. Each is
-    called with the environment alone."""
+    """Wrappers, the innermost first: `module:Class` or `path/to/file.py:Class`. Each is called with
+    the environment as its only argument."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments for `gymnasium.make`."""
     training_id: str | None = None
-    """Id of a faster version, used to collect and to validate; none: the official one."""
+    """Id of a faster version, used to collect and to validate; null: `id`."""
     screen: str | None = None
-    """Key of the picture in a dictionary observation, of inner ones too: `camera.rgb`; `render()`:
-    what is rendered. none: the only picture of the observation, or `render()` where it has none."""
+    """Key of the picture in a dictionary observation (`camera.rgb` for nested ones), or `render()`.
+    null: the only picture of the observation, or `render()` if it has none."""
     crop: tuple[int, int, int, int] | None = None
-    """Rows and columns to keep of the raw picture, in pixels: top, bottom, left, right."""
+    """Part of the raw picture that V sees, in pixels: top, bottom, left, right. null: all of it."""
     fit: Literal["stretch", "letterbox", "crop"] = "stretch"
-    """How a picture that is not square becomes a frame: stretched; `letterbox`, whole between black
-    bars; or `crop`, its middle."""
+    """How a picture that is not square becomes a frame: `stretch`; `letterbox`, with black bars;
+    `crop`, its middle."""
     size: Size = 64
-    """Side of V's frames in pixels: the paper's 64, or 96 or 128, which cost more."""
+    """Height and width of V's frames in pixels; the paper: 64."""
     inset: tuple[int, int, int, int] | None = None
-    """A part of the raw picture that V sees enlarged, as the lowest eighth of its frame: gauges
-    too small to learn. Given as `crop` is; the crop fills the rest."""
+    """Part of the raw picture that V sees enlarged, in the lowest eighth of its frame, such as
+    small gauges. Given like `crop`, which fills the rest of the frame. null: none."""
     action_repeat: PositiveInt = 1
-    """Frames for which an action is held: one step of the agent and of the dream. The paper: 1."""
+    """Frames for which an action is repeated: a step of the agent and of the dream. The paper:
+    1."""
     max_episode_steps: PositiveInt | None = None
-    """Frames after which an episode is truncated; none: as registered, or 5000."""
+    """Frames after which an episode is truncated; null: the registered limit, or 5000 without
+    one."""
     step_timeout: PositiveFloat = 60.0
-    """Seconds that a call of the environment may last; an episode with a longer one is lost."""
+    """Maximum seconds of a call of the environment; an episode with a longer call is lost."""
     action: Literal["auto", "thirds"] = "auto"
-    """`thirds`: one number in (-1, 1) read as left, nothing, right (the paper's Doom)."""
+    """How C's outputs become actions. `auto`: by the action space. `thirds`: thirds of one output
+    in (-1, 1) are left, nothing, right (the paper's Doom)."""
     action_clip: tuple[int, ...] = ()
-    """Parts of a Box action read as clip(tanh, low, high) (the paper's brake)."""
+    """Indices of the parts of a Box action that are clip(tanh, low, high) (the paper's brake)."""
     reward: RewardKind = "real"
-    """What M's reward head learns: `constant` per step (no head needed), a `count`, or `real`."""
+    """What M's reward head learns: `real`, the environment's reward; `count`, the increase of an
+    attribute; `constant`, nothing, since every frame pays the same."""
     count_attribute: str | None = None
     """Attribute of the unwrapped environment whose increase is the count."""
     count_limit: PositiveFloat = 1.0
-    """Largest possible count of a frame; the dream never pays for more."""
+    """Upper bound on M's predicted count for a frame."""
     reward_per_count: float = 1.0
     """Reward for one count in the dream."""
     reward_per_frame: float = 0.0
-    """Reward for each frame in the dream, where the reward is a count or constant."""
+    """Reward for each frame in the dream, if `reward` is `count` or `constant`."""
     terminates: bool = True
     """Whether M predicts the end of an episode."""
     damage_redness: PositiveFloat | None = None
-    """A picture that is redder than the one before by more than this, of 255 on average, shows
-    damage: Doom's picture reddens when a shot hits. none: no picture does."""
+    """A step after which the picture's mean redness (0 to 255) has risen by more than this is
+    labelled as damage. Doom's picture turns red when the player is hit. null: no labels."""
     mirrored_actions: tuple[int, ...] = ()
-    """The choices in the mirror image of a world that looks and behaves the same in it: [0, 2, 1]
-    swaps the last two. M then learns from the mirror image of each episode too; none: it does
-    not."""
+    """For an environment that behaves the same when mirrored left to right: the actions in the
+    mirror. [0, 2, 1] swaps the last two. M is trained on the mirror image of each episode too.
+    Empty: not."""
 
     @property
     def live(self) -> bool:

@@ -1,4 +1,4 @@
-"""The worlds in which controllers act: a run's dreams, and real environments kept by a process."""
+"""The environments in which controllers act: a run's dreams, and real ones kept by a process."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class FrameEnv(VectorWrapper[Any, Any, Any, Any, Any]):
 
 
 _kept: dict[tuple[str, int, bool], RealEnvs] = {}
-"""By world, lanes, and whether they are official."""
+"""By environment, lanes, and whether they are official."""
 
 
 @contextmanager
@@ -110,7 +110,8 @@ def real_envs(
 ) -> Iterator[RealEnvs]:
     """Real environments under AutoresetMode.DISABLED, for one job.
 
-    Making environments takes long, so a process keeps them for its next job in the same world.
+    Making environments takes long, so a process keeps them for its next job in the same
+    environment.
     Nothing else of a job remains: all lanes are over until they are reset, and no other job has
     the environments at the same time. A job that fails closes them.
 
@@ -172,7 +173,7 @@ class Reality:
 
     @classmethod
     def of_run(cls, run: Run, controller: ControllerConfig, *, official: bool = False) -> Reality:
-        """The world of a run, seen through its V and M.
+        """The environment of a run, seen through its V and M.
 
         Raises:
             InputError: V or M is missing or broken.

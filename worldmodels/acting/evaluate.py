@@ -1,4 +1,4 @@
-"""The measure of a controller: evaluate(parameters, seeds) -> returns, lengths.
+"""Evaluation of controllers: evaluate(parameters, seeds) -> returns, lengths.
 
 The call is the same in dreams and in reality.
 """

@@ -1,4 +1,4 @@
-"""The keys that act, named after the world's own actions."""
+"""The action keys, named after the environment's actions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ held."""
 
 @dataclass(frozen=True)
 class ActionKey:
-    """A key that moves one part of the world's action."""
+    """A key that moves one part of the environment's action."""
 
     key: str
     """As pygame calls it."""
@@ -59,7 +59,7 @@ class ActionKey:
 class Controls:
     """Turns the keys that are held into actions a, and actions into the keys that would do them.
 
-    In known worlds the arrows have the actions' own names. In others, part 0 of a box moves left
+    In known environments the arrows have the actions' names. In others, part 0 of a box moves left
     and right, part 1 down and up; what remains, and all choices, are on the digits.
     """
 

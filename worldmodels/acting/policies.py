@@ -1,4 +1,4 @@
-"""Policies: they choose the actions of all lanes, in any world."""
+"""Policies: they choose the actions of all lanes, in any environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worldmodels.models.controller import Controller
 from worldmodels.world import World
 
 BASELINES = Path(__file__).parent / "baselines.json"
-"""The best open-loop policies, found once for each world by worldmodels find-baselines."""
+"""The best open-loop policies, found once for each environment by worldmodels find-baselines."""
 
 
 @runtime_checkable
@@ -85,7 +85,7 @@ class Baseline:
 
     @classmethod
     def shipped(cls, world: World) -> list[Baseline]:
-        """The best policies that come with the package and can act in a world; mostly none."""
+        """The open-loop policies that the package has for an environment; for most it has none."""
         found = load_json(BASELINES).get(world.config.id, [])
         ones = (cls(entry["name"], entry["policy"], entry["argument"]) for entry in found)
         return [one for one in ones if one._fits(Actions.from_dict(world.action))]

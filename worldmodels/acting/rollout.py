@@ -1,4 +1,4 @@
-"""The loop in which policies act: any policy in any world, one episode per lane."""
+"""The rollout loop: any policy in any environment, one episode per lane."""
 
 from __future__ import annotations
 

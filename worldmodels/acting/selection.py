@@ -1,4 +1,4 @@
-"""Selection: the best of some candidates, by more and more episodes of fewer and fewer of them."""
+"""Selection of the best candidate: each stage plays more episodes with fewer candidates."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Batches of frames and of latent sequences, from files that do not all fit in memory.
 
-A chunk is some episodes, which a thread reads ahead; each chunk serves a fixed number of batches.
-So the batches of a step depend on nothing before it, and a training that continues has the same.
+A chunk is a few episodes, read ahead by a thread; each chunk serves a fixed number of batches. So
+the batches of a step depend on nothing before it, and a resumed training has the same batches.
 """
 
 from __future__ import annotations

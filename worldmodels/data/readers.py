@@ -1,7 +1,7 @@
 """Readers of episodes that others recorded: one function for each format.
 
-Each yields one episode at a time, as it is in its file; `checked` says in one line what is wrong
-with one. Reading executes nothing that a file names.
+Each yields one episode at a time, as it is in its file; `checked` raises a one-line error for an
+invalid one. Reading executes nothing that a file names.
 """
 
 from __future__ import annotations

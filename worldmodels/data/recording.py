@@ -1,4 +1,4 @@
-"""Short real episodes that a bundle carries, to show beside a dream that begins where they do."""
+"""Short real episodes in a bundle, to show beside a dream that starts at the same moment."""
 
 from __future__ import annotations
 

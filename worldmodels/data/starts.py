@@ -1,4 +1,4 @@
-"""Where dreams begin: moments of recorded episodes, and the windows of frames that lead to them."""
+"""Where dreams start: moments of recorded episodes, and the windows of frames before them."""
 
 from __future__ import annotations
 

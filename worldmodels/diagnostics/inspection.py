@@ -1,4 +1,4 @@
-"""A run under inspection, and episodes that V, M and C were not fitted to."""
+"""A run under inspection, and held-out episodes, on which V, M and C were not trained."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class InspectConfig:
     episodes: Episodes = 200
     """Held-out episodes of the collecting policy, and as many of the run's controller."""
     starts: PositiveInt = 200
-    """Held-out moments from which each policy goes on, in the dream and in reality."""
+    """Held-out moments from which each policy continues, in the dream and in reality."""
     dreams: PositiveInt = 4
     """Dreams from each moment."""
     temperature: PositiveFloat = 1.0

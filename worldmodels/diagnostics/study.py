@@ -1,4 +1,4 @@
-"""A study: C evolved anew in a run's dream, in several ways: other temperatures, less to see."""
+"""A study: C evolved again in a run's dream with other temperatures, inputs and ablations."""
 
 from __future__ import annotations
 

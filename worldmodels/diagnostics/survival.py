@@ -51,7 +51,7 @@ class Outcomes:
 def until_stalled(outcomes: Outcomes, world: World) -> Outcomes:
     """The outcomes up to the first second without a count, as if the lane had died there.
 
-    For worlds that pay for counts, in which an agent may fail for good and the episode goes on: a
+    For environments that pay for counts, in which an episode continues after an agent has failed: a
     car that has left the road. A lane that stops sooner is censored.
 
     Args:

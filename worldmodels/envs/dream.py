@@ -1,4 +1,4 @@
-"""The dream: M in the place of the world, as a vector environment whose lanes are one batch."""
+"""The dream: M as a vector environment whose lanes are one batch."""
 
 from __future__ import annotations
 
@@ -43,31 +43,30 @@ LEAST_WEIGHT = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class DreamConfig:
-    """How M is dreamt."""
+    """The dream of M."""
 
     temperature: PositiveFloat = 1.0
-    """τ: weights to the power 1/τ, noise times √τ. The paper's Doom: 1.15."""
+    """τ: mixture weights to the power 1/τ, standard deviations times √τ. The paper's Doom: 1.15."""
     horizon: PositiveInt = 1000
     """Steps after which a dream is truncated."""
     goal: PositiveFloat | None = None
-    """What a dream can earn, env.reward_per_frame left out: there the task is done and the dream
-    ends. A share of what a whole episode earns, with the same share of its time as horizon, makes
-    a dream that trades speed against risk as the whole episode does. none: no limit."""
+    """Return, without env.reward_per_frame, at which a dream ends. Let goal and horizon be the same
+    share of an episode's total reward and of its time limit. null: no limit."""
     ends: Ends = "threshold"
-    """When M's termination head ends a dream: `threshold`, where its probability is above 1/2 (the
-    paper); `sampled`, with that probability, at any temperature (needs
+    """When M's termination head ends a dream: `threshold`, if the predicted probability is above
+    1/2 (the paper); `sampled`, with the predicted probability, at any temperature (needs
     mdnrnn.positive_weight 1); `none`, never."""
     weight: str = "none"
-    """The head whose probability weighs a step's reward: that no step before has ended the dream,
+    """Multiplies each reward by the probability that the dream has not ended before, as predicted
     by M's `termination` head or by its `risk` head (no damage, at the shortest of
-    mdnrnn.risk_horizons). A dream ends where it falls below 1%. Set dream.ends to none with it."""
+    mdnrnn.risk_horizons). A dream ends if it falls below 1%. Set dream.ends to none with it."""
     starts: StartKind = "windows"
-    """Where in the data dreams begin: `windows`, one place in each sampled episode; `moments`, any
-    place in the data, all equally likely; `rewarded_windows`, as `windows`, but only where
-    something was earned on the way there."""
+    """Where in the data dreams start: `windows`, one place in each sampled episode; `moments`, any
+    recorded moment with equal probability; `rewarded_windows`, windows that contain a count or a
+    positive reward."""
     warmup: PositiveInt = 16
-    """Frames of a start window: M's state is computed on all but the last, where the dream begins.
-    1: dreams begin at first frames, with an empty state (the paper's way)."""
+    """Frames of a start window. M's state is computed from all but the last, where the dream
+    starts. 1: dreams start at the first frames of episodes with an empty state, as in the paper."""
 
     @property
     def plain(self) -> DreamConfig:
@@ -166,8 +165,8 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begins a dream in all lanes, or in those of `options["reset_mask"]`.
 
-        A lane without a seed goes on to its next episode number; one that never had a seed begins
-        with a random one.
+        A lane without a seed continues with its next episode number; one that never had a seed
+        begins with a random one.
 
         Raises:
             InputError: there is not one seed, or one boolean of the mask, per lane.

@@ -1,4 +1,4 @@
-"""Calls a user's environment and checks what it returns, so that a mistake in it gets a name."""
+"""Calls a user's environment and checks what it returns."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _kind(value: Any) -> str:
 
 
 def _wording(error: Exception) -> str:
-    """What went wrong on one line; the mistakes that are made most often get a cure."""
+    """What went wrong on one line, with the fix of the most frequent mistakes."""
     text = str(error)
     if isinstance(error, TypeError) and "unexpected keyword argument 'seed'" in text:
         return "reset() takes no seed: write `def reset(self, *, seed=None, options=None)`"

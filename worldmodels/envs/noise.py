@@ -1,4 +1,4 @@
-"""The dream's noise: a function of seed, episode and step, whatever the other lanes do."""
+"""The dream's noise: a function of seed, episode and step, independent of the other lanes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The preflight: a few random steps of an environment, and what they show.
 
-It says what stages later rely on, converts no doubtful picture, and refuses with one line what no
-stage could use.
+It reports what later stages rely on, and refuses with one line an environment or a picture that
+they cannot use.
 """
 
 from __future__ import annotations

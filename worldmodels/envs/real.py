@@ -1,4 +1,4 @@
-"""Real environments in step: any Gymnasium environment with pictures, as a VectorEnv of frames."""
+"""Real environments: any Gymnasium environment with pictures, as a VectorEnv of frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the controller sees in ablations: z, h and c of others than the trained V and M."""
+"""The controller's inputs in ablations: z, h and c that are not of the trained V and M."""
 
 from __future__ import annotations
 

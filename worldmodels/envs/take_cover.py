@@ -1,7 +1,7 @@
 """ViZDoom's TakeCover with engines that start and end safely.
 
-Every game has a temporary folder. An engine makes `./_vizdoom` when it starts; of two that start at
-once in one folder, the second prints "File exists" and hangs for ever.
+Every game has a temporary folder. An engine makes `./_vizdoom` when it starts; if two start at once
+in one folder, the second prints "File exists" and hangs.
 
 An engine is a process of its own, and nothing in ViZDoom ends it when its parent is killed. On
 Linux a launcher asks the kernel to do so. The folder of a killed process, and the shared memory of

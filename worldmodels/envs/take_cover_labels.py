@@ -1,7 +1,7 @@
-"""What M learns from TakeCover's episodes beside rewards and ends: damage, and mirror images.
+"""Labels of TakeCover's episodes for M: damage, and mirror images.
 
-`encode` calls these functions for every world; `env.damage_redness` and `env.mirrored_actions` turn
-them on.
+`encode` calls these functions for every environment; `env.damage_redness` and
+`env.mirrored_actions` enable them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ITSELF, MIRRORED = "", "mirrored"
 
 
 def marked_steps(world: EnvConfig, episode: Episode) -> Bool[np.ndarray, " T"]:
-    """Steps of an episode that the world marks: those that bring damage."""
+    """Steps of an episode that bring damage."""
     if world.damage_redness is None:
         return np.zeros(len(episode), bool)
     return reddened(episode.frames, world.damage_redness, len(episode))

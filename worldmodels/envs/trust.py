@@ -1,7 +1,7 @@
-"""Which modules an environment's id may import: a bundle or a run of somebody else names any.
+"""Which modules an environment's id may import: a bundle or a run of somebody else may name any.
 
-Importing a module runs its code. So only modules of installed environment packages are imported
-without a question, and those that the command line names.
+Importing a module runs its code. So only modules of installed environment packages, and those that
+the command line names, are imported without `--trust-env`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check_trusted(env_id: str, field: str = "env.id") -> None:
     """Checks that the module, or the file, of an id may be imported.
 
     Raises:
-        InputError: it is of no installed environment package, and nobody trusts it.
+        InputError: it is not in an installed environment package, and not trusted.
     """
     module = module_of(env_id)
     package = module if module.endswith(".py") else module.partition(".")[0]

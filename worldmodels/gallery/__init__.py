@@ -1,1 +1,1 @@
-"""Relatives of the dream: other systems on the same mixture and the same MDN-RNN."""
+"""The gallery: other mixture density networks, with the agent's mixture and MDN-RNN."""

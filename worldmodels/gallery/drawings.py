@@ -27,7 +27,7 @@ from worldmodels.seeding import numpy_generator
 Drawing = Float32[np.ndarray, "_ 3"]
 
 DRAW, LIFT, END = range(3)
-"""What the pen does after a point: it goes on, is lifted, or ends the drawing."""
+"""What the pen does after a point: it continues, is lifted, or ends the drawing."""
 SPLITS = ("train", "valid", "test")
 HELD_OUT = 20
 """One drawing in so many is for validation, and one for the test, where a file has no splits."""

@@ -1,4 +1,4 @@
-"""One dreamt step of M for many lanes at once: compiled, or in plain PyTorch as the reference."""
+"""One step of M in the dream for many lanes: compiled, or in plain PyTorch as the reference."""
 
 from __future__ import annotations
 

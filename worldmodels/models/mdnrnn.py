@@ -107,7 +107,7 @@ class Head:
         raise NotImplementedError
 
     def pays(self, outputs: Float[Tensor, "n size"]) -> Float64[Tensor, " n"]:
-        """What the step earns; the rewards of several heads, and the world's own, are added."""
+        """The reward of the step, added to those of other heads and to the constant reward."""
         raise NotImplementedError
 
     def ends(self, outputs: Float[Tensor, "n size"]) -> Float[Tensor, " n"]:

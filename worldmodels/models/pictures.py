@@ -1,4 +1,4 @@
-"""Pictures of what V and M know: reconstructions, single latents, a dream beside the record."""
+"""Pictures of V and M: reconstructions, single latents, a dream beside the recording."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The batches of recorded steps that M and its heads learn from, and means over their known places.
 
-What lies where a mask is false may be anything, NaN included, and neither the loss nor its gradient
-sees it. For this a target is masked before a loss is computed from it: the gradient of NaN times 0
+Values where a mask is false may be anything, including NaN; they affect neither the loss nor its
+gradient. For this a target is masked before a loss is computed from it: the gradient of NaN times 0
 is NaN.
 """
 

@@ -28,7 +28,7 @@ class VAEConfig:
     """Channels of the first convolution; the others are 2, 4 and 8 times as wide."""
     first_weights: Literal["torch", "he"] = "torch"
     """Initial weights: `torch`, PyTorch's own; or `he`, which keep the size of signals. PyTorch's
-    shrink them more than 20-fold through the decoder, and small things are learned later."""
+    shrink them more than 20-fold through the decoder, and small details are learned later."""
 
 
 class VAE(nn.Module):

@@ -1,4 +1,4 @@
-"""Play: a window in which the agent, or you, act in the dream, in reality, or in both."""
+"""The window in which the agent, or you, act in the dream, in reality, or in both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PlaySections:
 
 
 class Film:
-    """Records what a session shows, a picture for each step, until it stops or shows other worlds.
+    """Records what a session shows, a picture for each step, until it stops or the mode changes.
 
     Attributes:
         pictures: recorded so far; None: nothing is being recorded.
@@ -128,7 +128,7 @@ def _step(session: Session, film: Film) -> None:
 
 
 def _commands(session: Session, film: Film) -> dict[str, Callable[[], None]]:
-    """What the keys do that do not act in the world."""
+    """What the keys other than action keys do."""
 
     def show_next() -> None:
         film.close()  # its pictures have one size

@@ -31,7 +31,7 @@ step: M's state is empty at first."""
 ALONE = 8.0
 """Seconds after which a dream beside reality is put onto reality again."""
 PAUSE = 1.5
-"""Seconds for which an end is shown; then the world begins again."""
+"""Seconds for which an end is shown before the next episode."""
 TEMPERATURE_STEP = 0.05
 """Change of the temperature by one press of a key."""
 
@@ -56,7 +56,7 @@ class PlayConfig:
 
 
 class Panel:
-    """A world in the window: one episode after the other.
+    """The dream or reality in the window: one episode after the other.
 
     Attributes:
         frame: what it looks like.
@@ -74,7 +74,7 @@ class Panel:
         draw: Callable[[], UInt8[np.ndarray, "S S 3"]],
         seeds: Iterator[int | None],
     ) -> None:
-        """`seeds` are those of its episodes; None: the environment goes on to its next."""
+        """`seeds` are those of its episodes; None: the environment continues with its next."""
         self.name, self.env, self._policy, self._draw = name, env, policy, draw
         self._seeds = seeds
         self.restart()
@@ -103,7 +103,7 @@ class Panel:
 
 
 class Session:
-    """Who acts, in which worlds, and how far they have come.
+    """The state of the window: who acts, in the dream or in reality, and the panels.
 
     Attributes:
         dream: its panel.
@@ -118,10 +118,11 @@ class Session:
     """
 
     def __init__(self, bundle: Bundle, config: PlayConfig) -> None:
-        """Opens the worlds that the mode needs.
+        """Opens the environments that the mode needs.
 
         Raises:
-            InputError: the real environment cannot be made, or the agent sees by other senses.
+            InputError: the real environment cannot be made, or the agent's controller.senses is not
+            own.
         """
         if bundle.controller.config.senses != "own":
             raise InputError("playing needs an agent whose controller.senses is own")
@@ -204,7 +205,7 @@ class Session:
         self.held = [other for other in self.held if other != key]
 
     def advance(self) -> None:
-        """One step of what is shown; an ended world begins again after PAUSE."""
+        """One step of what is shown; after an end and PAUSE a new episode begins."""
         pause, first = round(PAUSE / self.seconds), self.panels[0]
         if first.over and first.waited >= pause:
             self.restart()

@@ -1,4 +1,4 @@
-"""The window: the worlds side by side, who acts, and the keys."""
+"""The window: dream and reality, who acts, and the keys."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMANDS = (
     ("v", "record"),
     ("esc", "quit"),
 )
-"""The keys that do not act in the world, and what they do."""
+"""The keys other than action keys, and what they do."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Entry:
 
 
 class Window:
-    """Draws a session; its size follows the number of worlds that are shown."""
+    """Draws a session; its size depends on the number of panels."""
 
     def __init__(self, pygame: Any, scale: int) -> None:
         self._pygame, self._side, self._count = pygame, 64 * scale, 0
@@ -86,7 +86,7 @@ class Window:
         self._screen = self._pygame.display.set_mode((self._width, height))
 
     def _laid_out(self, session: Session) -> Iterator[Entry]:
-        """The keys of the world's actions and then, in a new row, the others."""
+        """The action keys and, in a new row, the others."""
         acting = [(one.key, one.name) for one in session.controls.keys.values()]
         row = -1
         for group in (acting, COMMANDS):
@@ -100,7 +100,7 @@ class Window:
                 x += width
 
     def _panel(self, session: Session, panel: Panel, x: int) -> None:
-        """A world: its name and return, its picture, and its end."""
+        """A panel: its name and return, its picture, and its end."""
         pygame, side, seconds = self._pygame, self._side, panel.steps * session.seconds
         told = f"return {panel.episode_return:.1f}   {seconds:.1f} s"
         beside = session.mode == "both" and panel is session.dream

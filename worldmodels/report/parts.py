@@ -1,4 +1,4 @@
-"""The parts of a report: what each shows, how it is read, and which command makes what is missing.
+"""The parts of a report: what each shows, how to read it, and the command that makes its files.
 
 Each part is a function of the run's files.
 """

@@ -1,4 +1,4 @@
-"""Report: one HTML file about a run, which opens anywhere and loads nothing."""
+"""Report: one self-contained HTML file about a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carry C over to another V and M, or to those that have learned on: z and h mean other things."""
+"""Fit C to another V and M, whose z and h have other meanings."""
 
 from __future__ import annotations
 

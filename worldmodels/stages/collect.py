@@ -1,4 +1,4 @@
-"""Collect real episodes, one compressed file each; the same command goes on where it stopped."""
+"""Collect real episodes, one compressed file each; the same command continues."""
 
 from __future__ import annotations
 

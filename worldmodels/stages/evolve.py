@@ -1,4 +1,4 @@
-"""Evolve C in the dream, in the real environment, or in both in turn; real validation chooses."""
+"""Evolve C in the dream, in the real environment, or in both in turn; real validation selects."""
 
 from __future__ import annotations
 
@@ -46,40 +46,41 @@ UNMEASURED = "nothing real was measured"
 
 @dataclass(frozen=True, kw_only=True)
 class EvolveConfig:
-    """Where and how long C is evolved, and how it is chosen."""
+    """Where and how long C is evolved, and how it is selected."""
 
     generations: NonNegativeInt = 1800
     """Generations in the dream; 0: none."""
     start: Literal["fresh", "best"] = "fresh"
-    """In later rounds: `fresh` starts from zeros; `best` from the best controller so far, carried
-    over to the new V and M. What is carried over is validated too, and may be kept."""
+    """In later rounds: `fresh` starts from zeros; `best` from the best controller so far, fitted to
+    the new V and M. The fitted controller is validated too, and may be kept."""
     start_from: str | None = None
-    """A run, or a bundle, shipped or not, from whose controller evolution starts in place of zeros:
-    carried over by least squares where V or M differ. It is validated too, and may be kept."""
+    """A run or a bundle whose controller evolution starts from, instead of zeros. It is fitted by
+    least squares if V or M differ, is validated too, and may be kept."""
     evolutions: PositiveInt = 1
-    """Evolutions, one after the other, that differ by their random numbers alone: each has all
-    generations, and validation chooses among the averages of all. One may fail by bad luck."""
+    """Evolutions of a round, one after the other, that differ only in their random numbers. Each
+    has all generations; validation selects among the results of all."""
     real_generations: NonNegativeInt = 0
-    """Generations in the real environment afterwards, from the dream's mean; the paper's CarRacing:
-    1800 and none in the dream."""
+    """Generations in the real environment after those in the dream, starting from their mean; the
+    paper's CarRacing: 1800, and none in the dream."""
     dream_max_steps: PositiveInt | None = None
-    """Most steps of a training dream; none: dream.horizon. Long dreams leave what C will see."""
+    """Maximum steps of a dream in evolution; null: dream.horizon. Long dreams drift from the
+    data."""
     rollouts_per_candidate: PositiveInt = 16
     """Episodes per candidate and generation; the paper: 16."""
     patience: PositiveInt | None = None
-    """Steps without a new best return (0 at first) after which a training episode ends; none:
-    never. The time that was left still costs what env.reward_per_frame says. Validation does not
+    """Steps without a new highest return (at least 0) after which a training episode ends; null: no
+    limit. A negative env.reward_per_frame is charged for the remaining steps. Validation does not
     use it."""
     validate_every: PositiveInt = 25
-    """Generations between real validations; the paper: 25. What is validated, and may be kept, is
-    the average of the distribution's means in the last half of the generations (of those in the
-    dream, or of those in the real environment), at most 20: single means differ by luck."""
+    """Generations between real validations; the paper: 25. A validation measures the average of
+    CMA-ES's means over the last half of the generations so far (in the dream, or in the real
+    environment), at most 20: single means vary by chance."""
     validation_episodes: EpisodesOrNone = 16
-    """Real episodes of each validation, always the same ones; 0: no validation, and the last
-    average is kept."""
+    """Real episodes of each validation, always the same ones; 0: no validation, the last average is
+    kept."""
     final_episodes: EpisodesOrNone = 32
-    """Further validation episodes, on which the three best averages are measured again: these
-    alone decide; 0: none."""
+    """Further validation episodes that select among the three best averages; 0: none, the best
+    average is kept."""
 
     def __post_init__(self) -> None:
         if not self.total:
@@ -89,7 +90,7 @@ class EvolveConfig:
         if self.evolutions > 1 and not self.validation_episodes:
             raise InputError(
                 f"evolve.evolutions is {self.evolutions}, but evolve.validation_episodes is 0: "
-                "validation chooses among evolutions; set it"
+                "validation selects among evolutions; set it"
             )
 
     @property
@@ -139,7 +140,7 @@ def evolve(
     seed: int,
     start: Run | None = None,
 ) -> None:
-    """Evolves C, or goes on with it; writes controller/controller.safetensors.
+    """Evolves C, or continues its evolution; writes controller/controller.safetensors.
 
     Args:
         run: has world.json, V, M, and latents or an unpacked bundle's starts.

@@ -1,4 +1,4 @@
-"""The policies that collect: they visit much of the world."""
+"""The policies that collect episodes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ OVERRULED = 1, 10
 
 @dataclass(frozen=True, kw_only=True)
 class ExploreConfig:
-    """Policies that visit much of the world."""
+    """The policy of the other episodes."""
 
     policy: str = "random_network"
     """`random_network`: a new random V, M and C for each episode (the paper's CarRacing);
@@ -58,37 +58,37 @@ class ExploreConfig:
     `sweep_between` alternate; `smooth`: the raw action walks randomly about a mean;
     `module:function` or `path/to/file.py:function`: your function (frames, info) -> actions."""
     share: ClosedUnitInterval = 1.0
-    """The share of episodes in which your function acts."""
+    """Share of the episodes in which your function acts."""
     beside: BuiltIn = "held"
-    """The policy of the other episodes, where `policy` is your function."""
+    """The policy of the other episodes, if `policy` is your function."""
     hold: tuple[PositiveInt, PositiveInt] = (1, 10)
-    """Fewest and most steps for which an action is held; the paper's Doom: 1 and 10. [1, 1]: a
-    new one at every step."""
+    """Minimum and maximum number of steps for which `held` repeats an action; the paper's Doom: 1
+    and 10. [1, 1]: a new action at every step."""
     sweep_between: tuple[NonNegativeInt, NonNegativeInt] | None = None
-    """The two choices of sweeps; Doom: right and left, [1, 2]. Sweeps from side to side live longer
-    there, and show what comes late."""
+    """The two actions between which `sweeps` alternates; Doom: right and left, [1, 2]. Sweeps
+    survive longer there, and reach later parts of an episode."""
     mean: tuple[float, ...] = (0.0,)
-    """Means of the walk, before the action is bounded: one for all parts of the action or one
-    each."""
+    """Mean of the random walk of `smooth`, before tanh; one number for all parts of the action, or
+    one for each."""
     mean_spread: tuple[NonNegativeFloat, ...] = (0.5,)
-    """Standard deviation of the walk's mean between episodes; one for all parts or one each."""
+    """Standard deviation of this mean between episodes; one number, or one for each part."""
     deviation: tuple[NonNegativeFloat, ...] = (0.7,)
-    """Standard deviation of the walk about its mean; one for all parts or one each."""
+    """Standard deviation of the walk around its mean; one number, or one for each part."""
     deviation_spread: float = 0.0
-    """Each episode multiplies its deviations by exp(deviation_spread x a normal number)."""
+    """Each episode multiplies `deviation` by exp(deviation_spread x a standard normal number)."""
     memory: PositiveFloat = 10.0
-    """Steps after which the walk has forgotten 63% of where it was."""
+    """Time constant of the walk in steps: its autocorrelation falls by 63% in this time."""
     go_back: ClosedUnitInterval = 0.0
-    """Share of the episodes in which the explorer goes back to an earlier one that earned more than
-    most: on its seed, by its actions, up to some steps before what it earned; from there `policy`
-    acts. For worlds with rare rewards. Source: Ecoffet et al. 2021, Go-Explore."""
+    """Share of the episodes that return to one of the best earlier episodes: they use its seed,
+    repeat its actions up to some steps before its largest reward, and explore from there. For rare
+    rewards. Source: Ecoffet et al. 2021, Go-Explore."""
     noise: NonNegativeFloat = 0.5
-    """Largest standard deviation of the walk that is added to an evolved controller; each episode
-    samples its own between 0 and this."""
+    """In later rounds a random walk is added to an evolved controller's outputs; each episode
+    samples its standard deviation between 0 and this."""
     overrule: ClosedUnitInterval = 0.0
-    """Largest share of steps at which random actions, held for 1 to 10 steps, replace those of an
-    evolved controller; each episode samples its own between 0 and this. M learns from them what
-    follows from actions that the controller never takes. Source: Dabney et al. 2020, temporally
+    """In later rounds random actions, held for 1 to 10 steps, replace this share of an evolved
+    controller's actions; each episode samples its share between 0 and this. M learns from them the
+    effect of actions that the controller never takes. Source: Dabney et al. 2020, temporally
     extended ε-greedy."""
 
     @property
@@ -267,7 +267,7 @@ def function_of(name: str) -> Function:
     """The function that `collect.explore.policy` names.
 
     Raises:
-        InputError: there is none, or its module cannot be imported, or nobody trusts it.
+        InputError: there is none, or its module cannot be imported, or is not trusted.
     """
     check_trusted(name, "collect.explore.policy")
     home, _, function = name.rpartition(":")
@@ -291,7 +291,7 @@ class Given:
     The function is called at every step, as `function(frames, info)`, with the frames of its lanes
     (N, S, S, 3), also of those that have ended. It returns the environment's own actions, one for
     each. `info` has `observations`, a list of the environment's own observations; `starts`, whether
-    each frame opens an episode; and `live`, whether each lane goes on.
+    each frame opens an episode; and `live`, whether each lane's episode has not ended.
     """
 
     def __init__(
@@ -367,7 +367,7 @@ class GoBack:
     """Repeats the actions of trails, and then lets another policy act."""
 
     def __init__(self, policy: Policy, ways: Sequence[Float32[np.ndarray, "_ A"]]) -> None:
-        """`ways` has the actions of each lane, none where it begins by itself."""
+        """`ways` has the actions of each lane, none where it starts a new episode."""
         self.policy, self.ways, self.step = policy, ways, 0
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Find baselines: the best open-loop policy of a world, on validation episodes alone."""
+"""Find baselines: the best open-loop policy of an environment, on validation episodes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from worldmodels.world import EnvConfig, World
 
 @dataclass(frozen=True)
 class Search:
-    """Candidates in a world, and how many episodes choose among them."""
+    """Candidates in an environment, and how many episodes select among them."""
 
     policy: Literal["constant", "sweep"]
     arguments: Sequence[Any]
@@ -85,10 +85,10 @@ SEARCHES = {
         ),
     ),
 }
-"""The worlds whose best open-loop policies come with the package, and how these were found."""
+"""The environments for which the package has an open-loop policy, and how it was found."""
 
 MOST = 64
-"""Most constant actions that are tried in any other world."""
+"""Maximum number of constant actions that are tried in other environments."""
 LEVELS = {1: 9, 2: 5, 3: 3}
 """Values of each part of a box, by its number of parts; with more parts actions are sampled."""
 RUNGS = (2, 8), (6, 3), (16, 1)
@@ -98,7 +98,7 @@ MAX_FRAMES = 2000
 
 
 def baselines_of(world: World, workers: WorkersConfig, run: Run) -> list[Baseline]:
-    """The random policy, and the best open-loop policy of a world.
+    """The random policy, and the best open-loop policy of an environment.
 
     This is the one that comes with the package, or the best constant action: it is found now and
     kept in the run's baselines.json.
@@ -123,7 +123,7 @@ def baselines_of(world: World, workers: WorkersConfig, run: Run) -> list[Baselin
 
 
 def constant_actions(world: World) -> Search:
-    """Each choice of a discrete world, a grid of a small box, or a sample of a larger space."""
+    """All actions of a discrete space, a grid of a small Box, or samples of a larger space."""
     actions = Actions.from_dict(world.action)
     low, high, counts = np.array(actions.low), np.array(actions.high), actions.counts
     generator = numpy_generator(0, "constant actions")
@@ -156,13 +156,13 @@ def find_baselines(
     """Finds the best open-loop policy of one of `SEARCHES` and writes it to baselines.json.
 
     Args:
-        name: of the world.
+        name: of the environment.
         workers: where episodes run; results do not depend on it.
         command: goes into the file, to be repeated.
-        file: baselines.json; its entries of other worlds stay.
+        file: baselines.json; its entries of other environments stay.
 
     Returns:
-        The world's entry.
+        The environment's entry.
     """
     env, search = SEARCHES[name]
     entry = best_of(search, _real(search, describe(env), workers)) | {"command": command}

@@ -1,4 +1,4 @@
-"""The history of an evolution, from which it goes on where it was stopped."""
+"""The history of an evolution, from which an interrupted one continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import: makes episodes of recordings that others made, in place of `collect`."""
+"""Import: converts recordings to episodes, in place of `collect`."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def _actions(world: World, record: Record, own: np.ndarray) -> np.ndarray:
 
 def _tell(run: Run, source: Source, world: World, found: _Found) -> None:
     returns, space = np.array(found.returns), Actions.from_dict(world.action).own_space
-    ends = f"{found.terminated} of them end by themselves, the others are cut"
+    ends = f"{found.terminated} of them terminate, the others are truncated"
     say(f"{found.episodes} episodes of {source.kind} in {run.episodes}:")
     say(f"  steps     {found.steps}, {world.fps:g} a second; {ends}")
     say(f"  picture   {world.picture}, as {world.config.size}x{world.config.size}")

@@ -1,4 +1,4 @@
-"""Write the config of an environment: the template your_world.yaml, filled in by the preflight."""
+"""Write a config for an environment: the template your_world.yaml, filled in by the preflight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record the short real episodes that a bundle carries."""
+"""Record the short real episodes of a bundle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEAD, LENGTH = 4.0, 12.0
 
 
 def record(bundle: Bundle, episodes: int = EPISODES) -> tuple[Recording, ...]:
-    """Records the agent in its world, on the first test seeds, as `watch` films it.
+    """Records the agent in the real environment, on the first test seeds, as `watch` films it.
 
     There are none without a live environment, and none of an agent whose C does not see its own V
     and M (`controller.senses`): no dream begins in what it has seen.

@@ -1,4 +1,4 @@
-"""Pictures of recordings that have none: the recorded actions are played once more and drawn."""
+"""Pictures for recordings without pictures: the recorded actions are replayed and rendered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Select the best of several rounds, by validation episodes that have chosen none of them."""
+"""Select the best of several rounds, on validation episodes that were not used before."""
 
 from __future__ import annotations
 

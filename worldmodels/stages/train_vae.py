@@ -43,18 +43,18 @@ class TrainVAEConfig(FitConfig):
     learning_rate: PositiveFloat = 1e-4
     """Adam's learning rate; the paper: 1e-4."""
     start: Literal["previous", "fresh", "keep"] = "previous"
-    """In later rounds: `previous` goes on training the V of the round before, `fresh` begins with
-    random weights, `keep` takes that V as it is."""
+    """In later rounds: `previous` continues training the V of the round before, `fresh` starts from
+    random weights, `keep` uses the V of the round before without training."""
     motion_weight: NonNegativeFloat = 0.0
-    """Extra weight of the squares at pixels that differ by more than 0.12 from their episode's
-    median image; the paper: 0. Small things that move, such as Doom's fireballs, are learned much
-    sooner. Source: measured, `scripts/benchmark/reconstruction.py`."""
+    """Extra weight of moving pixels, which differ by more than 0.12 from their episode's median
+    image; the paper: 0. Small moving objects, such as Doom's fireballs, are learned sooner. Source:
+    measured, `scripts/benchmark/reconstruction.py`."""
     free_nats: NonNegativeFloat = 0.5
-    """KL below this per latent costs nothing; released code: 0.5."""
+    """Minimum KL of a latent in the loss, in nats; the released code: 0.5."""
 
 
 def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> None:
-    """Trains V, or goes on with it; writes vae/vae.safetensors.
+    """Trains V, or continues training it; writes vae/vae.safetensors.
 
     Raises:
         InputError: there is no data, a file is broken, or the loss is not finite.

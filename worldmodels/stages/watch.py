@@ -27,7 +27,7 @@ from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.world import RECORDED
 
 ENDLESS = 10**9
-"""Horizon in steps: a dream ends by itself, or when it is put back onto reality."""
+"""Horizon in steps: a dream ends by M's prediction, or is reset to reality."""
 PAUSE = 1.0
 """Seconds for which the last picture of an episode is shown."""
 LEAD = 1.0
@@ -50,7 +50,7 @@ FilmName = Literal["dream", "lap", "temperatures"]
 FILMS: dict[FilmName, tuple[str, str]] = {
     "dream": (
         "Reality, V's reconstruction of it, and M's dream",
-        f"The dream is put back onto reality every {RESYNC:.0f} seconds and goes on alone in "
+        f"The dream is reset to reality every {RESYNC:.0f} seconds and continues alone in "
         "between, under the actions of C, which sees the dream; its caption counts the seconds "
         "alone.",
     ),
@@ -72,7 +72,7 @@ class WatchConfig:
     """The films."""
 
     seconds: PositiveFloat = 20.0
-    """Length of `dream` at the world's own speed; it shows one real episode after the other."""
+    """Length of the film `dream` in real time; it shows one real episode after the other."""
     films: tuple[FilmName, ...] = field(default=get_args(FilmName))
     """Which are made: `dream`, reality beside its reconstruction and the dream; `lap`, a whole real
     episode; `temperatures`, one start dreamt at four temperatures."""
@@ -88,7 +88,7 @@ class Moment:
     alone: float
     """Seconds since the dream was put onto reality."""
     dream_over: bool
-    """Whether the dream has ended by itself."""
+    """Whether M has ended the dream."""
     over: bool = False
     """Whether reality has ended."""
 

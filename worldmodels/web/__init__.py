@@ -1,1 +1,1 @@
-"""A page in which the dream runs in the browser."""
+"""The dream as a web page."""

@@ -1,4 +1,4 @@
-"""The buttons and keys of the page: one for each way to act in a world."""
+"""The buttons and keys of the page: one for each action."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pad:
 
 
 def pads_of(world: World) -> tuple[list[Pad], list[float]]:
-    """The buttons of a world, with the keys of `worldmodels play`; and the action at rest."""
+    """The action buttons, with the keys of `worldmodels play`; and the action at rest."""
     actions = Actions.from_dict(world.action)
     controls = Controls(world.config.id, actions)
     starts = [0, *accumulate(actions.counts or [1] * actions.size)]

@@ -1,4 +1,4 @@
-"""onnxruntime-web, which computes the networks in the browser: npm fetches it once."""
+"""onnxruntime-web, which runs the networks in the browser; npm downloads it once."""
 
 from __future__ import annotations
 

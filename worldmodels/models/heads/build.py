@@ -20,12 +20,12 @@ from worldmodels.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class WorldMDNRNNConfig(MDNRNNConfig):
-    """M's sizes, and what it predicts of a world beside z. Defaults: the paper's CarRacing."""
+    """M's sizes and heads. Defaults: the paper's CarRacing."""
 
     reward_head: Literal["none", "world"] = "none"
-    """Predict the reward, of the kind that world.json says; the paper: none."""
+    """`world`: predict the reward, of the kind env.reward; the paper: none."""
     termination_head: Literal["none", "world"] = "none"
-    """Predict the end, where the world has one; the paper's Doom: world."""
+    """`world`: predict the end of the episode, if env.terminates; the paper's Doom: world."""
     positive_weight: NonNegativeFloat = 10.0
     """Weight of the steps that end an episode in that head's loss; the released code: 10. With 1
     the head's probabilities are those of the data."""

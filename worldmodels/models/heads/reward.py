@@ -1,4 +1,4 @@
-"""The heads that predict what a step earns, a count or a reward: what a dream pays.
+"""The heads that predict the count or the reward of a step.
 
 Differs: the paper's M predicts no reward.
 """
@@ -57,7 +57,7 @@ class Payer(Head):
 
 @dataclass(frozen=True, kw_only=True)
 class CountHead(Payer):
-    """Learns the world's count in each step, such as tiles."""
+    """Predicts the count of each step, such as tiles."""
 
     name: str = "reward"
     size: int = 1

@@ -1,6 +1,6 @@
-"""The head that predicts the damage that each choice of the next action brings.
+"""The head that predicts the risk of damage after each choice of the next action.
 
-Differs: the paper's M has no such head. It weighs a dream's rewards, and the controller may see it.
+Differs: the paper's M has no such head. It can weight a dream's rewards and be an input of C.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The head that predicts the end of an episode: it ends a dream, or weighs its rewards."""
+"""The head that predicts the end of an episode: it ends a dream, or weights its rewards."""
 
 from __future__ import annotations
 
