@@ -285,9 +285,9 @@ def test_another_world_json_is_refused(tiny_bundle, tmp_run, path, value):
 
 
 def test_no_bundle_at_all(tmp_path, no_type_checks):
-    assert_refused(lambda: bundle_folder(tmp_path / "nothing"), "nothing is no bundle")
+    assert_refused(lambda: bundle_folder(tmp_path / "nothing"), "nothing is not a bundle")
     for name in (None, 3, "", "x" * 999, "a\0b"):
-        assert_refused(lambda name=name: worldmodels.load(name), f"{name} is no bundle")
+        assert_refused(lambda name=name: worldmodels.load(name), f"{name} is not a bundle")
 
 
 @pytest.mark.parametrize("name", ["README.md", "weights.safetensors", "bundle.json"])

@@ -90,7 +90,7 @@ def test_the_middle_of_a_film(tmp_path: Path) -> None:
     errors = [error(middle_of(path), frame) for frame in frames]
     assert int(np.argmin(errors)) in (5, 6)
     path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"film\.webm is no film"):
+    with pytest.raises(InputError, match=r"film\.webm is not a film"):
         middle_of(path)
 
 

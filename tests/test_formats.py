@@ -39,7 +39,7 @@ def test_a_stored_run_goes_on(stored, capsys):
     main(["pipeline", "--run", str(stored)])
     assert results(stored) == before
     assert (stored / "evaluation.json").read_bytes() == evaluation
-    assert f"{stored / 'evaluation.json'} is there already" in capsys.readouterr().out
+    assert f"{stored / 'evaluation.json'} already exists" in capsys.readouterr().out
     shown = [stored / name for name in ("videos/dream.webm", "videos/dream.webp", "histogram.png")]
     assert all(path.exists() for path in shown)
     for path in shown[1:]:  # as after a kill in between

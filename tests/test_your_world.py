@@ -64,5 +64,5 @@ def test_init_keeps_what_is_there(capsys):
     Path("cartpole_v1.yaml").write_text("mine")
     with pytest.raises(SystemExit, match="2"):
         main(["init", "CartPole-v1"])
-    assert "cartpole_v1.yaml is there already: move it, or name another" in capsys.readouterr().err
+    assert "cartpole_v1.yaml already exists: move it, or name another" in capsys.readouterr().err
     assert Path("cartpole_v1.yaml").read_text() == "mine"

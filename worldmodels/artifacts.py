@@ -409,7 +409,7 @@ class Bundle:
         description = _description(file)
         tensors = _load_single(folder / "weights.safetensors", description)
         if "controller" not in tensors:
-            raise InputError(f"{folder / 'weights.safetensors'} is no bundle's: make it again")
+            raise InputError(f"{folder / 'weights.safetensors'} is not of a bundle: make it again")
         starts = _starts_of(folder / "starts.safetensors", description)
         with naming(file):
             bundle = cls._rebuilt(description, tensors, starts)
@@ -447,8 +447,8 @@ def bundle_folder(name: str | Path) -> Path:
                     return folder
     shipped = sorted(p.name for p in SHIPPED.glob("*") if (p / "bundle.json").is_file())
     raise InputError(
-        f"{name} is no bundle: name a shipped one ({', '.join(shipped)}), a bundle's folder, or a "
-        "run in which `worldmodels evaluate` has written one"
+        f"{name} is not a bundle: name a shipped one ({', '.join(shipped)}), a bundle's folder, or "
+        "a run in which `worldmodels evaluate` has written one"
     )
 
 
@@ -482,7 +482,7 @@ def unpack(bundle: Bundle, run: Run) -> None:
     """
     with run.lock():
         if run.world_file.exists():
-            raise InputError(f"{run.folder} has begun already: use another --run")
+            raise InputError(f"{run.folder} has already begun: use another --run")
         save_vae(run, bundle.vae)
         save_mdnrnn(run, bundle.mdnrnn, bundle.world)
         c = bundle.controller.config, bundle.parameters, bundle.parameters.clone()

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if name not in COMMANDS:
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             fix = f"did you mean {near[0]}?" if near else "see worldmodels --help"
-            raise InputError(f"{name} is no command: {fix}")
+            raise InputError(f"{name} is not a command: {fix}")
         refuse_repeated(flags)
         sys.argv = [f"worldmodels {name}", *flags]  # what results and --help call the command
         COMMANDS[name](name, flags)
@@ -286,7 +286,7 @@ def report(name: str, flags: list[str]) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="The folder of a run.")
     options, unknown = parser.parse_known_args(flags)
     if unknown:
-        raise InputError(f"{unknown[0]} is unknown: report takes a folder alone")
+        raise InputError(f"{unknown[0]} is unknown: report takes only a folder")
     report(Run(_named(options.run, "run", "report RUN, the folder of a run")))
 
 

@@ -384,7 +384,7 @@ def _load_yaml(file: Path) -> tuple[dict[str, Any], str]:
     try:
         require_regular(file)
         if file.stat().st_size > CONFIG_BYTES:
-            raise InputError(f"{file} has more than {CONFIG_BYTES} bytes: it is no config")
+            raise InputError(f"{file} has more than {CONFIG_BYTES} bytes: it is not a config")
         text = file.read_text(encoding="utf-8")
         made_by = _made_by(file, text)
         data = yaml.load(text, _Loader)
@@ -396,7 +396,7 @@ def _load_yaml(file: Path) -> tuple[dict[str, Any], str]:
             f"{file} cannot be read ({error.strerror}): name a YAML file or one of {_shipped()}"
         ) from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{file} is no valid YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict | None):
         raise InputError(f"{file} must hold sections such as `env:`, not {type(data).__name__}")
     return _with_base(data or {}, file), made_by

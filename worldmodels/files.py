@@ -244,7 +244,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray
     """An array of an open npz, whose header is compared with its length first.
 
     Raises:
-        ValueError: it is no array of numbers or text, or of another size than it says.
+        ValueError: it is not an array of numbers or text, or of another size than it says.
     """
     with archive.open(member) as file:
         shape, fortran, dtype = read_header(file)

@@ -77,7 +77,7 @@ def middle_of(path: Path) -> Frame:
     """The picture in the middle of a film.
 
     Raises:
-        InputError: the file is no film.
+        InputError: the file is not a film.
     """
     film = cv2.VideoCapture(str(path))
     try:
@@ -87,7 +87,7 @@ def middle_of(path: Path) -> Frame:
     finally:
         film.release()
     if not read:
-        raise InputError(f"{path} is no film: delete it and run `worldmodels watch` again")
+        raise InputError(f"{path} is not a film: delete it and run `worldmodels watch` again")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
@@ -129,7 +129,7 @@ def pictures_of(
     """The first `count` frames of a sheet, whose side is one of `sides`.
 
     Raises:
-        InputError: it is no picture, or of another size.
+        InputError: it is not a picture, or of another size.
     """
     rows = -(-count // SHEET_COLUMNS)
     try:

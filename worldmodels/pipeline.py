@@ -140,9 +140,9 @@ def _filmed(run: Run, config: Config) -> bool:
 def _report(run: Run) -> None:
     """Writes the report, unless it is newer than the evaluation that it tells of."""
     file, told = run.folder / "report.html", run.evaluation_file
-    told = told if told.exists() else run.bundle / "bundle.json"  # nothing real was measured
+    told = told if told.exists() else run.bundle / "bundle.json"  # nothing was measured in reality
     if file.exists() and file.stat().st_mtime >= told.stat().st_mtime:
-        say(f"{file} is there already")
+        say(f"{file} already exists")
         return
     try:
         new_figure()

@@ -122,7 +122,7 @@ def test_what_is_missing_or_wrong_is_named(no_type_checks, light, name):
     def make(**options):
         return gymnasium.make_vec(name, **{"num_envs": 1, "bundle": light, **options})
 
-    with pytest.raises(InputError, match="nowhere is no bundle"):
+    with pytest.raises(InputError, match="nowhere is not a bundle"):
         make(bundle="nowhere")
     with pytest.raises(InputError, match="SAME_STEP is not offered"):
         make(autoreset_mode=AutoresetMode.SAME_STEP)

@@ -61,7 +61,7 @@ def test_risks_need_choices_and_an_end():
         (EnvConfig(), Actions("box", (-1.0,), (1.0,)).to_dict()),
     ):
         with pytest.raises(
-            InputError, match=r"mdnrnn\.risk_horizons needs a world that terminates"
+            InputError, match=r"mdnrnn\.risk_horizons needs an environment that terminates"
         ):
             heads_of(config, World(env, action, 30.0, {}, PICTURE))
 

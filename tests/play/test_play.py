@@ -177,7 +177,7 @@ def test_the_window_closes_by_its_cross_and_lets_go_of_keys(
 
 
 def test_mistakes_are_named(tiny_bundle, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="nowhere is no bundle"):
+    with pytest.raises(InputError, match="nowhere is not a bundle"):
         play("nowhere", PlayConfig(), tmp_path)
     pygame.quit()  # worlds of other tests may have left it open
     with monkeypatch.context() as patch:

@@ -229,9 +229,9 @@ def test_an_inspection_of_another_v_does_not_count(finished, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["nowhere"], "nowhere is no run: name a folder"),
+        (["nowhere"], "nowhere is not a run: name a folder"),
         ([], "no run is named: worldmodels report RUN"),
-        (["runs", "--out", "x"], "--out is unknown: report takes a folder alone"),
+        (["runs", "--out", "x"], "--out is unknown: report takes only a folder"),
     ],
 )
 def test_mistakes(script, capsys, flags, message):
@@ -249,7 +249,7 @@ def test_a_broken_film_is_named(finished, tmp_path, script, capsys):
     before = (run.folder / "report.html").read_bytes()
     with pytest.raises(SystemExit, match="2"):
         script("report", run.folder)
-    assert "lap.webm is no film: delete it" in capsys.readouterr().err
+    assert "lap.webm is not a film: delete it" in capsys.readouterr().err
     assert (run.folder / "report.html").read_bytes() == before
 
 

@@ -122,5 +122,5 @@ def test_a_c_of_other_outputs_is_refused(smoke_run):
     controller = controller_for(ControllerConfig(), load_mdnrnn(smoke_run))
     with pytest.raises(InputError, match=r"controller of take_cover has layers of \[3\] outputs"):
         carried_from("take_cover", smoke_run, controller)
-    with pytest.raises(InputError, match="nowhere is no bundle"):
+    with pytest.raises(InputError, match="nowhere is not a bundle"):
         carried_from("nowhere", smoke_run, controller)

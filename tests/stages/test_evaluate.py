@@ -47,7 +47,7 @@ def test_a_bundle_returns_the_same_again(bundle, script, tmp_path, capsys, monke
     assert again["bundle_sha256"] == report["bundle_sha256"]
     assert f"{folder} the agent" in capsys.readouterr().out
     script("evaluate", folder, "--run", tmp_path / "again", *FEW)
-    assert "is there already" in capsys.readouterr().out
+    assert "already exists" in capsys.readouterr().out
     monkeypatch.setattr("worldmodels.stages.find_baselines.race", None)  # found once
     script("evaluate", folder, "--run", tmp_path / "again", *FEW, "--evaluate.split=final")
     fresh = load_json(tmp_path / "again" / "evaluation.json")
@@ -70,4 +70,4 @@ def test_a_run_that_is_named_as_a_bundle_keeps_what_is_known_of_it(script, smoke
 def test_no_such_bundle(script, capsys):
     with pytest.raises(SystemExit, match="2"):
         script("evaluate", "nobody", *FEW)
-    assert "nobody is no bundle" in capsys.readouterr().err
+    assert "nobody is not a bundle" in capsys.readouterr().err

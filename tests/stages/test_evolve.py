@@ -135,7 +135,7 @@ def test_a_foreign_history_is_named(tmp_path, missing):
     tensors, about = load_tensors(path)
     del tensors[missing]
     save_tensors(path, tensors, about)
-    with pytest.raises(InputError, match="is no history of an evolution"):
+    with pytest.raises(InputError, match="is not a history of an evolution"):
         History.load(path)
 
 

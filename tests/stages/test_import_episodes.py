@@ -137,7 +137,7 @@ def test_sources_that_are_none_are_named(tmp_path):
         with pytest.raises(InputError, match=message):
             open_source(tmp_path / name)
     pytest.importorskip("minari")
-    with pytest.raises(InputError, match="nowhere is no file, no folder and none of Minari's"):
+    with pytest.raises(InputError, match="nowhere is not a file, a folder or one of Minari's"):
         open_source("nowhere")
 
 
@@ -322,7 +322,7 @@ def test_a_live_world_adds_its_own_episodes(tmp_path, tmp_run, capsys):
     with pytest.raises(InputError, match="has episodes already"):
         import_episodes(tmp_run, str(tmp_path / "more"), live)
     import_episodes(tmp_run, str(tmp_path / "npz"), live)  # the same command again
-    assert capsys.readouterr().out.endswith("is there already\n")
+    assert capsys.readouterr().out.endswith("already exists\n")
 
 
 def test_without_a_live_world_nothing_is_collected(tmp_run):
@@ -360,7 +360,7 @@ def test_everything_after_collect_works_and_says_that_nothing_real_was_measured(
         main([stage, *run])
     said = capsys.readouterr().out
     assert "3 imported episodes" in said
-    assert said.count("nothing real was measured") == 2
+    assert said.count("nothing was measured in reality") == 2
     assert "real validation" not in said
     saved = load_controller(tmp_run)
     assert np.isnan(saved.validation_return)
@@ -370,9 +370,9 @@ def test_everything_after_collect_works_and_says_that_nothing_real_was_measured(
     assert not any("validation" in line for line in lines)
     assert not tmp_run.evaluation_file.exists()
     bundle = Bundle.load(tmp_run.bundle)
-    assert "nothing real was measured" in bundle.about["measured"]
+    assert "nothing was measured in reality" in bundle.about["measured"]
     page = report(tmp_run).read_text(encoding="utf-8")
-    assert "Nothing real was measured" in page
+    assert "Nothing was measured in reality" in page
     assert "Run <code>worldmodels evaluate" not in page
     with pytest.raises(SystemExit):
         main(["inspect-dream", str(tmp_run.folder)])

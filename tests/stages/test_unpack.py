@@ -74,9 +74,9 @@ def test_what_is_lacking_is_named_and_no_run_is_overwritten(script, unpacked, tm
     rounds.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": rows}}))
     for command, missing in (
         (("study", run.folder, "--config", rounds), "needs round 0"),
-        (("unpack", folder, "--config", run.config_file, "--run", run.folder), "has begun already"),
+        (("unpack", folder, "--config", run.config_file, "--run", run.folder), "has already begun"),
         (("unpack", folder, "--run", fresh), "--config is missing"),
-        (("unpack", "none", "--config", run.config_file, "--run", fresh), "none is no bundle"),
+        (("unpack", "none", "--config", run.config_file, "--run", fresh), "none is not a bundle"),
         (("unpack", "--run", fresh), "no bundle is named"),
     ):
         with pytest.raises(SystemExit, match="2"):

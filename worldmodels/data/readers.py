@@ -476,11 +476,11 @@ def _flat(observations: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
 
 def _local_minari(name: str) -> Path:
     """The folder of a data set that Minari has on this machine."""
-    minari = library("minari", Path(name), "is no file and no folder, and Minari is missing")
+    minari = library("minari", Path(name), "is not a file or a folder, and Minari is missing")
     known = minari.list_local_datasets()
     if name not in known:
         raise InputError(
-            f"{name} is no file, no folder and none of Minari's local data sets "
+            f"{name} is not a file, a folder or one of Minari's local data sets "
             f"({_listed(known)}): check the name, or run `minari download {name}`"
         )
     return Path(minari.load_dataset(name).storage.data_path)

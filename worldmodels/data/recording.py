@@ -111,4 +111,4 @@ def _check(part: Mapping[str, Tensor], shape: Mapping[str, int]) -> None:
     if not 0 < len(part["actions"]) == len(part["rewards"]) or len(part["ended"]) != 1:
         raise ValueError("actions and rewards differ in number")
     if part["film"].dtype != torch.uint8 or part["film"].ndim != 1:
-        raise ValueError("film is no picture")
+        raise ValueError("film is not a picture")

@@ -159,7 +159,7 @@ def evolutions_of(run: Run, config: Config, settings: StudyConfig) -> list[Evolu
     for name, row in settings.rows.items():
         where, changes = f"study.rows.{name}", dict(row or {})
         if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name, re.ASCII)):
-            raise InputError(f"{where} is no name of a folder: use letters and digits")
+            raise InputError(f"{where} is not a folder name: use letters and digits")
         index = changes.pop("round", None)
         changed = _changed(base, changes, where)
         rows[name] = _source(run, index, where), changed
@@ -188,7 +188,7 @@ def _changed(config: Config, changes: Mapping[str, Any], where: str) -> Config:
 def _source(run: Run, index: Any, where: str) -> Run:
     """The run, or one of its rounds, whose V and M a row uses."""
     if index is not None and not (isinstance(index, int) and index >= 0):
-        raise InputError(f"{where} needs round {index}, but round is no number from 0 on")
+        raise InputError(f"{where} needs round {index}, but round is not a number from 0 on")
     source = run
     # a run of one round is its own round 0; an unpacked bundle is no round
     several = (run.folder / "rounds").exists() or run.starts.exists()

@@ -144,7 +144,7 @@ def _wrapped(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[A
         except Exception as error:
             raise InputError(
                 f"env.wrappers: {name} fails ({reason(error)}): it is called with the environment "
-                "alone"
+                "only"
             ) from error
         if not isinstance(env, gymnasium.Env):
             raise InputError(

@@ -47,8 +47,8 @@ def check_trusted(env_id: str, field: str = "env.id") -> None:
     if module and not trusted and not _is_installed(package):
         raise InputError(
             f"{field} is {env_id}: it would import {module} ({_origin(package) or 'not found'}), "
-            "which is no installed environment package and may run any code: add --trust-env if "
-            "you trust it"
+            "which is not an installed environment package and may run any code: add --trust-env "
+            "if you trust it"
         )
 
 

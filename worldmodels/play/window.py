@@ -187,9 +187,7 @@ def window(pygame: Any, scale: int) -> Iterator[Window]:
             pygame.quit()  # SDL's last resort
             raise pygame.error("no display was found")
     except pygame.error as error:
-        raise InputError(
-            f"no window can be opened ({error}): play where there is a display"
-        ) from error
+        raise InputError(f"no window can be opened ({error}): playing needs a display") from error
     try:
         if driver in ("dummy", "offscreen"):
             say(f"SDL_VIDEODRIVER is {driver}: the window is on no screen")

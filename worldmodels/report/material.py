@@ -74,7 +74,7 @@ class Material:
         """Reads nothing yet.
 
         Raises:
-            InputError: the folder is no run.
+            InputError: the folder is not a run.
         """
         self.run = run
         folders = sorted((run.folder / "rounds").glob("[0-9][0-9]"))
@@ -82,7 +82,7 @@ class Material:
         """The rounds; a run of one round is its own."""
         if not (run.metrics.exists() or folders or run.evaluation_file.exists()):
             raise InputError(
-                f"{run.folder} is no run: name a folder in which `worldmodels pipeline` or a "
+                f"{run.folder} is not a run: name a folder in which `worldmodels pipeline` or a "
                 "stage has worked"
             )
 

@@ -22,7 +22,7 @@ def report(run: Run) -> Path:
         The file.
 
     Raises:
-        InputError: the folder is no run, a file in it is broken, or matplotlib is missing.
+        InputError: the folder is not a run, a file in it is broken, or matplotlib is missing.
     """
     material = Material(run)
     environment = Environment(

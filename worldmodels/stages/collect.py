@@ -189,7 +189,7 @@ def _world(run: Run, env: EnvConfig, workers: WorkersConfig) -> World:
         world = load_world(run)
         if world.config != env:
             raise InputError(
-                f"{run.world_file} is another world than `env` says: use another --run"
+                f"{run.world_file} is for another environment than `env`: use another --run"
             )
         return world
     found = preflight(env, workers)

@@ -273,7 +273,7 @@ def _known(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] | N
         return None
     if len(report["baselines"]) < 2:  # made when only some worlds had more than random actions
         return None
-    say(f"{run.evaluation_file} is there already")
+    say(f"{run.evaluation_file} already exists")
     return report
 
 

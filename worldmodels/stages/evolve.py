@@ -40,7 +40,7 @@ REAL_SIGMA0 = 0.05
 """First standard deviation in the real environment, where a dream came before."""
 
 
-UNMEASURED = "nothing real was measured"
+UNMEASURED = "nothing was measured in reality"
 """Said of results without a live environment."""
 
 
@@ -159,7 +159,7 @@ def evolve(
     result = run.controller / "controller.safetensors"
     if result.exists():
         load_controller(run)
-        say(f"{result} is there already")
+        say(f"{result} already exists")
         return
     with Metrics(run, "evolve") as metrics:
         check_dreams(run)

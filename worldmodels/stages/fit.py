@@ -181,7 +181,7 @@ def load_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
         _load_optimizer(optimizer, tensors)
         return int(metadata["step"])
     except (RuntimeError, KeyError, ValueError) as error:
-        raise InputError(f"{path} belongs to another model: delete it to train anew") from error
+        raise InputError(f"{path} belongs to another model: delete it to train again") from error
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

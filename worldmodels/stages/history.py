@@ -80,7 +80,7 @@ class History:
             fixed = about["mdnrnn"], arrays["start"], arrays["mean"], list(arrays["told"])
             return cls(*fixed, validated, steps)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} is no history of an evolution: delete it") from error
+            raise InputError(f"{path} is not a history of an evolution: delete it") from error
 
     def check(self, path: Path, num_parameters: int, population: int) -> None:
         """Checks that the history fits C and the population.

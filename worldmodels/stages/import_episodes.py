@@ -54,7 +54,7 @@ def import_episodes(run: Run, source: str, env: EnvConfig) -> None:
     if run.episodes.exists():
         known = run.episodes / SOURCE
         if known.exists() and load_json(known) == about:
-            say(f"{run.episodes} is there already")
+            say(f"{run.episodes} already exists")
             return
         raise InputError(f"{run.folder} has episodes already: use another --run")
     for one in progress(opened.records(), "check"):

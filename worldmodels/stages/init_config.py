@@ -47,7 +47,7 @@ def init_config(env: EnvConfig, workers: WorkersConfig, file: Path) -> None:
         InputError: the file exists, or the environment cannot be made or played.
     """
     if file.exists():
-        raise InputError(f"{file} is there already: move it, or name another file with --out")
+        raise InputError(f"{file} already exists: move it, or name another file with --out")
     found = preflight(env, workers)
     save_text(file, filled((CONFIGS / "your_world.yaml").read_text(encoding="utf-8"), found))
     picture = file.with_suffix(".png")

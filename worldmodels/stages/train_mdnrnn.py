@@ -68,7 +68,7 @@ def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, 
     world, made_from = load_world(run), check_latents(run)
     result = run.mdnrnn / "mdnrnn.safetensors"
     if result.exists():
-        say(f"{result} is there already")
+        say(f"{result} already exists")
         return
     source = latent_source(run, views=True)
     vae = load_vae(run)

@@ -61,7 +61,7 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
     """
     result = run.vae / "vae.safetensors"
     if result.exists():
-        say(f"{result} is there already")
+        say(f"{result} already exists")
         return
     folders = [r.episodes for r in run.earlier]
     new = episode_files(run.need(run.episodes, "worldmodels collect"))

@@ -38,11 +38,11 @@ RESYNC = 8.0
 SCALE = 3
 """Enlargement of the frames."""
 FILM_BYTES = 2_000_000
-"""Most bytes of a film; one that would have more is smaller, or shows fewer pictures a second."""
+"""Maximum bytes of a film; a larger one gets a lower resolution or frame rate."""
 WEBP_SECONDS, WEBP_FPS = 20.0, 12.5
-"""Limits of the animated picture, which is for a README; a whole episode may take longer."""
+"""Limits of the animated WebP; a whole episode may be longer."""
 LAP_PICTURES = 2000
-"""Most pictures of a whole episode, which may have no end."""
+"""Maximum pictures of a whole episode, which may have no end."""
 TEMPERATURES, TEMPERATURES_SECONDS = (0.1, 0.5, 1.0, 1.3), 12.0
 """Of the dreams that are filmed side by side, and the length of that film."""
 
@@ -50,18 +50,18 @@ FilmName = Literal["dream", "lap", "temperatures"]
 FILMS: dict[FilmName, tuple[str, str]] = {
     "dream": (
         "Reality, V's reconstruction of it, and M's dream",
-        f"The dream is reset to reality every {RESYNC:.0f} seconds and continues alone in "
-        "between, under the actions of C, which sees the dream; its caption counts the seconds "
-        "alone.",
+        f"The dream is reset to reality every {RESYNC:.0f} seconds. In between, C sees the dream "
+        "and acts in it. The caption counts the seconds since the reset.",
     ),
     "lap": (
         "A whole real episode",
-        "Left the official environment, right what V's z says of it: all that C sees of the frame.",
+        "Left: the official environment. Right: V's reconstruction from z, which is all that C "
+        "sees of the frame.",
     ),
     "temperatures": (
-        "One start, dreamt at four temperatures",
-        "All four dreams have the same start and the same noise, which counts for more the higher "
-        "the temperature: low ones repeat themselves, high ones invent.",
+        "Dreams from one start at four temperatures",
+        "All four dreams have the same start and the same noise. The higher the temperature, the "
+        "stronger the noise.",
     ),
 }
 """What each film in videos/ shows, and how to read it."""
@@ -75,7 +75,7 @@ class WatchConfig:
     """Length of the film `dream` in real time; it shows one real episode after the other."""
     films: tuple[FilmName, ...] = field(default=get_args(FilmName))
     """Which are made: `dream`, reality beside its reconstruction and the dream; `lap`, a whole real
-    episode; `temperatures`, one start dreamt at four temperatures."""
+    episode; `temperatures`, dreams from one start at four temperatures."""
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ def heads_of(config: WorldMDNRNNConfig, world: World) -> tuple[Head, ...]:
         choices = Actions.from_dict(world.action).choices
         if not (choices and env.terminates):
             raise InputError(
-                "mdnrnn.risk_horizons needs a world that terminates and whose actions are choices "
-                "(Discrete): set it to []"
+                "mdnrnn.risk_horizons needs an environment that terminates and whose actions are "
+                "choices (Discrete): set it to []"
             )
         heads.append(RiskHead(choices=choices, horizons=config.risk_horizons))
     return tuple(heads)
