@@ -291,7 +291,7 @@ def test_doom(study, script, tmp_run, tiny):
         ({"a": {"round": "x"}}, "a needs round x, but round is not a number from 0 on"),
         ({"a": {"round": -1}}, "a needs round -1, but round is not a number from 0 on"),
         ({"a/b": {}}, "a/b is not a folder name"),
-        ({"..": {}}, ".* no name of a folder"),
+        ({"..": {}}, ".* not a folder name"),
         ({"a": {"class_path": "this.That"}}, "a: class_path cannot change"),
     ],
 )

@@ -37,7 +37,7 @@ def test_mistakes_of_export(refused, tiny_bundle, tmp_path):
     (other / "mine.txt").write_text("keep")
     file.write_text("keep")
     out = tmp_path / "page"
-    assert "no bundle" in refused("export-web", "nothing", "--out", out)
+    assert "not a bundle" in refused("export-web", "nothing", "--out", out)
     assert "no bundle is named" in refused("export-web", "--out", out)
     assert "--out FOLDER" in refused("export-web", tiny_bundle)
     assert "is a file" in refused("export-web", tiny_bundle, "--out", file)
@@ -63,7 +63,7 @@ def test_mistakes_of_web(refused, tiny_bundle):
         port = taken.getsockname()[1]
         assert f"--port {port} cannot be used" in refused("web", tiny_bundle, "--port", port)
     assert "65535" in refused("web", tiny_bundle, "--port", 70000)
-    assert "no bundle" in refused("web", "nothing")
+    assert "not a bundle" in refused("web", "nothing")
 
 
 def test_the_runtime_needs_npm_once(refused, runtime, tiny_bundle, tmp_path, monkeypatch):

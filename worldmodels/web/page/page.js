@@ -128,7 +128,7 @@ class Page {
 
   #fail(error) {
     this.running = false;
-    say(`The dream has stopped: ${error.message ?? error}. Load the page again.`);
+    say(`The dream has stopped: ${error.message ?? error}. Reload the page.`);
   }
 
   async #chosen() {
@@ -199,12 +199,12 @@ class Page {
     const drivers = { agent: "agent", you: "you", recording: "recording" };
     byId("who").textContent = drivers[driver];
     byId("driver-text").textContent = driver === "you" ? "Hand back" : "Take over";
-    byId("pause-text").textContent = running ? "Pause" : "Go on";
+    byId("pause-text").textContent = running ? "Pause" : "Resume";
     byId("alive").textContent = seconds(dream.steps);
     byId("alive").dataset.steps = String(dream.steps);
     byId("return").textContent = (this.total ?? 0).toFixed(1);
     byId("compare").setAttribute("aria-pressed", String(recording !== null));
-    byId("compare-text").textContent = recording ? "Back to the dream alone" : "What would reality do?";
+    byId("compare-text").textContent = recording ? "Show the dream only" : "What would reality do?";
     byId("reality-figure").hidden = recording === null;
     if (recording) {
       const done = this.moment >= recording.actions.length;
@@ -217,13 +217,13 @@ class Page {
   #message() {
     const { dream, recording, driver } = this;
     const seconds = (dream.steps / this.about.rate).toFixed(1);
-    const end = { end: "The dream has ended", time: "The time of the dream is up" }[dream.ended];
+    const end = { end: "The dream has ended", time: "The dream has reached its time limit" }[dream.ended];
     const next = this.running ? " The next one begins soon." : "";
     if (end) return `${end} after ${seconds} s.${this.over ? next : ""}`;
     if (recording && driver === "recording") {
-      return "Same start, same actions. Take over to leave reality's path.";
+      return "Same start, same actions. Take over to act differently.";
     }
-    if (recording) return "Same start, other actions: the dream has left reality's path.";
+    if (recording) return "Same start, other actions: dream and reality now differ.";
     return driver === "you" ? "You act. Hold a button or its key." : "The agent acts.";
   }
 
