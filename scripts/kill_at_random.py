@@ -1,7 +1,7 @@
 """Kills a run at random moments: all of its processes, a worker, or the main process alone.
 
 After each kill no process may stay behind, and the same command must end with the same files. A
-run whose worker is killed goes on. Needs Linux.
+run whose worker is killed continues. Needs Linux.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def one_round(run: Run, config: Config, best: Run | None) -> None:
 
 
 def minutes_left(done: Sequence[Run], config: Config) -> float | None:
-    """Minutes of the rounds to come, if each stage goes on at the pace that it had so far.
+    """Minutes of the remaining rounds, if each stage keeps its pace.
 
     None: no round is left, or one of them evolves in the real environment, whose pace is not known.
     """

@@ -232,8 +232,8 @@ class Metrics:
             under = f"not above {low:g}" if above else f"below {low:g}"
             too_low = value <= low if above else value < low
             bound = under if too_low else f"above {high:g}"
-            cure = advice if isinstance(advice, str) else advice[not too_low]
-            say(f"looks wrong: {name} is {value:.4g}, {bound}: {cure}")
+            fix = advice if isinstance(advice, str) else advice[not too_low]
+            say(f"looks wrong: {name} is {value:.4g}, {bound}: {fix}")
         return good
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:

@@ -88,7 +88,7 @@ class EnvConfig:
 
     @property
     def reward_per_step(self) -> float:
-        """The constant part of a dreamt step's reward."""
+        """The constant part of a dream step's reward."""
         return 0.0 if self.reward == "real" else self.reward_per_frame * self.action_repeat
 
     def __post_init__(self) -> None:

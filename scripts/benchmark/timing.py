@@ -1,4 +1,4 @@
-"""Two ways of doing the same, timed side by side: the only honest speed on a shared machine."""
+"""Two implementations, timed alternately: on a shared machine only their ratio is meaningful."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def side_by_side(
 
 
 def number(what: str, value: float, unit: str = "", at_most: float | None = None) -> Row:
-    """A figure that is no ratio: seconds, bytes, grey levels."""
+    """A number that is not a ratio: seconds, bytes, grey levels."""
     return {"what": what, "value": float(value), "unit": unit, "at_most": at_most}
 
 

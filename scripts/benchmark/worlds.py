@@ -261,5 +261,5 @@ def return_rows(
 
 
 def _through(world: World, id_: str) -> World:
-    """A world that is played in this environment."""
+    """The world with another training environment."""
     return replace(world, config=replace(world.config, training_id=id_))

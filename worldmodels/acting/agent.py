@@ -105,6 +105,6 @@ def load(name: str | Path) -> Agent:
     """Loads the agent of a shipped bundle (by its name), of a bundle's folder or of a run folder.
 
     Raises:
-        InputError: there is no such bundle, or it is truncated or foreign.
+        InputError: there is no such bundle, or it is truncated or of another kind.
     """
     return Agent(Bundle.load(name))

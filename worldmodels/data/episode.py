@@ -2,7 +2,7 @@
 
     frame[t], action[t]  ->  reward[t], count[t], terminated[t], truncated[t], frame[t+1]
 
-T actions and T + 1 frames, or T frames where the world has no last picture (ViZDoom returns
+T actions and T + 1 frames, or T frames where the environment has no last picture (ViZDoom returns
 zeros at every end); that last transition trains the termination head and is masked in z's loss.
 """
 
@@ -50,7 +50,7 @@ class _Steps:
         """Reads and checks a file.
 
         Raises:
-            InputError: the file is truncated, foreign, or its arrays do not belong together.
+            InputError: the file is truncated, is not an episode, or its arrays are inconsistent.
         """
         names, arrays = cls._names(), load_arrays(path, cls.made_by)
         again = f"delete it and run `{cls.made_by}` again"
@@ -95,7 +95,7 @@ class Episode(_Steps):
     rewards: Float32[np.ndarray, " T"]
     """The environment's rewards, summed over the frames of a step."""
     counts: Float32[np.ndarray, " T"]
-    """The world's count a step (tiles); zeros where it has none."""
+    """The count of each step (tiles); zeros if the environment has none."""
     terminated: Bool[np.ndarray, " T"]
     truncated: Bool[np.ndarray, " T"]
 
@@ -114,7 +114,7 @@ class LatentEpisode(_Steps):
     terminated: Bool[np.ndarray, " T"]
     truncated: Bool[np.ndarray, " T"]
     marked: Bool[np.ndarray, " T"]
-    """Whether the world marks the step, such as one that brings damage."""
+    """Whether the step is marked, such as one that brings damage."""
 
     made_by: ClassVar[str] = ENCODE
 

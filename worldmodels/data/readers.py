@@ -144,7 +144,7 @@ def checked(record: Record) -> Steps:
     flags = (_flags(record, part, steps) for part in ("terminated", "truncated"))
     terminated, truncated = flags
     if not terminated[-1]:
-        truncated[-1] = True  # the recording ends here, whatever follows in the world
+        truncated[-1] = True  # the recording ends here, whatever follows
     return Steps(actions, rewards.astype(np.float32), terminated & ~truncated, truncated)
 
 
@@ -154,7 +154,7 @@ def _numbers(record: Record, part: str) -> np.ndarray:
         raise InputError(f"{record.named(part)} has dtype {values.dtype}: numbers are needed")
     if not (finite := np.isfinite(values)).all():
         step = int(np.argwhere(~finite)[0][0])
-        raise InputError(f"{record.named(part)} is {values[step]} at step {step}: mend or drop it")
+        raise InputError(f"{record.named(part)} is {values[step]} at step {step}: fix or remove it")
     with np.errstate(over="ignore"):
         if values.dtype.kind == "f" and not np.isfinite(values.astype(np.float32)).all():
             raise InputError(f"{record.named(part)} does not fit float32: scale it")

@@ -135,7 +135,7 @@ def _one_per_episode(source: EpisodeSource, count: int, window: int, seed: int) 
 
 
 def _earns(moment: Moment, window: int) -> bool:
-    """Whether the window holds a count or, where the world has none, a positive reward."""
+    """Whether the window holds a count or, if the environment has none, a positive reward."""
     episode, end = moment.episode, moment.start + 1
     earnings = episode.counts if episode.counts.any() else episode.rewards
     return bool(earnings[end - window : end].max() > 0)

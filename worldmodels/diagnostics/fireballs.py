@@ -45,7 +45,7 @@ Labelled = tuple[UInt8[np.ndarray, "N S S 3"], UInt8[np.ndarray, "N S S"]]
 
 
 def fireballs(inspection: Inspection) -> Rows:
-    """V's recall of fireballs by size, in ViZDoom's worlds; writes fireballs.png too."""
+    """V's recall of fireballs by size, in ViZDoom's environments; writes fireballs.png too."""
     world, recorded = inspection.world, inspection.recorded
     if not has_labels(world):
         return []
@@ -61,7 +61,7 @@ def fireballs(inspection: Inspection) -> Rows:
 
 
 def has_labels(world: World) -> bool:
-    """Whether the world is one of ViZDoom's, which can label the objects on the screen."""
+    """Whether the environment is ViZDoom's, which can label the objects on the screen."""
     return world.config.id.rpartition(":")[2].startswith("Vizdoom")
 
 

@@ -28,7 +28,8 @@ SURVIVAL_TOLERANCE, RETURN_TOLERANCE = 0.15, 0.5
 """Sanity bands: the mean life in the dream, less that in reality, as a share of it; or where no
 life is measured the mean return, in standard deviations of reality's."""
 EXPLOITED = 0.5
-"""The same for C in worlds that do not pay for counts, where only too kind a dream is told of."""
+"""The same for C if env.reward is not count; only a return that is too high in the dream is
+reported."""
 REWARD_TOLERANCES = {"all": 0.25, "ends": 0.5, "largest": 0.5}
 """Sanity bands: the predicted mean reward, less the real one, as a share of it."""
 
@@ -132,8 +133,8 @@ def _check_rewards(metrics: Metrics, rows: Rows) -> None:
 def _check(metrics: Metrics, policies: Rows) -> None:
     """The sanity bands that say whether evolving in this dream makes sense.
 
-    It is that of the collecting policy, or in a world that pays for counts that of C: an open-loop
-    policy soon leaves the road there. Elsewhere C may be better in the dream by `EXPLOITED`.
+    It compares the collecting policy, or C if env.reward is count: an open-loop policy soon leaves
+    the road there. Elsewhere C may be better in the dream by `EXPLOITED`.
     """
     for row in policies:
         scale, allowed, value = "in standard deviations", RETURN_TOLERANCE, row["deviations"]

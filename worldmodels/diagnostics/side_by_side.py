@@ -42,7 +42,7 @@ from worldmodels.world import World
 LANES = 10
 """Starts of a job."""
 SURVIVED, UNTIL_STALLED = "steps survived", "steps until a second without a count"
-"""Measures of a life; a world without either is measured by its returns."""
+"""Measures of survival; environments without either are compared by returns."""
 COMPARED = 60
 """Frames of a replay that must equal the recorded ones."""
 
@@ -76,7 +76,7 @@ def survival(inspection: Inspection) -> Rows:
 
 
 def open_loop_policies(world: World, explore: ExploreConfig) -> dict[str, FixedPolicy]:
-    """Random actions, the policy that collects, and the world's entries of baselines.json.
+    """Random actions, the policy that collects, and the environment's entries of baselines.json.
 
     Random networks, which look at frames, are left out.
     """
@@ -166,7 +166,7 @@ def _beside(
     limits: Int64[np.ndarray, " N"],
     episodes: Int64[np.ndarray, " N"],
 ) -> dict[str, Any]:
-    """Both worlds' means and curves: of survival, and of returns, which may be all.
+    """Means and curves of survival and returns, or of returns only, in the dream and in reality.
 
     The dreams of one moment count as one value, their mean.
     """

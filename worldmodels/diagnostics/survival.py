@@ -33,7 +33,7 @@ class Outcomes:
     """Steps until the end, or H."""
     terminated: Bool[np.ndarray, " E"]
     truncated: Bool[np.ndarray, " E"]
-    """The world's own time limit ended the episode before H steps."""
+    """The environment's time limit ended the episode before H steps."""
 
     @classmethod
     def joined(cls, parts: Sequence[Outcomes]) -> Outcomes:
@@ -82,7 +82,7 @@ def step_limits(
 ) -> Int64[np.ndarray, " N"]:
     """Steps for which each start is compared: no more than reality's time limit leaves.
 
-    The dream has no time limit. Both worlds are cut at the same step, so neither is favoured.
+    The dream has no time limit. Both are cut at the same step.
 
     Args:
         starts: steps of the episode before each start.

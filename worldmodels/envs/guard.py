@@ -19,9 +19,9 @@ from worldmodels.envs.make import make_env, reason
 from worldmodels.world import EnvConfig
 
 MOST_FRAMES = 5000
-"""Frames after which an episode is truncated in a world without a time limit."""
+"""Frames after which an episode is truncated if the environment has no time limit."""
 OWN = "worldmodels.envs.fast_car_racing"
-"""A world that always returns: limits would cost a sixth of its frames."""
+"""An environment that always returns: limits would cost a sixth of its frames."""
 STEP_VALUES = "(observation, reward, terminated, truncated, info)"
 
 

@@ -155,7 +155,7 @@ def _wrapped(env: gymnasium.Env[Any, Any], config: EnvConfig) -> gymnasium.Env[A
 
 
 def _extra(error: Exception) -> str:
-    """What installs the missing module of a world of ours, if that is what is wrong."""
+    """The command that installs the missing module of an environment, if that is the error."""
     if not isinstance(error, ImportError | gymnasium.error.DependencyNotInstalled):
         return ""
     return next((install(EXTRAS[name]) for name in EXTRAS if name in str(error)), "")

@@ -243,7 +243,7 @@ def _warnings(played: _Played) -> tuple[str, ...]:
     pictures = [np.asarray(picture) for picture in played.pictures]
     found = []
     if all((picture == picture.flat[0]).all() for picture in pictures):
-        found.append("the picture has one colour: name another in env.screen, or mend render()")
+        found.append("the picture has one colour: name another in env.screen, or fix render()")
     elif len(pictures) > 2 and all(np.array_equal(pictures[0], other) for other in pictures):
         found.append("the picture never changes: is it the one that shows what happens?")
     first, again = map(np.asarray, played.same_seed)

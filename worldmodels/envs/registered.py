@@ -25,7 +25,7 @@ Lanes = VectorEnv[np.ndarray, np.ndarray, Any]
 
 
 class OwnActions(VectorWrapper[Any, Any, Any, Any, Any]):
-    """A world that takes the environment's own actions in place of actions a."""
+    """An environment that takes the environment's own actions in place of actions a."""
 
     def __init__(self, env: Lanes, actions: Actions) -> None:
         super().__init__(env)
@@ -46,7 +46,7 @@ class OwnActions(VectorWrapper[Any, Any, Any, Any, Any]):
 
 
 class Reality(FeatureEnv):
-    """The official world seen through V and M of a bundle; `render` shows its frames."""
+    """The official environment seen through V and M of a bundle; `render` shows its frames."""
 
     def __init__(self, bundle: Bundle, envs: RealEnvs, inputs: str) -> None:
         super().__init__(envs, bundle.vae, bundle.mdnrnn, bundle.actions, inputs)
@@ -95,8 +95,8 @@ def reality(
 ) -> Lanes:
     """`gymnasium.make_vec("worldmodels/Real-v0", num_envs=, bundle=)`.
 
-    The bundle's official world, with the observations of its dream. One step lasts action_repeat
-    frames, and pays the sum of their rewards.
+    The bundle's official environment, with the observations of its dream. One step lasts
+    action_repeat frames, and pays the sum of their rewards.
 
     Args:
         num_envs: lanes.
@@ -107,7 +107,7 @@ def reality(
         autoreset_mode: NEXT_STEP or DISABLED.
 
     Raises:
-        InputError: there is no such bundle, or it is broken, or its world cannot be made.
+        InputError: there is no such bundle, or it is broken, or its environment cannot be made.
     """
     del render_mode
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)

@@ -228,7 +228,7 @@ def _ndjson(path: Path) -> list[Drawing]:
 
 
 def _drawn(line: bytes) -> Drawing | None:
-    """The drawing of a line; None: nobody recognised what it shows."""
+    """The drawing of a line; None: it was not recognised."""
     if not line.strip():
         raise ValueError("it is blank")
     about = json.loads(line.decode("utf-8-sig"))

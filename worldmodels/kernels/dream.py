@@ -1,4 +1,4 @@
-"""The pointwise work of a dreamt step, compiled by Numba: each array is read and written once.
+"""The pointwise work of a step of the dream, compiled by Numba, in one pass over each array.
 
 A row is a lane that is stepped; `lanes[row]` is its place in the state. Matrices of 16-bit integers
 hold bfloat16. Sums and functions are float32. Sizes are constants of the compiled code: that is

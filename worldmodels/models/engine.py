@@ -122,7 +122,7 @@ Engine = ReferenceEngine | CompiledEngine
 
 
 def matrices(mdnrnn: MDNRNN) -> tuple[Float[Tensor, "inputs gates"], Float[Tensor, "H outputs"]]:
-    """The two weight matrices of a dreamt step, without their biases.
+    """The two weight matrices of a step, without their biases.
 
     [inputs h] times the first gives the gates i, f, g, o; h' times the second gives the outputs of
     the last layer.

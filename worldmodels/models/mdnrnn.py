@@ -56,7 +56,7 @@ class Head:
 
     A head reads `size` outputs of M's last layer, or layers of its own (`network`), or both. It
     learns by `loss`, gives `features` to the controller, and acts in a dream by `pays`, `ends` and
-    `survives`, as far as it defines them. There `outputs` are its own, of a step just dreamt.
+    `survives`, as far as it defines them. There `outputs` are its own, of the last step.
     """
 
     name: str

@@ -25,7 +25,7 @@ class SequenceBatch:
     counts: Float[Tensor, "B T"]
     terminated: Float[Tensor, "B T"]
     marked: Float[Tensor, "B T"]
-    """1 where the world marks the step, see `LatentEpisode`."""
+    """1 where the step is marked, see `LatentEpisode`."""
     first: Float[Tensor, "B T"]
     """1 where the step opens an episode (the paper's restart flag)."""
     valid: Bool[Tensor, "B T"]

@@ -271,7 +271,7 @@ def _known(run: Run, folder: Path, config: EvaluateConfig) -> dict[str, Any] | N
     wanted = [first, config.episodes], file_hash(folder / "weights.safetensors")
     if (report.get("seeds"), report.get("bundle_sha256")) != wanted:
         return None
-    if len(report["baselines"]) < 2:  # made when only some worlds had more than random actions
+    if len(report["baselines"]) < 2:  # older files may have random actions only
         return None
     say(f"{run.evaluation_file} already exists")
     return report

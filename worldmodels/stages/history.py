@@ -69,7 +69,7 @@ class History:
         """Reads what `save` wrote.
 
         Raises:
-            InputError: the file is truncated or foreign.
+            InputError: the file is truncated or of another kind.
         """
         tensors, about = load_tensors(path)
         try:

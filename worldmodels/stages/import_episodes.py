@@ -161,7 +161,7 @@ def _episode(world: World, record: Record) -> Episode:
     steps = checked(record)
     frames = [_frame(world, record, picture) for picture in record.frames()]
     if len(frames) > len(steps.actions) and not frames[-1].any():
-        del frames[-1]  # as in `rollout.record`: the world has no last picture
+        del frames[-1]  # as in `rollout.record`: the environment has no last picture
     if len(frames) - len(steps.actions) not in (0, 1):
         raise InputError(
             f"{record.named('frames')} holds {len(frames)} pictures for {len(steps.actions)} "

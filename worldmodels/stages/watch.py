@@ -34,7 +34,7 @@ LEAD = 1.0
 """Seconds at the start of an episode in which each step puts the dream onto reality: M's state is
 empty at first."""
 RESYNC = 8.0
-"""Seconds after which the dream is put back onto reality."""
+"""Seconds after which the dream is reset to reality."""
 SCALE = 3
 """Enlargement of the frames."""
 FILM_BYTES = 2_000_000
@@ -186,7 +186,7 @@ def lap(bundle: Bundle) -> Iterator[Frame]:
 
 
 def temperatures(bundle: Bundle, seed: int) -> Iterator[Frame]:
-    """One start dreamt at several temperatures, C acting in each."""
+    """Dreams from one start at several temperatures, with C acting in each."""
     mode = AutoresetMode.DISABLED
     dreams = [
         make_dream(1, bundle=bundle, temperature=each, horizon=ENDLESS, autoreset_mode=mode)

@@ -56,7 +56,7 @@ class Decoder(nn.Module):
 
 
 class DreamStep(nn.Module):
-    """One dreamt step, as `ReferenceEngine` makes it, and what M says of it."""
+    """One step of the dream, as in `ReferenceEngine`, and M's predictions."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The agent's M: its config, and the heads that the config and the world ask for.
+"""The agent's M: its config, and the heads that the config and the environment need.
 
 A further head needs a subclass of `Head`, a field in the config here, and a line in `heads_of`.
 """
@@ -41,10 +41,10 @@ class WorldMDNRNNConfig(MDNRNNConfig):
 
 
 def heads_of(config: WorldMDNRNNConfig, world: World) -> tuple[Head, ...]:
-    """The heads that the config asks for, as far as the world has something to predict.
+    """The heads that the config asks for, if the environment has something to predict.
 
     Raises:
-        InputError: risks are asked for in a world that does not end or has no choices.
+        InputError: risks are asked for, but the environment does not terminate or has no choices.
     """
     env, heads = world.config, list[Head]()
     if config.reward_head == "world" and env.reward != "constant":
@@ -68,7 +68,7 @@ def mdnrnn_for(config: WorldMDNRNNConfig, world: World, latent_size: int) -> MDN
     """M with fresh weights for a world.
 
     Raises:
-        InputError: no dream samples the mixture, or the world lacks what a head predicts.
+        InputError: no dream samples the mixture, or the environment lacks what a head predicts.
     """
     if config.mixture == "correlated":
         raise InputError(

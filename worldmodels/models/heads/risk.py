@@ -28,7 +28,7 @@ RISK_BOUND = 20.0
 class RiskHead(Head):
     """Risks: for each horizon and choice, whether damage or the end comes within so many steps.
 
-    Damage is a step that the world marks, see `LatentEpisode.marked`. The head has layers of its
+    Damage is a marked step, see `LatentEpisode.marked`. The head has layers of its
     own that see the present z and the h that has seen all before it.
     """
 
@@ -96,7 +96,7 @@ class RiskHead(Head):
         """Binary cross-entropy, summed over the horizons, each a mean over known steps.
 
         Of a step's risks only that of the chosen action is known, and only if the episode ends
-        within the horizon or goes on beyond it. The last steps of a window are left out: an end
+        within the horizon or continues beyond it. The last steps of a window are left out: an end
         after them would be known, its absence would not.
         """
         there = batch.valid[:, 1:]
