@@ -1,6 +1,8 @@
 """The code blocks of README and docs: Python runs, YAML is read, commands and their flags exist."""
 
+import contextlib
 import functools
+import io
 import re
 import shlex
 import shutil
@@ -39,6 +41,14 @@ def command_lines():
     return sorted({command for command in commands if command})
 
 
+@functools.cache
+def help_of(name):
+    """What a command's --help prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main([name, "--help"])
+    return out.getvalue()
+
+
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python(code, tiny_bundle, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
@@ -59,7 +69,7 @@ def test_yaml(text, tmp_path):
 
 
 @pytest.mark.parametrize("command", command_lines())
-def test_commands_and_their_flags_exist(command, capsys):
+def test_commands_and_their_flags_exist(command):
     program, *words = shlex.split(command)
     if program in ("scripts/quickstart.sh", "scripts/test.sh"):
         assert (ROOT / program).is_file()
@@ -74,11 +84,7 @@ def test_commands_and_their_flags_exist(command, capsys):
     assert name in COMMANDS
     if name == "gallery":
         return  # its options are those of a system
-    text = ""
-    for shown in (name, "pipeline"):  # every command accepts the fields of the whole config
-        with pytest.raises(SystemExit):
-            main([shown, "--help"])
-        text += capsys.readouterr().out
+    text = help_of(name) + help_of("pipeline")  # whose fields every command accepts
     for flag in (word.split("=")[0] for word in arguments if word.startswith("--")):
         assert re.search(rf"{re.escape(flag)}\b", text), f"{flag} is not explained by {name} --help"
 

@@ -99,8 +99,12 @@ def test_workers_have_the_precision_of_the_command():
         assert run_jobs(job, [(0,), (1,)], WorkersConfig(processes=2)) == [wanted] * 2
 
 
+@pytest.mark.bfloat16
 def test_the_pipeline_runs_without_bfloat16(tiny, tmp_path):
-    """oneDNN obeys these variables, and so does the detection: nothing is faked here."""
+    """oneDNN obeys these variables, and so does the detection: nothing is faked here.
+
+    Where the processor has none, all other tests run without it.
+    """
     config = ROOT / "configs" / "smoke.yaml"
     command = [sys.executable, "-m", "worldmodels", "pipeline", "--config", str(config)]
     flags = ["--run", str(tmp_path / "run"), *tiny, "--evaluate.episodes=2"]

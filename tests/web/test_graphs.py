@@ -1,5 +1,6 @@
 """The ONNX graphs compute what PyTorch does, for every kind of bundle."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -58,12 +59,17 @@ BUNDLES = {
 }
 
 
+@functools.cache
+def graphs_of(name):
+    """Making graphs takes seconds."""
+    return graphs(BUNDLES[name]())
+
+
 @pytest.mark.parametrize("name", BUNDLES)
 @torch.inference_mode()
 def test_they_equal_pytorch(name):
     with torch.inference_mode(False):
-        bundle = BUNDLES[name]()
-        found = graphs(bundle)
+        bundle, found = BUNDLES[name](), graphs_of(name)
     sessions = {name: onnxruntime.InferenceSession(graph) for name, graph in found.items()}
     M, generator = bundle.mdnrnn, np.random.default_rng(0)
     z, h, c, first = (part[:1].clone() for part in warm(M, bundle.starts))
@@ -95,8 +101,7 @@ def test_they_equal_pytorch(name):
 
 
 def test_weights_are_half_as_large_as_in_single_precision():
-    bundle = BUNDLES["counts"]()
-    half = graphs(bundle)
+    bundle, half = BUNDLES["counts"](), graphs_of("counts")
     other = replace(bundle, parameters=bundle.parameters + 1e-4)  # float16 cannot hold these
     for weight in bundle.vae.parameters():
         weight.mul_(1.0001)
