@@ -151,6 +151,9 @@ def smoke_copy(smoke_run, tmp_run):
         for name in ("world.json", *parts):
             source, target = smoke_run.folder / name, tmp_run.folder / name
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
+        if not sections:
+            shutil.copyfile(smoke_run.config_file, tmp_run.config_file)
+            return tmp_run
         config = yaml.safe_load(smoke_run.config_file.read_text())
         for name, values in sections.items():
             config[name] |= values
@@ -179,9 +182,9 @@ def hashes():
     return of
 
 
-@pytest.fixture
-def make_bundle(tmp_path: Path):
-    """Writes a tiny untrained bundle of a world; returns its folder."""
+@pytest.fixture(scope="session")
+def write_bundle():
+    """Writes a tiny untrained bundle of a world to a folder."""
     import torch
 
     from worldmodels.artifacts import Bundle
@@ -192,7 +195,7 @@ def make_bundle(tmp_path: Path):
     from worldmodels.models.vae import VAE, VAEConfig
     from worldmodels.seeding import torch_generator
 
-    def make(world, name="bundle", **dream):
+    def write(folder, world, **dream):
         generator = torch_generator(0, "tiny bundle")
         size = Actions.from_dict(world.action).size
         config = WorldMDNRNNConfig(hidden_size=8, reward_head="world", termination_head="world")
@@ -207,15 +210,21 @@ def make_bundle(tmp_path: Path):
         starts = Starts(mu, torch.zeros(6, 5, size), torch.zeros(6))
         dream = {"temperature": 1.0, "horizon": 50, **dream}
         bundle = Bundle(world, vae, mdnrnn, controller, parameters, starts, dream)
-        bundle.save(tmp_path / name)
-        return tmp_path / name
+        bundle.save(folder)
+        return folder
 
-    return make
+    return write
 
 
 @pytest.fixture
-def tiny_bundle(make_bundle):
-    """The folder of a tiny untrained bundle of CarRacing."""
+def make_bundle(write_bundle, tmp_path: Path):
+    """Writes a tiny untrained bundle of a world; returns its folder."""
+    return lambda world, name="bundle", **dream: write_bundle(tmp_path / name, world, **dream)
+
+
+@pytest.fixture(scope="session")
+def car_racing_bundle(write_bundle, tmp_path_factory):
+    """The folder of a tiny untrained bundle of CarRacing. Only to be read: see `tiny_bundle`."""
     from worldmodels.world import EnvConfig, RawPicture, World
 
     config = EnvConfig(
@@ -231,7 +240,14 @@ def tiny_bundle(make_bundle):
     )
     low, high = (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     action = {"kind": "box", "low": low, "high": high, "clip": (2,), "counts": ()}
-    return make_bundle(World(config, action, 50.0, {}, RawPicture((96, 96, 3))))
+    world = World(config, action, 50.0, {}, RawPicture((96, 96, 3)))
+    return write_bundle(tmp_path_factory.mktemp("car_racing") / "bundle", world)
+
+
+@pytest.fixture
+def tiny_bundle(car_racing_bundle, tmp_path: Path):
+    """The folder of a tiny untrained bundle of CarRacing."""
+    return shutil.copytree(car_racing_bundle, tmp_path / "bundle")
 
 
 @pytest.fixture

@@ -203,7 +203,7 @@ def test_a_world_that_ends_its_process_costs_its_episodes(nodes, script, tmp_pat
     """What the cluster cannot do runs here, where the call is found: as on local processes."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr("worldmodels.cluster.RETRIES", 0)
-    mistake = "{mistake: dies, at: 40, every: 7, length: 50}"
+    mistake = "{mistake: dies, at: 40, every: 5, length: 50}"
     flags = ["--env.id", f"{user_world.__file__}:UserWorld", f"--env.kwargs={mistake}"]
     run, sizes = Run(tmp_path / "run"), ["--collect.episodes=10", "--collect.max_steps=60"]
     where = ["--workers.backend=ray", f"--workers.address={nodes.address}"]

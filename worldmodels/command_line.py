@@ -127,6 +127,8 @@ def parse(
     config: C | None = None
     for file in files:
         config = read(kind, file, config)
+    if config is not None and not flags:
+        return config, run
     parser = _parser_of(kind)  # type: ignore[arg-type]  # a TypeVar is not known to be hashable
     try:
         values = parser.parse_args(flags, namespace=parser.start(config))
