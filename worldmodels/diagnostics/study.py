@@ -68,20 +68,20 @@ class StudyConfig:
     """A study: its rows, and the budget that is the same for all."""
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What each row changes in the run's config, by the row's name: {cold: {dream: {temperature:
-    0.5}}, blind: {controller: {senses: blind}}}. `round: 0` takes V and M of that round."""
+    """Changes of the run's config for each row: {cold: {dream: {temperature: 0.5}}, blind:
+    {controller: {senses: blind}}}. `round: 0` uses V and M of that round."""
     changes: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"evolve": {"generations": 60, "validate_every": 10}}
     )
-    """What all rows change: the budget of an evolution, from zeros, in the dream."""
+    """Changes for all rows. C is evolved from zeros in the dream."""
     published: dict[str, str] = field(default_factory=dict)
-    """A last column of the table, by row: dream / real as published by others."""
+    """A last column of the table, by row: published returns, dream / real."""
     evolutions: PositiveInt = 3
-    """Evolutions of each row, from seeds of their own."""
+    """Evolutions of each row, with different seeds."""
     test_episodes: Annotated[int, Range(2)] = 300
-    """Official test episodes on which each evolution's controller is measured."""
+    """Test episodes for each evolution's controller."""
     dream_episodes: Annotated[int, Range(2)] = 256
-    """Dreams at the row's temperature in which it is measured."""
+    """Dreams for each evolution's controller, at the row's temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,16 +31,16 @@ class ControllerConfig:
     """C's inputs and size. Defaults: the paper's CarRacing, 867 parameters."""
 
     inputs: Inputs = "zh"
-    """What C sees: z; z and h (CarRacing); z, c and h (Doom); or `r`, the features of M's heads,
-    which are its risks (mdnrnn.risk_horizons)."""
+    """C's inputs: z; z and h (the paper's CarRacing); z, c and h (its Doom); or `r`, M's predicted
+    risks (mdnrnn.risk_horizons)."""
     hidden_size: NonNegativeInt = 0
     """Hidden tanh units; 0 is linear, as in the paper (40 in its ablation without h)."""
     bias: bool = True
     """Add a constant to each output: true for the paper's CarRacing, false for its Doom."""
 
     senses: Literal["own", "untrained", "blind"] = "own"
-    """For ablations. `untrained`: h and c are those of an M with random weights, which sees the
-    same z. `blind`: z is 0, for C and for the M whose h and c C sees."""
+    """For ablations. `untrained`: h and c are of an M with random weights, which gets the same z.
+    `blind`: z is 0 for C, and for the M that computes C's h and c."""
 
 
 class Controller:

@@ -40,14 +40,14 @@ class MDNRNNConfig:
     """M's sizes. Defaults: the paper's CarRacing, 422,368 parameters."""
 
     hidden_size: PositiveInt = 256
-    """Numbers in h: 256 for CarRacing, 512 for Doom."""
+    """Size of h; the paper: 256 for CarRacing, 512 for Doom."""
     num_mixtures: PositiveInt = 5
-    """Normals per mixture."""
+    """Gaussians per mixture."""
     mixture: MixtureKind = "per_dimension"
-    """Weights for each z_i of its own (the paper), or one set for the whole z; `correlated` (joint,
-    with correlations) is for the gallery."""
+    """`per_dimension`: each dimension of z has its own mixture weights (the paper); `joint`: one
+    set for the whole z; `correlated`, for the gallery: joint, with correlations."""
     restart_input: bool = False
-    """Feed a flag that is 1 on an episode's first step; the paper's Doom: true."""
+    """Give M a flag that is 1 in an episode's first step; the paper's Doom: true."""
 
 
 @dataclass(frozen=True)

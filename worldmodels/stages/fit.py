@@ -35,17 +35,17 @@ class FitConfig:
     """How a network is trained with Adam."""
 
     steps: PositiveInt = 2000
-    """Batches."""
+    """Training steps (batches)."""
     batch_size: PositiveInt = 100
     """Samples in a batch."""
     learning_rate: PositiveFloat = 1e-3
     """Adam's learning rate."""
     final_learning_rate: PositiveFloat | None = None
-    """The learning rate falls to this along a half cosine; none: it stays constant."""
+    """The learning rate falls to this along a half cosine; null: it is constant."""
     warmup_steps: NonNegativeInt = 0
     """Batches over which the learning rate rises from 0."""
     gradient_clip: PositiveFloat | None = None
-    """Largest norm of the gradient; none: no limit."""
+    """Maximum norm of the gradient; null: no limit."""
 
     def rate(self, step: int) -> float:
         """The learning rate of a step: a linear warm-up, then a half cosine.

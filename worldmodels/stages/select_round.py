@@ -37,11 +37,10 @@ class Selection(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig:
-    """How the best of several rounds is chosen."""
+    """How the best of several rounds is selected."""
 
     episodes: Episodes = 64
-    """Further validation episodes on which they are measured. These alone decide: the best of many
-    short measurements is the luckiest one."""
+    """Further validation episodes that select among the three best rounds."""
 
 
 def select_round(

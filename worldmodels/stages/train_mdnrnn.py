@@ -41,13 +41,13 @@ class TrainMDNRNNConfig(FitConfig):
     """How M is trained."""
 
     steps: PositiveInt = 20_000
-    """Batches."""
+    """Training steps (batches)."""
     learning_rate: PositiveFloat = 1e-3
     """Adam's learning rate; the paper: 1e-3."""
     gradient_clip: PositiveFloat | None = 1.0
-    """Largest absolute gradient of a weight; the paper: 1."""
+    """Each gradient is clipped to plus or minus this; the paper: 1. null: no limit."""
     sequence_length: PositiveInt = 999
-    """Steps of a window; the paper: 999 for CarRacing, 500 for Doom."""
+    """Steps of a training sequence; the paper: 999 for CarRacing, 500 for Doom."""
     heads_weight: NonNegativeFloat = 1.0
     """Weight of the heads' losses; z's loss, in nats per dimension, has 1."""
 

@@ -39,7 +39,7 @@ class TrainVAEConfig(FitConfig):
     """How V is trained."""
 
     steps: PositiveInt = 1_000_000
-    """Batches; the paper: 10 passes over 10 million frames."""
+    """Training steps (batches); the paper: 10 passes over 10 million frames."""
     learning_rate: PositiveFloat = 1e-4
     """Adam's learning rate; the paper: 1e-4."""
     start: Literal["previous", "fresh", "keep"] = "previous"

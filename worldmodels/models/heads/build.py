@@ -27,11 +27,11 @@ class WorldMDNRNNConfig(MDNRNNConfig):
     termination_head: Literal["none", "world"] = "none"
     """`world`: predict the end of the episode, if env.terminates; the paper's Doom: world."""
     positive_weight: NonNegativeFloat = 10.0
-    """Weight of the steps that end an episode in that head's loss; the released code: 10. With 1
-    the head's probabilities are those of the data."""
+    """Weight of the steps that end an episode in the termination head's loss; the released code:
+    10. With 1 the predicted probabilities are calibrated."""
     risk_horizons: tuple[PositiveInt, ...] = ()
-    """Predict, for each choice of the next action, the risk of damage or of the end within so many
-    steps; the controller inputs `r` are these risks; the paper: none."""
+    """Numbers of steps: predict the risk of damage, or of the end, within each of them after each
+    discrete action. These risks are the controller's input `r`; the paper: none."""
 
     @property
     def weighers(self) -> list[str]:
