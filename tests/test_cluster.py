@@ -99,7 +99,8 @@ def test_collect(both, smoke_copy, hashes):
 
 
 def test_evolve_and_evaluate(both, smoke_copy, hashes):
-    lengths = {"generations": 0, "real_generations": 2, "rollouts_per_candidate": 6}
+    lengths = {"generations": 1, "real_generations": 2, "rollouts_per_candidate": 6}
+    lengths |= {"evolutions": 2}
     parts = "episodes", "vae", "latents", "mdnrnn"
     run = smoke_copy(*parts, evolve=lengths, evaluate={"episodes": 10})
     one, other = both(run, "evolve")
@@ -128,6 +129,27 @@ def test_v_and_m_travel(nodes, smoke_run, tmp_path):
     parts = [(0, 1), (2, 3), (4, 5)]
     jobs = [(Job(load_world(smoke_run), config, evolved, 0, 1, part, tmp_path),) for part in parts]
     assert run_jobs(_play, jobs, nodes) == run_jobs(_play, jobs, SERIAL)
+
+
+def test_dreams_travel(nodes, smoke_run):
+    """Two dreams of one M, side by side; a worker keeps the environments of both."""
+    from worldmodels.acting.environments import Dreams
+    from worldmodels.acting.evaluate import Evaluation, evaluate_all
+    from worldmodels.envs.dream import DreamConfig
+    from worldmodels.models.controller import ControllerConfig
+
+    configs = [DreamConfig(horizon=9, warmup=4, temperature=t) for t in (0.5, 1.5)]
+    places = [Dreams.of_run(smoke_run, ControllerConfig(), config, 0) for config in configs]
+    size = places[0].controller.num_parameters
+    candidates = np.random.default_rng(0).normal(size=(4, size))
+    measured = []
+    for workers in (SERIAL, nodes):
+        evaluations = [Evaluation(place=place, workers=workers) for place in places]
+        for seeds in ([1, 2], [3, 4]):
+            measured.append(evaluate_all([(one, candidates, seeds) for one in evaluations]))
+    serial, sent = measured[:2], measured[2:]
+    np.testing.assert_array_equal(np.array(serial), np.array(sent))
+    assert len({np.array(one).tobytes() for pair in serial for one in pair}) == 4
 
 
 def test_a_killed_workers_job_is_done_again(nodes, tmp_path):

@@ -15,6 +15,7 @@ import worldmodels
 from worldmodels.artifacts import load_controller, load_mdnrnn, load_vae, save_controller
 from worldmodels.command_line import read
 from worldmodels.config import Config
+from worldmodels.data.manifest import MANIFEST
 from worldmodels.files import (
     file_hash,
     load_json,
@@ -61,6 +62,7 @@ def change_arrays(folder, **changes):
         for name, change in changes.items():
             arrays[name] = np.asarray(change(arrays[name]), arrays[name].dtype)
         save_arrays(path, **arrays)
+    (folder / MANIFEST).unlink(missing_ok=True)  # it would refuse them
 
 
 def change_mdnrnn(run, change):

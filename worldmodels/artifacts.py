@@ -27,6 +27,7 @@ from worldmodels.data.starts import Starts
 from worldmodels.errors import InputError
 from worldmodels.files import (
     CHANGED,
+    COPY_AGAIN,
     Name,
     file_hash,
     load_json,
@@ -546,7 +547,7 @@ def _description(file: Path) -> _Description:
     with naming(file):
         found = checked(_Description, data)
     if found.format >= WITH_SUMS and found.sha256.get(file.name) != _digest(data):
-        raise InputError(f"{file} {CHANGED}")
+        raise InputError(f"{file} {CHANGED}: {COPY_AGAIN}")
     return found
 
 

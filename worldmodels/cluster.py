@@ -8,7 +8,7 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
 from worldmodels.errors import InputError, install
@@ -21,7 +21,10 @@ RETRIES = 3
 CONNECT_SECONDS = 10.0
 PREFIX = "WORLDMODELS_"
 """Of the environment variables that a command's processes share."""
+KEPT = 64
+"""Most objects of `send_once` that the head holds for the nodes."""
 _contents: dict[type, Callable[[Any], Any]] = {}
+_once: set[type] = set()
 _received: dict[Hashable, Any] = {}
 """References to the contents of what came with jobs."""
 
@@ -32,6 +35,15 @@ def send_contents(kind: type[Kind], contents: Callable[[Kind], Any]) -> None:
     They go once to each node, however many jobs have them; `received` gives them there.
     """
     _contents[kind] = contents
+
+
+def send_once(kind: type[Any]) -> None:
+    """Lets an object of a kind go once to each node, however many jobs have it.
+
+    A worker keeps the last few, so what they keep for themselves serves later jobs. Objects are
+    told apart by their identity.
+    """
+    _once.add(kind)
 
 
 def received(one: Hashable) -> Any:
@@ -149,9 +161,12 @@ def _connected(address: str) -> Any:
                 "command on a node of the cluster; `ray start --head` makes this machine one"
             ) from error
         _put.cache_clear()
+        _put_state.cache_clear()
     for kind, contents in _contents.items():
         packing = {"serializer": partial(_pack, contents), "deserializer": _unpack}
         ray.util.register_serializer(kind, **packing)
+    for kind in _once:
+        ray.util.register_serializer(kind, serializer=_put_state, deserializer=_made_once)
     return ray
 
 
@@ -170,6 +185,23 @@ def _unpack(packed: tuple[type, dict[str, Any], Any]) -> Any:
     kind, fields, reference = packed
     one = kind(**fields)
     _received[one] = reference
+    return one
+
+
+@lru_cache(maxsize=KEPT)
+def _put_state(one: Any) -> tuple[type, Any]:
+    import ray
+
+    return type(one), ray.put(one.__getstate__())
+
+
+@lru_cache(maxsize=4)
+def _made_once(sent: tuple[type, Any]) -> Any:
+    import ray
+
+    kind, reference = sent
+    one: Any = object.__new__(kind)
+    one.__dict__.update(ray.get(reference))
     return one
 
 

@@ -33,7 +33,8 @@ says of its own sizes is compared with this, and with its length, before memory 
 HEADERS = threading.Lock()
 """One thread at a time reads a header: numpy parses it with `ast`, which raises a SystemError now
 and then if two threads use it (CPython issue 106905; fixed in 3.11.8 and 3.12.2)."""
-CHANGED = "is not as it was written (its checksum differs): copy it again from where it came from"
+CHANGED = "is not as it was written (its checksum differs)"
+COPY_AGAIN = "copy it again from where it came from"
 
 
 @contextlib.contextmanager
@@ -183,7 +184,7 @@ def load_tensors(
     with _reading(path, "a safetensors file"):
         data = read_bytes(path)
         if sha256 not in (None, hashlib.sha256(data).hexdigest()):
-            raise InputError(f"{path} {CHANGED}")
+            raise InputError(f"{path} {CHANGED}: {COPY_AGAIN}")
         tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         about = json.loads(header.get("__metadata__", {}).get("worldmodels", "{}"))
@@ -212,20 +213,27 @@ def pack_arrays(**arrays: Any) -> bytes:
     return packed.getvalue()
 
 
-def load_arrays(path: Name, command: str = "worldmodels collect") -> dict[str, np.ndarray]:
+def load_arrays(
+    path: Name, command: str = "worldmodels collect", sha256: str | None = None
+) -> dict[str, np.ndarray]:
     """Reads an npz file without unpickling anything.
 
     Args:
         path: the file.
         command: makes the file again; the error names it.
+        sha256: what its bytes must have; None: they may be any.
 
     Raises:
-        InputError: the file is missing, truncated or of another kind.
+        InputError: the file is missing, truncated, changed or of another kind.
     """
     fix = f"delete it and run `{command}` again"
-    with _reading(path, "an npz file", fix), zipfile.ZipFile(path) as archive:
-        members = members_of(archive)
-        return {name: read_member(archive, member) for name, member in members.items()}
+    with _reading(path, "an npz file", fix):
+        data = read_bytes(path)
+        if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+            raise InputError(f"{path} {CHANGED}: {fix}")
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = members_of(archive)
+            return {name: read_member(archive, member) for name, member in members.items()}
 
 
 def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -182,14 +182,18 @@ class Metrics:
         """Active seconds since the block was entered."""
         return time.perf_counter() - self.started
 
-    def log(self, step: int, **numbers: Any) -> None:
-        """Records numbers of one step (batch, generation or episode)."""
+    def log(self, step: int, curve: str = "", /, **numbers: Any) -> None:
+        """Records numbers of one step (batch, generation or episode).
+
+        TensorBoard joins points in the order of their lines: what is logged side by side needs
+        curves of its own, whose names end with `curve`.
+        """
         found = plain(numbers)
         self._append({"stage": self.stage, "step": step, **found})
         self.writer = self.writer or _summary_writer(self.run.tensorboard)
         for name, number in found.items():
             if isinstance(number, (int, float)):
-                self.writer.add_scalar(f"{self.stage}/{name}", number, step)
+                self.writer.add_scalar(f"{self.stage}/{name}{curve}", number, step)
 
     def picture(self, name: str, step: int, picture: np.ndarray | Path) -> None:
         """Shows an RGB picture (height, width, 3), or that of a file, in TensorBoard."""

@@ -32,20 +32,23 @@ Completed = Generator[tuple[int, Result], None, None]
 """Results with the indices of their jobs, in the order in which they are there."""
 ATTEMPTS = 4
 """Most pools of workers for the same jobs: one that loses a worker is replaced."""
+SIDE_BY_SIDE = 32
+"""Most evolutions side by side on a cluster: each has a dream's environments in memory."""
 MOST_BLAMED = 50
 """Most pools that the calls of environments may end: each such call is made only once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersConfig:
-    """Where real environments run. Results do not depend on it."""
+    """Where episodes are played. Results do not depend on it."""
 
     backend: Literal["local", "ray"] = "local"
     """`local`: processes of this machine; `ray`: all processor cores of a Ray cluster."""
     address: str = "auto"
     """Of the Ray cluster: HOST:PORT, or `auto` on one of its nodes."""
     processes: Annotated[int, Range(0, 1024)] = 0
-    """Local worker processes; 0: one per core; 1: this process does the work."""
+    """Local worker processes, or threads for dreams; 0: one per core; 1: this process does the
+    work."""
     timeout: PositiveFloat = 3600.0
     """Seconds without any finished job after which the processes hang, and others replace them,
     with twice the time. A job is a few episodes side by side."""
@@ -53,6 +56,11 @@ class WorkersConfig:
     @property
     def count(self) -> int:
         return self.processes or cores()
+
+    @property
+    def at_once(self) -> int:
+        """Evolutions side by side: so many that their generations, of two jobs or more, fill it."""
+        return SIDE_BY_SIDE if self.backend == "ray" else max(1, self.count // 2)
 
 
 def run_jobs(
@@ -75,7 +83,7 @@ def run_jobs(
         jobs: arguments of each call.
         workers: where the jobs run.
         label: of the progress bar; none: no bar.
-        threads: runs the jobs on threads of this process, as many as there would be processes.
+        threads: takes threads of this process in place of local ones, as many.
         apart: runs a single job on a worker too, unless workers.processes is 1.
         keep: is given each result as soon as it is there, in this process, such as to write a file;
             what it returns takes the result's place.
@@ -87,11 +95,10 @@ def run_jobs(
         InputError: workers died or hung again and again.
     """
     results: dict[int, Any] = {}
-    ray = workers.backend == "ray" and not threads
+    ray = workers.backend == "ray"
     here = not jobs or (len(jobs) == 1 and not apart) or (workers.count == 1 and not ray)
-    run: Callable[..., Completed[Result]] = (
-        _here if here else _on_ray if ray else _in_threads if threads else _in_processes
-    )
+    local: Callable[..., Completed[Result]] = _in_threads if threads else _in_processes
+    run = _here if here else partial(_on_ray, local) if ray else local
     bar: tqdm[Any] = progress(len(jobs), label or "", disable=None if label else True)
     with bar, closing(run(function, jobs, workers)) as completed:
         for index, result in completed:
@@ -113,7 +120,10 @@ def _on_one_thread(function: Callable[..., Result], *job: Any) -> Result:
 
 
 def _on_ray(
-    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], workers: WorkersConfig
+    local: Callable[..., Completed[Result]],
+    function: Callable[..., Result],
+    jobs: Sequence[tuple[Any, ...]],
+    workers: WorkersConfig,
 ) -> Completed[Result]:
     left, alone = dict(enumerate(jobs)), partial(_on_one_thread, function)
     for index, result in on_cluster(alone, jobs, workers.address, workers.timeout):
@@ -122,7 +132,7 @@ def _on_ray(
     if left:  # local processes tell which call of an environment hangs or ends its process
         say(f"{len(left)} of {len(jobs)} jobs did not end on the cluster: they run here")
         indices = list(left)
-        for position, result in _in_processes(function, list(left.values()), workers):
+        for position, result in local(function, list(left.values()), workers):
             yield indices[position], result
 
 

@@ -130,6 +130,22 @@ def test_nothing_is_done_twice(study, run, hashes, monkeypatch):
     assert hashes(run.folder) == before
 
 
+def test_rows_side_by_side_have_the_same_bits(study, run):
+    def rows(report):
+        keys = ("number", "seed", "validation")
+        found = [one for row in report["rows"].values() for one in row["evolutions"]]
+        return [[one[key] for key in keys] + [one["dream"]["returns"]] for one in found]
+
+    alone = study(run, {**COLD, **SEEING}, evolutions=1)
+    shutil.rmtree(run.folder / "study")
+    text = run.config_file.read_text()
+    assert "processes: 1" in text
+    run.config_file.write_text(text.replace("processes: 1", "processes: 4"))
+    together = study(run, {**COLD, **SEEING}, evolutions=1)
+    assert list(together["rows"]) == ["cold", "seeing"]
+    assert rows(together) == rows(alone)
+
+
 def test_rows_join_and_measures_grow(study, script, run, monkeypatch):
     first = study(run, COLD, evolutions=1)
     played = []

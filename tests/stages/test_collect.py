@@ -11,6 +11,8 @@ from loky import get_reusable_executor
 
 from worldmodels.calls import VARIABLE
 from worldmodels.data.episode import Episode
+from worldmodels.data.manifest import MANIFEST, load_manifest
+from worldmodels.files import file_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,3 +115,21 @@ def test_the_first_steps_may_not_end_the_command(collect, tmp_run, mistake, reas
     assert said.err.startswith("error: env.id ")
     assert said.err.count("\n") == 1
     assert not tmp_run.folder.exists()
+
+
+def test_the_manifest_names_what_was_collected(collect, tmp_run):
+    """Also of files that a killed command left without one."""
+    collect()
+    entries = load_manifest(tmp_run.episodes)
+    files = sorted(tmp_run.episodes.glob("*.npz"))
+    assert list(entries) == [path.name for path in files]
+    for path, entry in zip(files, entries.values(), strict=True):
+        assert (entry["sha256"], entry["bytes"]) == (file_hash(path), path.stat().st_size)
+        assert entry["steps"] == len(Episode.load(path))
+    assert len({entry["seed"] for entry in entries.values()}) == 6
+    manifest = tmp_run.episodes / MANIFEST
+    before = manifest.read_bytes()
+    manifest.unlink()
+    files[0].unlink()
+    collect()
+    assert manifest.read_bytes() == before

@@ -1,6 +1,7 @@
 """Evolution writes down what it was told and what it saved; what cannot be is refused."""
 
 import json
+import shutil
 
 import gymnasium
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from worldmodels.artifacts import load_controller
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_tensors
+from worldmodels.run import Metrics
 from worldmodels.stages.evolve import EvolveConfig
 from worldmodels.stages.history import History, Validated, history_file
 
@@ -159,6 +161,11 @@ def test_several_evolutions_differ_by_luck_and_the_best_is_kept(script, smoke_co
     (run.controller / "controller.safetensors").unlink()
     script("evolve", "--run", run.folder)
     assert hashes(run.controller) == before
+    shutil.rmtree(run.controller)  # both at once
+    script("evolve", "--run", run.folder, "--workers.processes=4")
+    assert hashes(run.controller) == before
+    lines = Metrics.lines(run)
+    assert sorted({line["step"] for line in lines if "mean" in line}) == [0, 1, 2, 3]
 
 
 def test_several_evolutions_need_validation():

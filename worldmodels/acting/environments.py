@@ -19,7 +19,7 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Int64
 
 from worldmodels.artifacts import Bundle, load_mdnrnn, load_starts, load_vae, load_world
-from worldmodels.cluster import received, send_contents
+from worldmodels.cluster import received, send_contents, send_once
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import Starts, sample_starts
 from worldmodels.envs.dream import DreamConfig, DreamEnv
@@ -51,7 +51,8 @@ class ModelFiles:
     To another machine V and M go along.
     """
 
-    folder: str
+    folder: str = field(compare=False)
+    """Equal files in other folders are the same V and M."""
     kind: str
     """`run` or `bundle`."""
     hashes: tuple[str, ...]
@@ -70,7 +71,7 @@ class ModelFiles:
         return cls(str(folder.resolve()), "bundle", (file_hash(folder / "weights.safetensors"),))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def models_of(files: ModelFiles) -> tuple[VAE, MDNRNN]:
     """V and M, read once by each process; acting does not change them."""
     if (sent := received(files)) is not None:
@@ -203,7 +204,7 @@ class Reality:
         return [(numbers[i : i + size], seeds[i : i + size]) for i in range(0, lanes, size)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dreams:
     """Dreams of one M, in any number of lanes."""
 
@@ -221,6 +222,10 @@ class Dreams:
     """Environments that no job uses, by their lanes."""
 
     threads: ClassVar[bool] = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the environments."""
+        return {**vars(self), "_free": defaultdict(list)}
 
     @classmethod
     def of_run(
@@ -280,6 +285,10 @@ class Dreams:
             return DreamEnv(*shared, inputs=inputs, autoreset_mode=mode)
         senses, blind = senses_of(settings, self.vae, self.mdnrnn)[1], settings.senses == "blind"
         return SensedDream(*shared, inputs=inputs, autoreset_mode=mode, senses=senses, blind=blind)
+
+
+for kind in (Dreams, VAE, MDNRNN):
+    send_once(kind)
 
 
 def _starts(run: Run, config: DreamConfig, seed: int) -> Starts:

@@ -25,7 +25,8 @@ Returns = Float64[np.ndarray, "P R"]
 Lengths = Int64[np.ndarray, "P R"]
 
 
-Evaluate = Callable[[np.ndarray, Sequence[int]], tuple[Returns, Lengths]]
+Measured = tuple[Returns, Lengths]
+Evaluate = Callable[[np.ndarray, Sequence[int]], Measured]
 """Returns and lengths of an episode of every candidate on every seed."""
 
 
@@ -44,19 +45,8 @@ class Evaluation:
     label: str | None = None
     """Of the progress bar; none: no bar."""
 
-    def __call__(
-        self, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]
-    ) -> tuple[Returns, Lengths]:
-        shape = len(parameters), len(seeds)
-        split = self.place.split(*shape)
-        jobs = [(parameters[numbers], [seeds[i] for i in lanes]) for numbers, lanes in split]
-        threads = self.place.threads
-        results = run_jobs(self.play, jobs, self.workers, self.label, threads=threads)
-        returns, lengths = np.empty(shape), np.empty(shape, np.int64)
-        for (numbers, lanes), played in zip(split, results, strict=True):
-            where = np.repeat(numbers, len(lanes) // len(numbers)), lanes
-            returns[where], lengths[where] = played
-        return returns, lengths
+    def __call__(self, parameters: Float64[np.ndarray, "P N"], seeds: Sequence[int]) -> Measured:
+        return evaluate_all([(self, parameters, seeds)])[0]
 
     def play(
         self, parameters: Float64[np.ndarray, "C N"], seeds: Sequence[int]
@@ -65,6 +55,44 @@ class Evaluation:
         with self.place.open(len(seeds)) as env:
             policy = Candidates(self.place.controller, parameters, env.actions)
             return rollout(env, policy, seeds, self.patience)
+
+
+Request = tuple[Evaluation, np.ndarray, Sequence[int]]
+"""What is to be evaluated: candidates (P, N), and the seeds of their episodes (R,)."""
+
+
+def evaluate_all(requests: Sequence[Request]) -> list[Measured]:
+    """What each request measures. Their jobs run side by side, dreams first.
+
+    The jobs of a request are those that it has alone, and so are its bits.
+    """
+    measured: dict[int, Measured] = {}
+    for threads in (True, False):
+        chosen = [i for i, one in enumerate(requests) if one[0].place.threads is threads]
+        measured |= zip(chosen, _evaluated([requests[i] for i in chosen], threads), strict=True)
+    return [measured[i] for i in range(len(requests))]
+
+
+def _evaluated(requests: Sequence[Request], threads: bool) -> list[Measured]:
+    """What requests measure that all run on threads, or all on workers."""
+    if not requests:
+        return []
+    splits, jobs = [], []
+    for evaluation, parameters, seeds in requests:
+        splits.append(evaluation.place.split(len(parameters), len(seeds)))
+        parts = ((parameters[numbers], [seeds[i] for i in lanes]) for numbers, lanes in splits[-1])
+        jobs += [(evaluation, *part) for part in parts]
+    first = requests[0][0]
+    played = iter(run_jobs(Evaluation.play, jobs, first.workers, first.label, threads=threads))
+    measured = []
+    for (_, parameters, seeds), split in zip(requests, splits, strict=True):
+        shape = len(parameters), len(seeds)
+        returns, lengths = np.empty(shape), np.empty(shape, np.int64)
+        for numbers, lanes in split:
+            where = np.repeat(numbers, len(lanes) // len(numbers)), lanes
+            returns[where], lengths[where] = next(played)
+        measured.append((returns, lengths))
+    return measured
 
 
 def evaluate_open_loop(

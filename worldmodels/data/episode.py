@@ -15,6 +15,7 @@ from typing import ClassVar, TypeVar, get_type_hints
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, UInt8, jaxtyped
 
+from worldmodels.data.manifest import check_sizes, load_manifest
 from worldmodels.errors import InputError
 from worldmodels.files import load_arrays, pack_arrays, save_arrays
 
@@ -50,9 +51,11 @@ class _Steps:
         """Reads and checks a file.
 
         Raises:
-            InputError: the file is truncated, is not an episode, or its arrays are inconsistent.
+            InputError: the file is truncated, is not an episode, differs from its folder's
+                manifest, or its arrays are inconsistent.
         """
-        names, arrays = cls._names(), load_arrays(path, cls.made_by)
+        entry = load_manifest(path.parent).get(path.name)
+        names, arrays = cls._names(), load_arrays(path, cls.made_by, entry and entry["sha256"])
         again = f"delete it and run `{cls.made_by}` again"
         if missing := [name for name in names if name not in arrays]:
             raise InputError(f"{path} has no array `{missing[0]}`: {again}")
@@ -123,12 +126,24 @@ def episode_files(*folders: Path, command: str = COLLECT) -> list[Path]:
     """The episode files of folders, in the order of their names.
 
     Raises:
-        InputError: there is none; `command` makes them.
+        InputError: there is none, or one of a manifest is missing or has another size; `command`
+            makes them.
     """
     files = [path for folder in folders for path in sorted(folder.glob("*.npz"))]
     if not files:
         raise InputError(f"{folders[-1]} holds no episodes: run `{command}` first")
+    for folder in folders:
+        check_sizes(folder, command)
     return files
+
+
+def steps_of(folder: Path) -> int:
+    """Steps of all episodes of a folder; a file that the manifest knows is not read."""
+    known = load_manifest(folder)
+    return sum(
+        known[path.name]["steps"] if path.name in known else len(Episode.load(path))
+        for path in folder.glob("*.npz")
+    )
 
 
 def numbers_of(path: Path) -> tuple[int, int]:

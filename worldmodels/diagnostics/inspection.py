@@ -193,5 +193,5 @@ def _record(job: Job, seeds: list[int]) -> list[Recording]:
     for number, episode in zip(job.episodes, played, strict=True):
         if isinstance(episode, str):
             raise InputError(f"an episode is lost: {episode}")
-        recordings.append(Recording.of(episode, job.file(number)))
+        recordings.append(Recording.of(episode, job.file(number), seeds[number]))
     return recordings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -15,6 +15,7 @@ import torch
 
 from worldmodels.acting.environments import Dreams, Reality
 from worldmodels.acting.evaluate import Evaluation, evaluate_open_loop, interval
+from worldmodels.acting.plans import Plan, carry_out, measure, side_by_side
 from worldmodels.acting.policies import Baseline
 from worldmodels.artifacts import check_dreams, load_controller, load_world
 from worldmodels.command_line import keep, validated
@@ -26,7 +27,7 @@ from worldmodels.ranges import PositiveInt, Range
 from worldmodels.run import Metrics, Run, say
 from worldmodels.schema import load_like
 from worldmodels.seeding import environment_seeds, seed_for
-from worldmodels.stages.evolve import evolve
+from worldmodels.stages.evolve import evolving
 from worldmodels.stages.find_baselines import baselines_of
 from worldmodels.stages.history import History, history_file
 from worldmodels.versions import circumstances
@@ -127,20 +128,26 @@ def study(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:
     with Metrics(own, "study") as metrics:
         report = _header(run, evolutions[0].config, settings)
         report["baselines"] = _baselines(own, load_world(run), config, settings)
-        for step, evolution in enumerate(evolutions):
+        entries: dict[str, dict[str, Any]] = {}
+
+        def finish(step: int, evolution: Evolution) -> Plan[None]:
             say(f"study, {step + 1} of {len(evolutions)}: {evolution.name}")
-            run_evolution(evolution)
+            yield from run_evolution(evolution)
             # only these can be ranked with the run's own, in the run's dream
             if evolution.source is run and evolution.config.controller == config.controller:
                 _save_means(evolution, run.folder / "controllers")
-            entry = measured(evolution, settings, config.seed)
-            _enter(report["rows"], evolution, entry)
+            entry = entries[evolution.name] = yield from measured(evolution, settings, config.seed)
+            done = [one for one in evolutions if one.name in entries]
+            report["rows"] = _rows([(one, entries[one.name]) for one in done])
             report["table"] = table_rows(report)
             save_json(own.folder / "study.json", report)
             save_text(own.folder / "study.md", markdown(report))
             means = {name: entry[name]["mean"] for name in ("dream", "real")}
             metrics.log(step, evolution=evolution.name, **means)
             say("{}: dream {dream:.1f}, reality {real:.1f}".format(evolution.name, **means))
+
+        plans = [finish(step, evolution) for step, evolution in enumerate(evolutions)]
+        carry_out(side_by_side(plans, config.workers.at_once))
     return report
 
 
@@ -223,11 +230,11 @@ def _link(source: Path, target: Path) -> None:
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
 
 
-def run_evolution(evolution: Evolution) -> None:
-    """Evolves C from zeros, or continues."""
+def run_evolution(evolution: Evolution) -> Plan[None]:
+    """The plan of an evolution: C from zeros, or further."""
     config = evolution.config
     settings = config.controller, config.dream, config.cma, config.evolve, config.workers
-    evolve(evolution.run, *settings, config.seed)
+    return evolving(evolution.run, *settings, config.seed)
 
 
 def _save_means(evolution: Evolution, folder: Path) -> None:
@@ -240,7 +247,7 @@ def _save_means(evolution: Evolution, folder: Path) -> None:
     save_tensors(folder / f"{evolution.name}.safetensors", tensors)
 
 
-def measured(evolution: Evolution, settings: StudyConfig, seed: int) -> dict[str, Any]:
+def measured(evolution: Evolution, settings: StudyConfig, seed: int) -> Plan[dict[str, Any]]:
     """What study.json says of an evolution; what was measured before is kept in its folder.
 
     `seed` is the studied run's: all rows have the same starts and noise where M is the same.
@@ -253,15 +260,18 @@ def measured(evolution: Evolution, settings: StudyConfig, seed: int) -> dict[str
     # survival is counted as in reality, whatever weighed the rewards of C's dreams
     plain = config.dream.plain
 
-    def in_dreams() -> np.ndarray:
+    def in_dreams() -> Plan[np.ndarray]:
         place = Dreams.of_run(evolution.source, config.controller, plain, seed)
-        return Evaluation(place=place, workers=config.workers)(parameters, dreams)[0][0]
+        evaluation = Evaluation(place=place, workers=config.workers)
+        returns, _ = yield from measure(evaluation, parameters, dreams)
+        return returns[0]
 
-    def in_reality() -> np.ndarray:
+    def in_reality() -> Plan[np.ndarray]:
         # Differs: V and M as they were trained; a published agent's come from its bundle
         place = Reality.of_run(evolution.source, config.controller, official=True)
-        evaluate = Evaluation(place=place, workers=config.workers, label=evolution.name)
-        return evaluate(parameters, tests)[0][0]
+        evaluation = Evaluation(place=place, workers=config.workers, label=evolution.name)
+        returns, _ = yield from measure(evaluation, parameters, tests)
+        return returns[0]
 
     about = {"controller": file_hash(run.controller / "controller.safetensors")}
     dream = about | {"seeds": [base, len(dreams)], "dream": asdict(plain)}
@@ -270,8 +280,8 @@ def measured(evolution: Evolution, settings: StudyConfig, seed: int) -> dict[str
         "number": evolution.number,
         "seed": config.seed,
         "validation": saved.validation_return,
-        "dream": _kept(run.folder / "dream.json", dream, in_dreams),
-        "real": _kept(run.folder / "real.json", real, in_reality),
+        "dream": (yield from _kept(run.folder / "dream.json", dream, in_dreams())),
+        "real": (yield from _kept(run.folder / "real.json", real, in_reality())),
         "seconds": sum(line["seconds"] for line in Metrics.ends(run)),
     }
 
@@ -284,17 +294,19 @@ def _baselines(
     for one in baselines_of(world, config.workers, own):
         about = {"policy": one.policy, "argument": one.argument, "seeds": [seeds[0], len(seeds)]}
 
-        def play(one: Baseline = one) -> np.ndarray:
+        def play(one: Baseline = one) -> Plan[np.ndarray]:
+            yield from ()  # its jobs are its own
             return evaluate_open_loop(world, [one], seeds, config.workers)[0][0]
 
-        found[one.name] = _kept(own.folder / "baselines" / f"{one.name}.json", about, play)
+        file = own.folder / "baselines" / f"{one.name}.json"
+        found[one.name] = carry_out(_kept(file, about, play()))
     return found
 
 
-def _kept(file: Path, about: dict[str, Any], measure: Callable[[], np.ndarray]) -> dict[str, Any]:
+def _kept(file: Path, about: dict[str, Any], played: Plan[np.ndarray]) -> Plan[dict[str, Any]]:
     """Returns and their mean, as the file holds them if its `about` is the same, else measured."""
     if not file.exists() or load_like(file, Kept)["about"] != plain(about):
-        returns = measure()
+        returns = yield from played
         found = {"about": about, **asdict(interval(returns)), "returns": returns.tolist()}
         save_json(file, found | circumstances())
     return load_like(file, Kept)
@@ -317,13 +329,16 @@ def _header(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:
     }
 
 
-def _enter(rows: dict[str, Any], evolution: Evolution, entry: dict[str, Any]) -> None:
-    """Adds an evolution to its row of the report."""
-    config = evolution.config
-    known = rows.setdefault(evolution.row, {"evolutions": []})
-    known["source"] = str(evolution.source.folder)
-    known["config"] = {name: asdict(getattr(config, name)) for name in SECTIONS}
-    known["evolutions"].append(entry)
+def _rows(done: Sequence[tuple[Evolution, dict[str, Any]]]) -> dict[str, Any]:
+    """The rows of the report."""
+    rows: dict[str, Any] = {}
+    for evolution, entry in done:
+        config = evolution.config
+        known = rows.setdefault(evolution.row, {"evolutions": []})
+        known["source"] = str(evolution.source.folder)
+        known["config"] = {name: asdict(getattr(config, name)) for name in SECTIONS}
+        known["evolutions"].append(entry)
+    return rows
 
 
 def table_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,15 +15,15 @@ from worldmodels.acting.environments import frame_env
 from worldmodels.acting.rollout import record
 from worldmodels.artifacts import load_world
 from worldmodels.data.episode import Episode, episode_files
+from worldmodels.data.manifest import SEED, Entry, entry_of, load_manifest, save_manifest
 from worldmodels.envs.preflight import preflight
 from worldmodels.errors import InputError
-from worldmodels.files import save_bytes, save_json
+from worldmodels.files import load_arrays, read_bytes, save_bytes, save_json
 from worldmodels.models.action import Actions
 from worldmodels.ranges import ClosedUnitInterval, Episodes, NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import numpy_generator, recorded_seed
 from worldmodels.stages.explore import (
-    SEED,
     Evolved,
     ExploreConfig,
     GoBack,
@@ -95,20 +95,22 @@ class Recording(NamedTuple):
 
     file: Path
     contents: bytes
-    steps: int
+    entry: Entry
     episode_return: float
 
     @classmethod
-    def of(cls, episode: Episode, file: Path, **more: np.ndarray) -> Recording:
-        return cls(file, episode.packed(**more), len(episode), float(episode.rewards.sum()))
+    def of(cls, episode: Episode, file: Path, seed: int) -> Recording:
+        contents = episode.packed(**{SEED: np.array(seed)})
+        entry = entry_of(contents, len(episode), seed)
+        return cls(file, contents, entry, float(episode.rewards.sum()))
 
 
-def save(recordings: Sequence[Recording]) -> tuple[int, float]:
-    """Writes the files of a job; its steps and its mean return."""
+def save(recordings: Sequence[Recording]) -> tuple[dict[str, Entry], float]:
+    """Writes the files of a job; their entries for the manifest, and their mean return."""
     for one in recordings:
         save_bytes(one.file, one.contents)
-    steps = sum(one.steps for one in recordings)
-    return steps, float(np.mean([one.episode_return for one in recordings]))
+    entries = {one.file.name: one.entry for one in recordings}
+    return entries, float(np.mean([one.episode_return for one in recordings]))
 
 
 def collect(
@@ -141,7 +143,7 @@ def collect(
         function_of(config.explore.policy)  # a mistake is found before workers begin
     with Metrics(run, "collect") as metrics:
         jobs = _jobs(run, _world(run, env, workers), config, seed, controllers)
-        done = list[tuple[int, float]]()
+        done = list[tuple[dict[str, Entry], float]]()
         for part in _parts(jobs, config.explore.go_back):
             left = [job for job in part if not job.done]
             if left and config.explore.go_back:
@@ -150,10 +152,25 @@ def collect(
             played = [(job,) for job in left]
             done += run_jobs(_play, played, workers, "collect", apart=True, keep=save)
         total = sum(len(job.episodes) for job in jobs)
-        frames, returns = sum(n for n, _ in done), [r for _, r in done]
+        made = {name: entry for entries, _ in done for name, entry in entries.items()}
+        _enter(run.episodes, made)
+        frames, returns = sum(entry["steps"] for entry in made.values()), [r for _, r in done]
         mean = float(np.mean(returns)) if returns else 0.0
         metrics.log(total, frames=frames, episode_return=mean)
     say(f"{total} episodes in {run.episodes}")
+
+
+def _enter(folder: Path, made: Mapping[str, Entry]) -> None:
+    """Writes the manifest. Files that a killed command or an older version wrote are read first."""
+    known = load_manifest(folder)
+    entries = {**known, **made}
+    for path in folder.glob("*.npz"):
+        if path.name not in entries:
+            steps, seed = len(Episode.load(path)), load_arrays(path).get(SEED)
+            number = None if seed is None else int(seed)
+            entries[path.name] = entry_of(read_bytes(path), steps, number)
+    if entries != known:
+        save_manifest(folder, entries)
 
 
 def _jobs(
@@ -216,8 +233,7 @@ def _play(job: Job) -> list[Recording]:
         broken = [one for one in played if isinstance(one, str)]
         for number, episode, seed in list(zip(left, played, seeds, strict=True)):
             if isinstance(episode, Episode) and len(episode) >= job.config.min_steps:
-                kept = {SEED: np.array(seed)} if job.config.explore.go_back else {}
-                recordings.append(Recording.of(episode, job.file(number), **kept))
+                recordings.append(Recording.of(episode, job.file(number), seed))
                 left.remove(number)
         if not left:
             return recordings

@@ -24,7 +24,7 @@ from worldmodels.artifacts import (
     load_world,
 )
 from worldmodels.data.dataset import latent_source
-from worldmodels.data.episode import Episode
+from worldmodels.data.episode import steps_of
 from worldmodels.data.starts import sample_starts
 from worldmodels.envs.dream import DreamConfig, make_dream
 from worldmodels.errors import InputError
@@ -338,8 +338,7 @@ def _beside(returns: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
 def _real_frames(runs: Iterable[Run], world: World) -> dict[str, int]:
     steps = {"collect": 0, "validate": 0, "evolve": 0}
     for run in runs:
-        for path in run.episodes.glob("*.npz"):
-            steps["collect"] += len(Episode.load(path))
+        steps["collect"] += steps_of(run.episodes)
         if run.episodes.exists() and run.controller.exists():
             for name, count in load_controller(run).real_steps.items():
                 steps[name] += count

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from worldmodels.acting.environments import Dreams, Reality
-from worldmodels.acting.evaluate import Evaluate, Evaluation, Returns
+from worldmodels.acting.evaluate import Evaluation, Returns
+from worldmodels.acting.plans import Plan, carry_out, measure, side_by_side
 from worldmodels.acting.selection import race
 from worldmodels.artifacts import (
     SavedController,
@@ -57,8 +58,9 @@ class EvolveConfig:
     """A run or a bundle whose controller evolution starts from, instead of zeros. It is fitted by
     least squares if V or M differ, is validated too, and may be kept."""
     evolutions: PositiveInt = 1
-    """Evolutions of a round, one after the other, that differ only in their random numbers. Each
-    has all generations; validation selects among the results of all."""
+    """Evolutions of a round that differ only in their random numbers. Each has all generations;
+    validation selects among the results of all. They run side by side if there are enough
+    workers."""
     real_generations: NonNegativeInt = 0
     """Generations in the real environment after those in the dream, starting from their mean; the
     paper's CarRacing: 1800, and none in the dream."""
@@ -125,9 +127,10 @@ class Setting:
         """Tells the random numbers of rounds and evolutions apart."""
         return (self.run.number, *([self.evolution] if self.evolution else []))
 
-    def step(self, generation: int) -> int:
-        """The step of a generation in metrics.jsonl: evolutions follow one another."""
-        return self.evolution * self.config.total + generation
+    def log(self, generation: int, **numbers: Any) -> None:
+        """Records numbers of a generation. In metrics.jsonl evolutions follow one another."""
+        curve = f"_{self.evolution}" if self.evolution else ""
+        self.metrics.log(self.evolution * self.config.total + generation, curve, **numbers)
 
 
 def evolve(
@@ -141,6 +144,23 @@ def evolve(
     start: Run | None = None,
 ) -> None:
     """Evolves C, or continues its evolution; writes controller/controller.safetensors.
+
+    The arguments are those of `evolving`.
+    """
+    carry_out(evolving(run, controller, dream, cma, config, workers, seed, start))
+
+
+def evolving(
+    run: Run,
+    controller: ControllerConfig,
+    dream: DreamConfig,
+    cma: CMAConfig,
+    config: EvolveConfig,
+    workers: WorkersConfig,
+    seed: int,
+    start: Run | None = None,
+) -> Plan[None]:
+    """The plan of `evolve`.
 
     Args:
         run: has world.json, V, M, and latents or an unpacked bundle's starts.
@@ -169,25 +189,26 @@ def evolve(
         validation = Evaluation(place=place, workers=workers)
         real = replace(validation, patience=config.patience)
         evaluations = replace(real, place=dreams), real, validation
-        histories = []
-        for evolution in range(config.evolutions):
-            setting = Setting(run, *evaluations, metrics, config, cma, seed, evolution)
-            histories.append(_history(setting, start))
-            carried = start is not None or config.start_from is not None
-            _run_generations(setting, histories[-1], carried and not evolution)
+        settings = [
+            Setting(run, *evaluations, metrics, config, cma, seed, evolution)
+            for evolution in range(config.evolutions)
+        ]
+        plans = [_evolution(setting, start) for setting in settings]
+        histories = yield from side_by_side(plans, workers.at_once)
         real_steps = {
             name: sum(history.real_steps[name] for history in histories)
             for name in histories[0].real_steps
         }
         candidates = _best([one for history in histories for one in history.validated])
-        best, score, steps = _race(setting, candidates)
-        real_steps["validate"] += steps if setting.live else 0
+        best, score, steps = _race(settings[0], candidates)
+        live = settings[0].live
+        real_steps["validate"] += steps if live else 0
         last = _best([history.validated[-1] for history in histories])[0]
         chosen, newest = (torch.from_numpy(one.mean).float() for one in (best, last))
-        measured = score if setting.live else np.nan
+        measured = score if live else np.nan
         saved = SavedController(controller, chosen, newest, measured, real_steps)
         save_controller(result, saved, histories[0].mdnrnn)
-    where = "on real validation episodes" if setting.live else f"in held-out dreams, {UNMEASURED}"
+    where = "on real validation episodes" if live else f"in held-out dreams, {UNMEASURED}"
     say(f"C is {result}: {f'{score:.1f} {where}' if np.isfinite(score) else 'not validated'}")
 
 
@@ -202,6 +223,14 @@ def _validation(
     if load_world(run).config.live:
         return Reality.of_run(run, controller)
     return Dreams.of_run(run, controller, dream.plain, seed_for(seed, "held-out dreams"))
+
+
+def _evolution(setting: Setting, start: Run | None) -> Plan[History]:
+    """One of the evolutions. What was carried over is validated by the first alone."""
+    history = _history(setting, start)
+    carried = start is not None or setting.config.start_from is not None
+    yield from _run_generations(setting, history, carried and not setting.evolution)
+    return history
 
 
 def _history(setting: Setting, start: Run | None) -> History:
@@ -221,7 +250,7 @@ def _history(setting: Setting, start: Run | None) -> History:
     return History(file_hash(setting.run.mdnrnn / "mdnrnn.safetensors"), mean, mean)
 
 
-def _run_generations(setting: Setting, history: History, carried: bool) -> None:
+def _run_generations(setting: Setting, history: History, carried: bool) -> Plan[None]:
     """Runs the generations that are left, those in the dream first.
 
     A C that was carried over is validated before the first.
@@ -230,12 +259,12 @@ def _run_generations(setting: Setting, history: History, carried: bool) -> None:
     es, means = _replay(setting, history)
     first = len(history.told)
     if carried and not history.validated:
-        _validate(setting, history, history.start, 0)
+        yield from _validate(setting, history, history.start, 0)
     bar = progress(range(first, total), "evolve", initial=first, total=total)
     for generation in bar:
         es = _strategy(setting, generation, es)
-        evaluate, seeds = _episodes(setting, generation)
-        returns, lengths = evaluate(es.ask(), seeds)
+        evaluation, seeds = _episodes(setting, generation)
+        returns, lengths = yield from measure(evaluation, es.ask(), seeds)
         history.told.append(returns.mean(axis=1))
         es.tell(history.told[-1])
         means.append(es.mean)
@@ -246,7 +275,7 @@ def _run_generations(setting: Setting, history: History, carried: bool) -> None:
         if done % config.validate_every == 0 or done == total:
             here = done if done <= config.generations else done - config.generations
             average = np.mean(means[-min((here + 1) // 2, AVERAGED) :], axis=0)
-            score = _validate(setting, history, average, done)
+            score = yield from _validate(setting, history, average, done)
             bar.set_postfix(dream=f"{returns.mean():.1f}", real=f"{score:.1f}")
         history.save(history_file(setting.run, setting.evolution))
 
@@ -283,7 +312,7 @@ def _strategy(setting: Setting, generation: int, es: CMAES) -> CMAES:
     return CMAES(config, es.mean, seed_for(setting.seed, "evolve real", *setting.key))
 
 
-def _episodes(setting: Setting, generation: int) -> tuple[Evaluate, list[int]]:
+def _episodes(setting: Setting, generation: int) -> tuple[Evaluation, list[int]]:
     """Where a generation is evaluated, and on which seeds (new ones, shared by all candidates)."""
     config = setting.config
     count = config.rollouts_per_candidate
@@ -297,8 +326,8 @@ def _episodes(setting: Setting, generation: int) -> tuple[Evaluate, list[int]]:
 def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: int) -> None:
     means = returns.mean(axis=1)
     dead = 1.0 - len(np.unique(means)) / len(means)
-    setting.metrics.log(
-        setting.step(generation),
+    setting.log(
+        generation,
         mean=means.mean(),
         best=means.max(),
         std=means.std(),
@@ -317,21 +346,19 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
         )
 
 
-def _validate(setting: Setting, history: History, mean: np.ndarray, generation: int) -> float:
+def _validate(setting: Setting, history: History, mean: np.ndarray, generation: int) -> Plan[float]:
     """Measures an average of means on validation episodes, always the same; its score."""
     seeds = environment_seeds("validation", 0, setting.config.validation_episodes)
     validated = Validated(generation, mean, np.zeros(0))
     if seeds:
-        returns, lengths = setting.validation(mean[None], seeds)
+        returns, lengths = yield from measure(setting.validation, mean[None], seeds)
         validated = Validated(generation, mean, returns[0])
         history.real_steps["validate"] += int(lengths.sum()) if setting.live else 0
         name, numbers = (
             "validation" if setting.live else "held_out",
             (validated.score, returns.std()),
         )
-        setting.metrics.log(
-            setting.step(generation), **{name: numbers[0], f"{name}_std": numbers[1]}
-        )
+        setting.log(generation, **{name: numbers[0], f"{name}_std": numbers[1]})
     history.validated.append(validated)
     return validated.score
 

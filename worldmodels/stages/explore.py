@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 from worldmodels.acting.environments import ModelFiles, models_of
 from worldmodels.acting.policies import Policy
 from worldmodels.artifacts import load_controller
+from worldmodels.data.manifest import SEED
 from worldmodels.envs.features import Memory
 from worldmodels.envs.lanes import own_actions
 from worldmodels.envs.make import imported, reason
@@ -37,8 +38,6 @@ from worldmodels.ranges import (
 from worldmodels.run import Run
 
 BuiltIn = Literal["random_network", "held", "sweeps", "smooth"]
-SEED = "seed"
-"""The array of an episode's file that holds the environment's seed, for going back to it."""
 TRAILS = 32
 """Most episodes to go back to."""
 SWEEP_SHARE = 0.5

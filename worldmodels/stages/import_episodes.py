@@ -13,11 +13,12 @@ import gymnasium
 import numpy as np
 
 from worldmodels.data.episode import Episode
+from worldmodels.data.manifest import entry_of, save_manifest
 from worldmodels.data.readers import Record, Source, Steps, checked, open_source
 from worldmodels.envs.picture import check_matches, frame_of, plain, record
 from worldmodels.envs.real import describe
 from worldmodels.errors import InputError
-from worldmodels.files import load_json, save_json
+from worldmodels.files import load_json, save_bytes, save_json
 from worldmodels.models.action import Actions
 from worldmodels.run import Metrics, Run, progress, say
 from worldmodels.stages.replay import with_pictures
@@ -67,8 +68,13 @@ def import_episodes(run: Run, source: str, env: EnvConfig) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         records = progress(opened.records(), "import", total=found.episodes)
         try:
+            entries = {}
             for number, one in enumerate(records, FIRST):
-                _episode(world, one).save(partial / f"{run.number:02d}_{number:06d}.npz")
+                episode, name = _episode(world, one), f"{run.number:02d}_{number:06d}.npz"
+                contents = episode.packed()
+                save_bytes(partial / name, contents)
+                entries[name] = entry_of(contents, len(episode))
+            save_manifest(partial, entries)
             save_json(partial / SOURCE, about)
             save_json(run.world_file, world.to_dict())
             os.replace(partial, run.episodes)

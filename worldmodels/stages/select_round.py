@@ -10,7 +10,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from worldmodels.acting.environments import Reality
-from worldmodels.acting.evaluate import Evaluation, Lengths, Returns
+from worldmodels.acting.evaluate import Evaluation, Lengths, Returns, evaluate_all
 from worldmodels.acting.selection import race
 from worldmodels.artifacts import load_controller
 from worldmodels.errors import InputError
@@ -84,11 +84,12 @@ def _measure(
     rounds: Sequence[Run], workers: WorkersConfig, indices: np.ndarray, seeds: Sequence[int]
 ) -> tuple[Returns, Lengths]:
     """Returns and lengths of the controllers of some rounds, each with its own V and M."""
-    results = []
-    for index in indices:
-        saved = load_controller(rounds[index])
-        reality = Reality.of_run(rounds[index], saved.config)
-        measure = Evaluation(place=reality, workers=workers, label=f"select, round {index}")
-        results.append(measure(saved.best.double().numpy()[None], seeds))
-    returns, lengths = (np.concatenate(rows) for rows in zip(*results, strict=True))
+    requests = []
+    for run in (rounds[index] for index in indices):
+        saved = load_controller(run)
+        reality = Reality.of_run(run, saved.config)
+        evaluation = Evaluation(place=reality, workers=workers, label="select")
+        requests.append((evaluation, saved.best.double().numpy()[None], seeds))
+    measured = zip(*evaluate_all(requests), strict=True)
+    returns, lengths = (np.concatenate(rows) for rows in measured)
     return returns, lengths
