@@ -149,7 +149,7 @@ def test_dreams_travel(nodes, smoke_run):
             measured.append(evaluate_all([(one, candidates, seeds) for one in evaluations]))
     serial, sent = measured[:2], measured[2:]
     np.testing.assert_array_equal(np.array(serial), np.array(sent))
-    assert len({np.array(one).tobytes() for pair in serial for one in pair}) == 4
+    assert len({np.array(one).tobytes() for pair in serial for one in pair}) > 1
 
 
 def test_a_killed_workers_job_is_done_again(nodes, tmp_path):

@@ -7,9 +7,12 @@ import os
 import platform
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
+
+import numpy as np
 
 from worldmodels.errors import InputError, install
 from worldmodels.versions import package_versions
@@ -60,6 +63,8 @@ def on_cluster(
 ) -> Iterator[tuple[int, Result]]:
     """The result of function(*job) for every job, with the job's index, as they end.
 
+    An array that several jobs share goes once to each node.
+
     Ray does a job again whose worker or node is lost. A job is left out if that happens four times,
     or if no job ends for some seconds.
 
@@ -76,8 +81,9 @@ def on_cluster(
     shared, packages = ray.put(function), tuple(package_versions().items())
     variables = tuple(sorted(pair for pair in os.environ.items() if pair[0].startswith(PREFIX)))
     task = _task(ray).options(max_retries=RETRIES)
+    sent = _with_references(ray, jobs)
     running = {
-        task.remote(packages, variables, shared, *job): index for index, job in enumerate(jobs)
+        task.remote(packages, variables, shared, *job): index for index, job in enumerate(sent)
     }
     try:
         for ref in _ended(ray, list(running), timeout):
@@ -91,6 +97,14 @@ def on_cluster(
     finally:
         for ref in running:
             ray.cancel(ref, force=True)
+
+
+def _with_references(ray: Any, jobs: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The jobs with a reference for each array that several of them share."""
+    arrays = {id(part): part for job in jobs for part in job if isinstance(part, np.ndarray)}
+    count = Counter(id(part) for job in jobs for part in job if id(part) in arrays)
+    references = {key: ray.put(arrays[key]) for key, jobs_of in count.items() if jobs_of > 1}
+    return [tuple(references.get(id(part), part) for part in job) for job in jobs]
 
 
 def _ended(ray: Any, left: list[Any], timeout: float) -> Iterator[Any]:

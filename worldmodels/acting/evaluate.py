@@ -49,11 +49,14 @@ class Evaluation:
         return evaluate_all([(self, parameters, seeds)])[0]
 
     def play(
-        self, parameters: Float64[np.ndarray, "C N"], seeds: Sequence[int]
+        self,
+        parameters: Float64[np.ndarray, "P N"],
+        numbers: Int64[np.ndarray, " C"],
+        seeds: Sequence[int],
     ) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
         """One job: an episode per seed; each candidate has as many of them, one after the other."""
         with self.place.open(len(seeds)) as env:
-            policy = Candidates(self.place.controller, parameters, env.actions)
+            policy = Candidates(self.place.controller, parameters[numbers], env.actions)
             return rollout(env, policy, seeds, self.patience)
 
 
@@ -80,8 +83,8 @@ def _evaluated(requests: Sequence[Request], threads: bool) -> list[Measured]:
     splits, jobs = [], []
     for evaluation, parameters, seeds in requests:
         splits.append(evaluation.place.split(len(parameters), len(seeds)))
-        parts = ((parameters[numbers], [seeds[i] for i in lanes]) for numbers, lanes in splits[-1])
-        jobs += [(evaluation, *part) for part in parts]
+        for numbers, lanes in splits[-1]:
+            jobs.append((evaluation, parameters, numbers, [seeds[i] for i in lanes]))
     first = requests[0][0]
     played = iter(run_jobs(Evaluation.play, jobs, first.workers, first.label, threads=threads))
     measured = []
