@@ -1,7 +1,7 @@
-"""Plans: work that says what it needs evaluated, so that several can go on side by side.
+"""Plans: evolutions and selections that run in parallel and share the workers.
 
-A plan is a generator. It yields requests and is sent what they measured, in their order. The jobs
-of all plans that go on at once are one list for the workers.
+A plan is a generator. It yields evaluation requests and receives their results in order. The jobs
+of all parallel plans are one list for the workers.
 """
 
 from __future__ import annotations

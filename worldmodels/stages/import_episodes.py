@@ -238,4 +238,4 @@ def _tell(run: Run, source: Source, world: World, found: _Found) -> None:
             "or set env.reward to constant, with env.reward_per_frame, where surviving is the task"
         )
     if not world.config.live:
-        say(f"env.id is {RECORDED}: nothing will be measured in reality, dreams choose C")
+        say(f"env.id is {RECORDED}: nothing will be measured in reality, dreams select C")
