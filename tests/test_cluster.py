@@ -17,7 +17,7 @@ from loky import get_reusable_executor
 from worldmodels.calls import VARIABLE
 from worldmodels.data.episode import Episode
 from worldmodels.errors import InputError
-from worldmodels.files import load_json
+from worldmodels.files import load_json, save_json
 from worldmodels.run import Run
 from worldmodels.workers import WorkersConfig, run_jobs
 
@@ -150,6 +150,33 @@ def test_dreams_travel(nodes, smoke_run):
     serial, sent = measured[:2], measured[2:]
     np.testing.assert_array_equal(np.array(serial), np.array(sent))
     assert len({np.array(one).tobytes() for pair in serial for one in pair}) > 1
+
+
+def test_a_larger_cluster_is_simulated(nodes, tiny_bundle, tmp_path, capsys):
+    """From what the head of this one does, which is little."""
+    from simulate_cluster import head_seconds, simulate
+
+    from worldmodels.acting.environments import ModelFiles, Reality
+    from worldmodels.acting.evaluate import Evaluation
+    from worldmodels.artifacts import Bundle
+
+    bundle = Bundle.load(tiny_bundle)
+    reality = Reality(bundle.world, ModelFiles.of_bundle(tiny_bundle), bundle.controller)
+    candidates = np.zeros((64, 867))
+    assert run_jobs(abs, [(-1,), (-2,)], nodes) == [1, 2]  # connects
+    known = head_seconds(Evaluation(place=reality, workers=SERIAL), candidates, 1_200_000, 300)
+    assert 0 < sum(known["evolve_head"].values()) < 0.05
+    assert known["collect_head"]["store"] > 0
+    times = {"evolve": [5.0, 6.0], "collect": [1.0], "bytes": 1_200_000, "weights": 10**7, **known}
+    save_json(tmp_path / "times.json", {"worlds": {"tiny": times}})
+    simulate(tmp_path / "times.json")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rates = [float(row[1]) for row in rows if row[0].isdigit()]
+    alone, together, collect = rates[:5], rates[5:10], rates[10:]
+    for one in (alone, together, collect):
+        assert one == sorted(one)  # more workers, no fewer an hour
+    assert alone[3] == alone[4]  # a generation has only 64 jobs
+    assert 8 < collect[1] / collect[0] < 11
 
 
 def test_a_killed_workers_job_is_done_again(nodes, tmp_path):

@@ -1,7 +1,7 @@
 """The simulated cluster, against rounds worked by hand."""
 
 import pytest
-from simulate_cluster import round_of
+from simulate_cluster import seconds_of
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from simulate_cluster import round_of
     ],
 )
 def test_a_round(jobs, workers, head, seconds):
-    assert round_of(jobs, workers, *head) == seconds
+    assert seconds_of(jobs, workers, *head) == seconds
