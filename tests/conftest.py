@@ -21,7 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers of pytest on two co
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `worldmodels` does, before torch loads
 os.environ["SDL_VIDEODRIVER"] = "dummy"
 os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "1"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are compared: one kind of machine
+# bits are compared: one kind of machine, but for tests marked `cuda`
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("WORLDMODELS_TEST_GPU", "")
 # the benchmark is a package in scripts/; tests/ has toy_world.py and processes.py
 FOLDERS = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests")]
 os.environ["PYTHONPATH"] = os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])
@@ -39,15 +40,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `bfloat16` are skipped where the processor would emulate it."""
+    """Tests marked `bfloat16` or `cuda` are skipped where the machine lacks it."""
+    import torch
+
     from worldmodels.precision import multiplies_bfloat16
 
-    if multiplies_bfloat16():
-        return
-    skip = pytest.mark.skip(reason="this processor does not multiply bfloat16 natively")
+    there = {"bfloat16": multiplies_bfloat16(), "cuda": torch.cuda.is_available()}
     for item in items:
-        if item.get_closest_marker("bfloat16"):
-            item.add_marker(skip)
+        for name, found in there.items():
+            if not found and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=f"this machine has no native {name}"))
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +69,8 @@ def browser() -> Iterator[Any]:
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ViZDoom writes to the working directory, and two games that start in one race."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORLDMODELS_PRECISION", "auto")  # commands change it for the process
+    monkeypatch.setenv("WORLDMODELS_PRECISION", "auto")  # commands change these for the process
+    monkeypatch.setenv("WORLDMODELS_DEVICE", "auto")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ FLOORS = [
     {"errors"},
     {"files", "ranges", "seeding"},
     {"schema"},
-    {"calls", "precision", "run", "world", "film", "figure"},
+    {"calls", "device", "precision", "run", "world", "film", "figure"},
     {"kernels", "command_line", "versions"},
     {"cluster"},
     {"workers"},

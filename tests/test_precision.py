@@ -52,22 +52,21 @@ def test_the_processor_and_onednn_must_both_have_it(known, onednn, native, monke
 
 def test_auto_is_decided_for_each_device(processor, monkeypatch):
     """A GPU that has bfloat16 says nothing about the processor beside it."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
-    processor(False)
-    assert product_dtype() == torch.float32
-    processor(True)
-    assert product_dtype() == torch.bfloat16
-    assert product_dtype(CUDA) == torch.float32
+    for gpu, cpu in ((True, False), (False, True)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda gpu=gpu, **_: gpu)
+        processor(cpu)
+        assert product_dtype() == (torch.bfloat16 if cpu else torch.float32)
+        assert product_dtype(CUDA) == (torch.bfloat16 if gpu else torch.float32)
+        assert product_dtype(torch.device("mps")) == torch.float32
 
 
-def test_the_setting_holds_everywhere(processor):
+def test_the_setting_holds_everywhere(processor, monkeypatch):
     processor(True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     set_precision("float32")
-    assert product_dtype() == torch.float32
+    assert product_dtype() == product_dtype(CUDA) == torch.float32
     set_precision("bfloat16")
-    assert product_dtype() == torch.bfloat16
-    assert product_dtype(CUDA) == torch.float32
+    assert product_dtype() == product_dtype(CUDA) == torch.bfloat16
     assert get_precision() == "bfloat16"
 
 

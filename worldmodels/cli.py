@@ -264,6 +264,7 @@ def inspect_dream(name: str, flags: list[str]) -> None:
 def study(name: str, flags: list[str]) -> None:
     """Evolve C again with other settings; writes RUN/study: study RUN --config FILE."""
     from worldmodels.config import Config
+    from worldmodels.device import set_device
     from worldmodels.diagnostics.study import StudySections, study
     from worldmodels.precision import set_precision
 
@@ -272,6 +273,7 @@ def study(name: str, flags: list[str]) -> None:
     run = Run(_named(folder, "run", "study RUN, a folder in which M was trained"))
     config = read(Config, run.need(run.config_file, "worldmodels pipeline"))
     set_precision(config.precision)
+    set_device(config.device)
     study(run, config, sections.study)
     print(f"{run.folder / 'study'} holds study.md and study.json")  # noqa: T201
 

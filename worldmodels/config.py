@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 from worldmodels.command_line import check_mark, keep, parse, read, validated
+from worldmodels.device import Device, set_device
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.preflight import preflight
 from worldmodels.envs.trust import module_of, trust
@@ -38,8 +39,12 @@ class Config:
     rounds: Annotated[int, Range(1, MAX_ROUNDS)] = 1
     """Rounds of collecting, training and evolution; the best one is kept. The paper: section 5."""
     precision: Precision = "auto"
-    """Number type of the operands of large matrix products on the CPU; a GPU computes in float32.
-    auto: bfloat16 if the processor supports it natively, otherwise float32."""
+    """Number type of the operands of large matrix products. auto: bfloat16 if the processor, or the
+    CUDA GPU, supports it natively, otherwise float32."""
+    device: Device = "auto"
+    """Trains V and M, encodes frames and dreams. auto: a CUDA GPU if there is one, otherwise the
+    CPU. mps, the GPU of an Apple chip, only trains and encodes. A run may continue on another
+    device."""
     later: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """Fields that change from a round (counted from 0) on: {1: {train_vae: {steps: 200}}}."""
     env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
@@ -100,7 +105,7 @@ LATER = ("collect", "train_vae", "train_mdnrnn", "dream", "cma", "evolve")
 """Sections that later rounds may change; environments, networks and seeds stay."""
 
 
-FREE = ("precision", "workers", "evaluate", "watch")
+FREE = ("precision", "device", "workers", "evaluate", "watch")
 """What may differ between commands: only their own result depends on them."""
 
 
@@ -118,10 +123,11 @@ def begin(
 
     Raises:
         InputError: for a mistake in the file or on the command line, another config's run, or none;
-            or a precision that this processor does not have.
+            or a precision or device that this machine does not have.
     """
     config, run = parse(Config, description, argv, show, home="runs/default")
     set_precision(config.precision)
+    set_device(config.device)
     if any(word.partition("=")[0] == "--config" for word in argv):  # a file that the user names
         rounds = (config.of_round(index) for index in (0, *config.later))
         policies = (one.collect.explore.policy for one in rounds)

@@ -6,6 +6,7 @@ Weights are kept in float32, and everything between the products is computed in 
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -26,13 +27,17 @@ def set_precision(precision: Precision) -> None:
 
     Args:
         precision: `float32`; `bfloat16`; or `auto`, bfloat16 where the processor multiplies it
-            natively and float32 elsewhere.
+            natively and float32 elsewhere. But for `float32`, a GPU of CUDA rounds the operands of
+            products that stay float32 to TF32.
 
     Raises:
         InputError: the processor has no native bfloat16, or the name is unknown.
     """
     _check(precision)
     os.environ[VARIABLE] = precision
+    if torch.cuda.is_available():
+        tf32 = precision != "float32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
 
 
 def get_precision() -> Precision:
@@ -45,14 +50,24 @@ def get_precision() -> Precision:
 
 
 def product_dtype(device: torch.device = CPU) -> torch.dtype:
-    """The type of the operands of large products on a device.
-
-    A GPU computes in float32, whatever the setting: the bfloat16 kernels are written for CPUs.
-    """
-    precision = get_precision()
-    if device.type != "cpu" or precision == "float32":
+    """The type of the operands of large products on a device; float32 on a GPU of an Apple chip."""
+    if get_precision() == "float32":
         return torch.float32
-    return torch.bfloat16 if multiplies_bfloat16() else torch.float32
+    match device.type:
+        case "cpu":
+            native = multiplies_bfloat16()
+        case "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        case _:
+            native = False
+    return torch.bfloat16 if native else torch.float32
+
+
+def products(device: torch.device) -> AbstractContextManager[object]:
+    """Within it PyTorch's own products have operands of `product_dtype`."""
+    if product_dtype(device) == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -13,15 +13,17 @@ from typing import Any
 import torch
 
 from benchmark.dreams import dream_growth, dream_rows
+from benchmark.gpu import gpu_rows
 from benchmark.training import training_rows
 from benchmark.worlds import frames_growth, return_rows, world_rows
+from worldmodels.device import get_device, set_device
 from worldmodels.diagnostics.table import line_of, table_of
 from worldmodels.files import save_json, save_text
 from worldmodels.run import cores, say
 from worldmodels.versions import package_versions
 
-PARTS = ("worlds", "returns", "dreams", "training", "growth")
-"""`returns` needs --agent."""
+PARTS = ("worlds", "returns", "dreams", "training", "growth", "gpu")
+"""`returns` needs --agent, and `gpu` needs one; all other parts measure the CPU."""
 
 
 def main() -> None:
@@ -32,9 +34,10 @@ def main() -> None:
     parser.add_argument("--agent", type=Path, help="Bundle or run: its returns in both pictures.")
     parser.add_argument("--tracks", type=int, default=100, help="Of --agent's comparison.")
     options = parser.parse_args()
-    start, rows = time.perf_counter(), []
+    gpu, start, rows = get_device(), time.perf_counter(), []
+    set_device("cpu")
     with TemporaryDirectory() as folder:
-        for row in _measured(Path(folder), options):
+        for row in _measured(Path(folder), options, gpu):
             rows.append(row)
             say(line_of(row))
         growth = {}
@@ -50,7 +53,9 @@ def main() -> None:
     print(f"{options.out} holds benchmark.md and benchmark.json")
 
 
-def _measured(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _measured(
+    folder: Path, options: argparse.Namespace, gpu: torch.device
+) -> Iterator[dict[str, Any]]:
     if "worlds" in options.parts:
         yield from world_rows(folder, options.quick)
     if "returns" in options.parts and options.agent is not None:
@@ -59,6 +64,8 @@ def _measured(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, A
         yield from dream_rows(folder, options.quick)
     if "training" in options.parts:
         yield from training_rows(folder, options.quick)
+    if "gpu" in options.parts and gpu.type != "cpu":
+        yield from gpu_rows(folder, gpu, options.quick)
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -83,13 +90,14 @@ def missed(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, number types and versions."""
+    """Processor, cores, memory, GPU, number types and versions."""
     known = Path("/proc/cpuinfo"), Path("/proc/meminfo")
     processor, memory = (_lines(path) for path in known)
     return {
         "processor": processor.get("model name", platform.processor() or platform.machine()),
         "cores": cores(),
         "memory": memory.get("MemTotal", "unknown"),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         **package_versions(),

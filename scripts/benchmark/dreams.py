@@ -83,7 +83,7 @@ def evolving(
     """A generation as evolution dreams it."""
     dreams = Dreams.of_bundle(bundle, DreamConfig(horizon=steps))
     evaluate = Evaluation(place=dreams, workers=WorkersConfig(processes=threads or cores()))
-    parameters = _population(bundle, population)
+    parameters = candidates(bundle, population)
     return lambda: float(evaluate(parameters, range(rollouts))[1].sum())
 
 
@@ -107,7 +107,7 @@ def one_lane(bundle: Bundle, steps: int) -> Work:
 
 
 def _stepped(env: Any, bundle: Bundle, population: int, seeds: list[int], steps: int) -> Work:
-    policy = Candidates(bundle.controller, _population(bundle, population), bundle.actions)
+    policy = Candidates(bundle.controller, candidates(bundle, population), bundle.actions)
     observations, _ = env.reset(seed=seeds)
     live = np.ones(len(seeds), bool)
 
@@ -142,7 +142,7 @@ def plain_loop(bundle: Bundle, steps: int) -> Work:
     inputs = mdnrnn.lstm.input_size
     cell = nn.LSTMCell(inputs, mdnrnn.config.hidden_size).requires_grad_(False)
     head = mdnrnn.head
-    weights = torch.from_numpy(_population(bundle, POPULATION)).float()
+    weights = torch.from_numpy(candidates(bundle, POPULATION)).float()
     flag = torch.zeros(LANES, inputs - mdnrnn.latent_size - actions.size)
     z = torch.zeros(LANES, mdnrnn.latent_size)
     h, c = mdnrnn.initial_state(LANES)
@@ -204,6 +204,6 @@ def _of_hidden_size(bundle: Bundle, hidden_size: int) -> Bundle:
     return replace(bundle, mdnrnn=mdnrnn, controller=controller)
 
 
-def _population(bundle: Bundle, size: int) -> np.ndarray:
+def candidates(bundle: Bundle, size: int) -> np.ndarray:
     generator = numpy_generator(0, "benchmark population")
     return 0.1 * generator.standard_normal((size, bundle.controller.num_parameters))

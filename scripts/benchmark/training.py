@@ -76,8 +76,8 @@ def vae_row(quick: bool) -> Row:
         f"training V, z 32, batches of {BATCH}",
         PLAIN,
         "images/s",
-        _training(our_loss, adam(ours, 1e-4), 2 * batches, BATCH),
-        _training(plain_loss, torch.optim.Adam(plain.parameters(), 1e-4), batches, BATCH),
+        training(our_loss, adam(ours, 1e-4), 2 * batches, BATCH),
+        training(plain_loss, torch.optim.Adam(plain.parameters(), 1e-4), batches, BATCH),
         rounds=3 if quick else 7,
         target=2.0,
     )
@@ -115,7 +115,7 @@ def plain_encode(vae: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
 def mdnrnn_row(size: Size, quick: bool) -> Row:
     """Steps a second in training M of one of the paper's sizes."""
     config = TrainMDNRNNConfig(batch_size=WINDOWS, sequence_length=STEPS)
-    ours, plain = _mdnrnn(size), _mdnrnn(size)
+    ours, plain = untrained_mdnrnn(size), untrained_mdnrnn(size)
     batch = sequences(size)
 
     trainable = [p for p in plain.parameters() if p.requires_grad]
@@ -123,13 +123,13 @@ def mdnrnn_row(size: Size, quick: bool) -> Row:
         f"training M, {size.name}, batches of {WINDOWS} x {STEPS}",
         PLAIN,
         "steps/s",
-        _training(
+        training(
             lambda generator: mdnrnn_loss(ours, batch, config, generator)[0],
             adam(ours, 1e-3),
             3 if quick else 6,
             WINDOWS * STEPS,
         ),
-        _training(
+        training(
             lambda generator: plain_mdnrnn_loss(plain, batch, generator),
             torch.optim.Adam(trainable, 1e-3),
             1 if quick else 2,
@@ -158,7 +158,7 @@ def memory_row(quick: bool) -> Row:
     config = TrainVAEConfig(steps=steps, motion_weight=1.0)
     with TemporaryDirectory() as folder:
         run = Run(folder)
-        keep(Config(train_vae=config), run)
+        keep(Config(train_vae=config, device="cpu"), run)
         save_json(run.world_file, CAR_RACING.world.to_dict())
         write_episodes(run.episodes, episodes, 1000, distinct=8)
         command = [sys.executable, "-m", "worldmodels", "train-vae", "--run", folder]
@@ -202,11 +202,11 @@ def sequences(size: Size) -> SequenceBatch:
     return SequenceBatch(mu, mu - 3, actions, zeros, zeros, zeros, zeros, zeros, known, known)
 
 
-def _mdnrnn(size: Size) -> MDNRNN:
+def untrained_mdnrnn(size: Size) -> MDNRNN:
     return mdnrnn_for(size.config.mdnrnn, size.world, size.config.vae.latent_size)
 
 
-def _training(
+def training(
     loss: Callable[[torch.Generator], Tensor],
     optimizer: torch.optim.Optimizer,
     batches: int,

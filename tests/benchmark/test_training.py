@@ -15,7 +15,7 @@ from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 def test_the_plain_loop_has_the_stages_loss(size, monkeypatch, float32):
     monkeypatch.setattr(training, "WINDOWS", 2)
     monkeypatch.setattr(training, "STEPS", 5)
-    mdnrnn, batch = training._mdnrnn(size), training.sequences(size)
+    mdnrnn, batch = training.untrained_mdnrnn(size), training.sequences(size)
     plain = training.plain_mdnrnn_loss(mdnrnn, batch, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
     loss, _ = mdnrnn_loss(mdnrnn, batch, TrainMDNRNNConfig(), generator)

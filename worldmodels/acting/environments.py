@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Int64
 
+from worldmodels.acting.dream_batch import DreamBatch
 from worldmodels.artifacts import Bundle, load_mdnrnn, load_starts, load_vae, load_world
 from worldmodels.cluster import received, send_contents, send_once
 from worldmodels.data.dataset import latent_source
 from worldmodels.data.starts import Starts, sample_starts
+from worldmodels.device import get_device
 from worldmodels.envs.dream import DreamConfig, DreamEnv
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.real import RealEnvs
@@ -31,6 +34,7 @@ from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
+from worldmodels.precision import CPU
 from worldmodels.run import Run
 from worldmodels.seeding import seed_for
 from worldmodels.world import World
@@ -220,12 +224,15 @@ class Dreams:
         default_factory=lambda: defaultdict(list), init=False, repr=False
     )
     """Environments that no job uses, by their lanes."""
+    _batches: dict[tuple[int, int, int | None], DreamBatch] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     threads: ClassVar[bool] = True
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the environments."""
-        return {**vars(self), "_free": defaultdict(list)}
+        return {**vars(self), "_free": defaultdict(list), "_batches": {}}
 
     @classmethod
     def of_run(
@@ -262,8 +269,25 @@ class Dreams:
         yield env
         self._free[lanes].append(env)
 
+    @property
+    def device(self) -> torch.device:
+        """A GPU of CUDA, where all candidates are one batch; or the CPU, where jobs share them."""
+        device = get_device()
+        return device if device.type == "cuda" and self.controller.config.senses == "own" else CPU
+
+    def batch(self, candidates: int, rollouts: int, patience: int | None) -> DreamBatch:
+        """The dreams of a population as one batch on `device`; the last one is kept."""
+        key = candidates, rollouts, patience
+        if key not in self._batches:
+            self._batches.clear()
+            env, how = self.make(rollouts), (self.controller, candidates, patience, self.device)
+            self._batches[key] = DreamBatch(env, *how)
+        return self._batches[key]
+
     def split(self, candidates: int, rollouts: int) -> Jobs:
         """Jobs of some candidates on all seeds."""
+        if self.device.type != "cpu":
+            return [(np.arange(candidates), np.tile(np.arange(rollouts), candidates))]
         jobs = max(2, math.ceil(candidates * rollouts / DREAM_LANES))
         parts = np.array_split(np.arange(candidates), min(jobs, candidates))
         return [(part, np.tile(np.arange(rollouts), len(part))) for part in parts]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from worldmodels.artifacts import Bundle
@@ -78,18 +79,93 @@ class DreamConfig:
         return free if self.weight == "none" else replace(free, ends="sampled", weight="none")
 
 
+class Outcome(NamedTuple):
+    """What a dreamt step of some lanes led to."""
+
+    rewards: Float64[Tensor, " n"]
+    ended: Bool[Tensor, " n"]
+    """The dream has ended, but for its horizon."""
+    weights: Float64[Tensor, " n"]
+    """What each lane's next reward is multiplied by."""
+    earned: Float64[Tensor, " n"]
+    """What counts towards the goal so far."""
+
+
+class Rules:
+    """What a dreamt step pays, and whether it ends the dream: functions of tensors on any device.
+
+    A step pays if the dream has come to it, and so does the step that ends it, as in Gymnasium.
+    With `config.weight` a reward is therefore multiplied by the probability that none of the steps
+    before ended the dream; the risk of the step's own action weighs the rewards after it.
+    """
+
+    def __init__(self, mdnrnn: MDNRNN, config: DreamConfig, reward: float) -> None:
+        """Reads the heads that pay, end and weigh.
+
+        Args:
+            mdnrnn: M.
+            config: goal, ends, weight.
+            reward: of every step, beside what the heads pay.
+
+        Raises:
+            InputError: M lacks the head that weighs.
+        """
+        self.config, self.reward = config, reward
+        self.payers = [head for head in mdnrnn.heads if head.does("pays")]
+        enders = [head for head in mdnrnn.heads if head.does("ends")]
+        self.enders = [] if config.ends == "none" else enders
+        self.weigher = _weigher(mdnrnn, config.weight)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether ends are sampled."""
+        return bool(self.enders) and self.config.ends == "sampled"
+
+    def __call__(
+        self,
+        mdnrnn: MDNRNN,
+        before: tuple[Tensor, Tensor, Tensor] | None,
+        outputs: Outputs,
+        thresholds: Float[Tensor, "*n"],
+        weights: Float64[Tensor, " n"],
+        earned: Float64[Tensor, " n"],
+    ) -> Outcome:
+        """The outcome of a step.
+
+        Args:
+            mdnrnn: M, on the device of the tensors.
+            before: z and h before the step, and its actions; only needed with `config.weight`.
+            outputs: of the heads.
+            thresholds: log-odds above which the dream ends.
+            weights: what the step's reward is multiplied by.
+            earned: what counts towards the goal so far.
+        """
+        rewards, later = torch.zeros_like(weights), weights
+        for head in self.payers:
+            rewards = rewards + head.pays(outputs[head.name])
+        if self.weigher and before:
+            own = outputs[self.weigher.name]
+            later = weights * self.weigher.survives(mdnrnn, *before, own)
+        ended = later < LEAST_WEIGHT
+        for head in self.enders:
+            ended = ended | (head.ends(outputs[head.name]) > thresholds)
+        if self.config.goal is not None:
+            rewards = rewards.minimum(self.config.goal - earned)
+            earned = earned + rewards
+            ended = ended | (earned >= self.config.goal)
+        return Outcome((rewards + self.reward) * weights, ended, later, earned)
+
+
 class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     """Dreams side by side, one per lane. The observation is the controller's input, [z h].
 
     Lanes with equal seeds have the same start and noise. Under AutoresetMode.DISABLED a finished
     lane is frozen and costs nothing. `render` decodes z through V.
 
-    A step pays if the dream has come to it, and so does the step that ends it, as in Gymnasium.
-    With `config.weight` a reward is therefore multiplied by the probability that none of the steps
-    before ended the dream; the risk of the step's own action weighs the rewards after it.
-
     Attributes:
         engine: steps M.
+        rules: what a step pays, and whether it ends a dream.
+        noise: of all lanes.
         state: z, h, c and restart flag of each lane.
         keys: (seed, episode number) of each lane: these decide its start and its noise.
         steps: of each lane's dream so far, (E,).
@@ -142,13 +218,10 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         self.single_action_space = self.actions.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._starts, self._reward = warm(mdnrnn, starts), world.config.reward_per_step
-        self._payers = [head for head in mdnrnn.heads if head.does("pays")]
-        ending = [head for head in mdnrnn.heads if head.does("ends")]
-        self._enders = [] if config.ends == "none" else ending
-        self._weigher = _weigher(mdnrnn, config.weight)
-        sampled = bool(self._enders) and config.ends == "sampled"
-        self._noise = Noise(num_envs, mdnrnn.uniforms, mdnrnn.latent_size, ends=sampled)
+        self._starts = warm(mdnrnn, starts)
+        self.rules = Rules(mdnrnn, config, world.config.reward_per_step)
+        sizes = mdnrnn.uniforms, mdnrnn.latent_size
+        self.noise = Noise(num_envs, *sizes, ends=self.rules.sampled)
         self.engine: Engine = CompiledEngine(mdnrnn, product_dtype(), num_envs)
         self.state = DreamState.empty(mdnrnn, num_envs)
         self.steps = np.zeros(num_envs, np.int64)
@@ -203,7 +276,7 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
         """
         lanes = lane_mask(lanes, self.num_envs, "lanes")
         self.truncated |= lanes
-        return lanes * (self.config.horizon - self.steps) * min(self._reward, 0.0)
+        return lanes * (self.config.horizon - self.steps) * min(self.rules.reward, 0.0)
 
     @torch.inference_mode()
     def render(self) -> tuple[np.ndarray, ...]:
@@ -242,15 +315,14 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
             self.keys[lane] = (before[0], before[1] + 1) if seed is None else (seed, 0)
         keys = [self.keys[lane] for lane in lanes]
         windows = {key: self._start_of(key) for key in dict.fromkeys(keys)}
-        self._noise.begin(lanes.tolist(), keys)
+        self.noise.begin(lanes.tolist(), keys)
         self._start(lanes, [windows[key] for key in keys])
         self.steps[lanes], self.weights[lanes], self.earned[lanes] = 0, 1.0, 0.0
         self.terminated[lanes] = self.truncated[lanes] = False
 
     def _start(self, lanes: np.ndarray, windows: list[int]) -> None:
-        mine = self.state.z, self.state.h, self.state.c, self.state.first
         index = torch.from_numpy(lanes)
-        for part, start in zip(mine, self._starts, strict=True):
+        for part, start in zip(self.state.parts, self._starts, strict=True):
             part[index] = start[windows]
 
     def _start_of(self, key: tuple[int, int]) -> int:
@@ -259,36 +331,18 @@ class DreamEnv(VectorEnv[np.ndarray, np.ndarray, Any]):
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
         index, state = torch.from_numpy(lanes), self.state
         taken = self.actions.canonical(torch.from_numpy(actions))
-        rows, weights = self._noise.rows(lanes, self.steps[lanes]), self.weights[lanes]
-        before = (state.z[index], state.h[index], taken[index]) if self._weigher else None
-        noise = self._noise.tape, rows, self.config.temperature
+        rows, weighed = self.noise.rows(lanes, self.steps[lanes]), self.rules.weigher
+        before = (state.z[index], state.h[index], taken[index]) if weighed else None
+        noise = self.noise.tape, rows, self.config.temperature
         outputs = self.engine.step(state, lanes, taken.numpy(), *noise)
         state.first[index] = 0.0
         self.steps[lanes] += 1
         self.truncated[lanes] = self.steps[lanes] >= self.config.horizon
-        if self._weigher and before:
-            own = outputs[self._weigher.name]
-            self.weights[lanes] *= self._weigher.survives(self.mdnrnn, *before, own).numpy()
-        self.terminated[lanes] = (self.weights[lanes] < LEAST_WEIGHT) | self._ends(outputs, rows)
-        return self._rewards(outputs, lanes) * weights
-
-    def _ends(self, outputs: Outputs, rows: np.ndarray) -> np.ndarray:
-        """Which of the stepped lanes their heads end; `rows` of the noise are theirs."""
-        ended = np.zeros(len(rows), bool)
-        for head in self._enders:
-            threshold = self._noise.ends[rows] if len(self._noise.ends) else 0.0
-            ended |= head.ends(outputs[head.name]).numpy() > threshold
-        return ended
-
-    def _rewards(self, outputs: Outputs, lanes: np.ndarray) -> np.ndarray:
-        earned = np.zeros(len(lanes))
-        for head in self._payers:
-            earned += head.pays(outputs[head.name]).numpy()
-        if self.config.goal is not None:
-            earned = np.minimum(earned, self.config.goal - self.earned[lanes])
-            self.earned[lanes] += earned
-            self.terminated[lanes] |= self.earned[lanes] >= self.config.goal
-        return earned + self._reward
+        given = self.noise.thresholds(rows), self.weights[lanes], self.earned[lanes]
+        outcome = self.rules(self.mdnrnn, before, outputs, *map(torch.from_numpy, given))
+        rewards, *rest = (part.numpy() for part in outcome)
+        self.terminated[lanes], self.weights[lanes], self.earned[lanes] = rest
+        return rewards
 
     @torch.inference_mode()
     def _observation(self) -> np.ndarray:

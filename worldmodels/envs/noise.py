@@ -58,6 +58,10 @@ class Noise:
             self._move(lane, block)
         return self._slots[lanes] * NOISE_BLOCK + steps % NOISE_BLOCK
 
+    def thresholds(self, rows: Int64[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
+        """Log-odds above which M's end ends a dream, at rows of the tape: `ends`, or 0."""
+        return self.ends[rows] if len(self.ends) else np.zeros(rows.shape, np.float32)
+
     def _move(self, lane: int, block: int) -> None:
         self._leave(lane)
         place = (*self.keys[lane], block)

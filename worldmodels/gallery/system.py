@@ -101,7 +101,7 @@ class System:
         if not result.exists():
             checkpoint = metrics.run.folder / f"{file}_checkpoint.safetensors"
             how = config or self.train
-            fit(model, losses, how, metrics, checkpoint, file, device=torch.device("cpu"))
+            fit(model, losses, how, metrics, checkpoint, file)
             save_tensors(result, model.state_dict())
             checkpoint.unlink(missing_ok=True)
         with naming(result):

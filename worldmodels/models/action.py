@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any, Literal
 
 import gymnasium
@@ -120,7 +120,7 @@ class Actions:
             return torch.cat(
                 [_one_hot_argmax(part) for part in u.split_with_sizes(self.counts, -1)], -1
             )
-        low, high = self._bounds
+        low, high = _bounds(self.low, self.high, u.device)
         squashed = torch.tanh(u)
         action = low + (squashed + 1) / 2 * (high - low)
         for part in self.clip:
@@ -131,11 +131,7 @@ class Actions:
         """Turns any vector of `space` into the form that M has learned (one-hot, within bounds)."""
         if self.counts:
             return self.bound(action - 0.5 if self.kind == "multi_binary" else action)
-        return action.clamp(*self._bounds)
-
-    @cached_property
-    def _bounds(self) -> tuple[Tensor, Tensor]:
-        return torch.tensor(self.low), torch.tensor(self.high)
+        return action.clamp(*_bounds(self.low, self.high, action.device))
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         """Turns actions a (E, A) into the environment's own (E, ...)."""
@@ -179,6 +175,14 @@ def choices_of(actions: Float[Tensor, "*batch A"], choices: int) -> Float[Tensor
         return actions
     a = actions[..., 0]
     return torch.stack([a.abs() <= 1 / 3, a > 1 / 3, a < -1 / 3], -1).to(actions.dtype)
+
+
+@lru_cache
+@torch.inference_mode(False)
+def _bounds(
+    low: tuple[float, ...], high: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    return torch.tensor(low, device=device), torch.tensor(high, device=device)
 
 
 def _one_hot_argmax(part: Tensor) -> Tensor:

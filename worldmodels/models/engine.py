@@ -12,7 +12,7 @@ from torch import Tensor
 from worldmodels.kernels.dream import gather, recurrence, sampler
 from worldmodels.kernels.patches import bits
 from worldmodels.models.controller import LATENT_BOUND
-from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.mixture import MAX_LOG_STD, MIN_LOG_STD
 from worldmodels.precision import name_of
 
@@ -32,8 +32,39 @@ class DreamState:
 
     @classmethod
     def empty(cls, mdnrnn: MDNRNN, num_envs: int) -> DreamState:
-        h, c = mdnrnn.initial_state(num_envs)
-        return cls(torch.zeros(num_envs, mdnrnn.latent_size), h, c, torch.zeros(num_envs))
+        (h, c), zeros = mdnrnn.initial_state(num_envs), mdnrnn.head.weight.new_zeros
+        return cls(zeros(num_envs, mdnrnn.latent_size), h, c, zeros(num_envs))
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.z, self.h, self.c, self.first
+
+
+def dreamt(
+    mdnrnn: MDNRNN,
+    state: DreamState,
+    actions: Float[Tensor, "E A"],
+    noise: Float[Tensor, "E noise"],
+    temperature: float,
+) -> tuple[Float[Tensor, "E Z"], State, Outputs]:
+    """A dreamt step of all lanes in PyTorch's own operations, on any device.
+
+    Args:
+        mdnrnn: M.
+        state: before the step; it stays as it is.
+        actions: actions a.
+        noise: uniform numbers, then normal ones.
+        temperature: τ.
+
+    Returns:
+        The next z, the next h and c, and the outputs of the heads.
+    """
+    after = mdnrnn.step(state.z, actions, state.first, (state.h, state.c))
+    prediction = mdnrnn.predict(after[0])
+    uniforms, normals = noise.split([mdnrnn.uniforms, mdnrnn.latent_size], dim=1)
+    z = prediction.mixture.sample_from_noise(uniforms, normals, temperature)
+    outputs = {head.name: prediction.outputs(head.name) for head in mdnrnn.heads}
+    return z.clamp_(-LATENT_BOUND, LATENT_BOUND), after, outputs
 
 
 class ReferenceEngine:
@@ -64,14 +95,11 @@ class ReferenceEngine:
             temperature: τ.
         """
         index = torch.from_numpy(lanes)
-        taken, before = torch.from_numpy(actions)[index], (state.h[index], state.c[index])
-        h, c = self.mdnrnn.step(state.z[index], taken, state.first[index], before)
-        prediction = self.mdnrnn.predict(h)
-        noise = torch.from_numpy(tape[rows])
-        uniforms, normals = noise.split([self.mdnrnn.uniforms, self.mdnrnn.latent_size], dim=1)
-        z = prediction.mixture.sample_from_noise(uniforms, normals, temperature)
-        state.z[index], state.h[index], state.c[index] = z.clamp_(-LATENT_BOUND, LATENT_BOUND), h, c
-        return {head.name: prediction.outputs(head.name) for head in self.mdnrnn.heads}
+        before = DreamState(*(part[index] for part in state.parts))
+        taken, noise = torch.from_numpy(actions)[index], torch.from_numpy(tape[rows])
+        z, (h, c), outputs = dreamt(self.mdnrnn, before, taken, noise, temperature)
+        state.z[index], state.h[index], state.c[index] = z, h, c
+        return outputs
 
 
 class CompiledEngine:

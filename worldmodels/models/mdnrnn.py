@@ -185,7 +185,8 @@ class MDNRNN(nn.Module):
         """Predictions for T steps, and the state after them.
 
         While gradients are recorded on a CPU, the LSTM's and the mixture's products have operands
-        of `precision.product_dtype`; else everything is float32.
+        of `precision.product_dtype`; else everything is float32. Trap: under PyTorch's autocast
+        the LSTM of a GPU is in half precision, where small gradients vanish.
 
         Args:
             z: the present latents.

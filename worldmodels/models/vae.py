@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from worldmodels.errors import InputError
 from worldmodels.kernels.vae import Reconstruction, encoded, reconstruct
+from worldmodels.precision import products
 from worldmodels.ranges import PositiveInt
 
 
@@ -82,9 +83,26 @@ class VAE(nn.Module):
             raise InputError(f"noise has shape {tuple(noise.shape)}: it must be {wanted}")
         if frames.device.type == "cpu":
             return reconstruct(self, frames, noise)
+        return self.plain(frames, noise)
+
+    def plain(
+        self, frames: UInt8[Tensor, "B S S 3"], noise: Float[Tensor, "B Z"]
+    ) -> Reconstruction:
+        """`forward` in PyTorch's own operations, which a GPU computes."""
         images = images_of(frames)
-        mu, logvar = self.posterior(self.encoder(images)).chunk(2, dim=-1)
-        return images, self.decode(mu + torch.exp(0.5 * logvar) * noise), mu, logvar
+        mu, logvar = self._posterior(images)
+        first = self.decoder_input(mu + torch.exp(0.5 * logvar) * noise)
+        with products(frames.device):
+            pixels = self.decoder[:-1](first)
+        return images, self.decoder[-1](pixels.float()), mu, logvar
+
+    def _posterior(
+        self, images: Float[Tensor, "B 3 S S"]
+    ) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
+        with products(images.device):
+            features = self.encoder(images)
+        mu, logvar = self.posterior(features.float()).chunk(2, dim=-1)
+        return mu, logvar
 
     @torch.no_grad()
     def encode(
@@ -98,11 +116,9 @@ class VAE(nn.Module):
             InputError: the shape or the dtype of the frames does not fit.
         """
         _check_frames(frames, self.size)
-        if frames.device.type == "cpu":
-            features = encoded(self.encoder, frames)
-        else:
-            features = self.encoder(images_of(frames))
-        mu, logvar = self.posterior(features).chunk(2, dim=-1)
+        if frames.device.type != "cpu":
+            return self._posterior(images_of(frames))
+        mu, logvar = self.posterior(encoded(self.encoder, frames)).chunk(2, dim=-1)
         return mu, logvar
 
     def decode(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B 3 S S"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -12,6 +13,7 @@ import torch
 
 from worldmodels.artifacts import claim, link, load_vae, load_world
 from worldmodels.data.episode import Episode, LatentEpisode, episode_files
+from worldmodels.device import get_device
 from worldmodels.envs.take_cover_labels import ITSELF, marked_steps, seen_as, views_of
 from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.vae import VAE
@@ -23,8 +25,8 @@ AHEAD = 2
 """Episodes that threads read in advance, and that wait to be written."""
 
 
-BATCH = 256
-"""Frames that V encodes at once; memory grows with it."""
+BATCH, GPU_BATCH = 256, 2048
+"""Frames that V encodes at once, on the CPU and on a GPU; memory grows with it."""
 
 
 def encode(run: Run) -> None:
@@ -50,7 +52,8 @@ def encode(run: Run) -> None:
         save_json(
             run.latents / "index.json", {"vae": made_by, "hash": total, "episodes": len(files)}
         )
-        metrics.log(len(files), frames=steps, precision=name_of(product_dtype()))
+        dtype = product_dtype(get_device())
+        metrics.log(len(files), frames=steps, precision=name_of(dtype))
     say(f"latents of {len(files)} episodes in {run.latents}")
 
 
@@ -91,14 +94,16 @@ def encode_episodes(
     world: EnvConfig,
     view: str = ITSELF,
 ) -> int:
-    """Writes the latents of each file in a view, see `views_of`.
+    """Writes the latents of each file in a view, see `views_of`; on `get_device`.
 
     Threads read the next episodes and write the last ones meanwhile.
 
     Returns:
         The number of frames.
     """
-    steps = 0
+    steps, device = 0, get_device()
+    if device.type != "cpu":
+        vae = copy.deepcopy(vae).to(device)
     with ThreadPoolExecutor(2) as pool:
         written: deque[Future[None]] = deque()
         for path, episode in zip(progress(files, "encode"), _ahead(pool, files), strict=True):
@@ -123,9 +128,11 @@ def _ahead(pool: Executor, files: Sequence[Path]) -> Iterator[Episode]:
 
 
 def _encode(vae: VAE, episode: Episode, world: EnvConfig) -> LatentEpisode:
-    posteriors = [vae.encode(batch) for batch in torch.from_numpy(episode.frames).split(BATCH)]
+    device = vae.posterior.weight.device
+    batches = torch.from_numpy(episode.frames).split(BATCH if device.type == "cpu" else GPU_BATCH)
+    posteriors = [vae.encode(batch.to(device)) for batch in batches]
     mu, logvar = (
-        torch.cat(part).numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
+        torch.cat(part).cpu().numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )
     rest = episode.actions, episode.rewards, episode.counts, episode.terminated, episode.truncated
     return LatentEpisode(mu, logvar, *rest, marked_steps(world, episode))

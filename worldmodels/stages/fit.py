@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from worldmodels.errors import InputError
 from worldmodels.files import load_tensors, save_tensors
+from worldmodels.precision import CPU
 from worldmodels.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, progress
 
@@ -64,7 +65,7 @@ def fit(
     checkpoint: Path,
     name: str,
     clip: Literal["norm", "value"] = "norm",
-    device: torch.device | None = None,
+    device: torch.device = CPU,
     show: Callable[[int], None] | None = None,
 ) -> None:
     """Trains a model in place, or continues from its checkpoint.
@@ -79,14 +80,14 @@ def fit(
         checkpoint: file of weights, Adam's moments and the step.
         name: what is trained, in messages and logged names; no prefix where it is the stage's.
         clip: whether `config.gradient_clip` limits the gradient's norm or each of its values.
-        device: that of the losses; none: the best one.
+        device: that of the losses.
         show: is called with the step some times during the training and at its end, to show
             what the model does.
 
     Raises:
         InputError: the loss is not finite, or the checkpoint belongs to another model.
     """
-    optimizer = adam(model.train().to(device or best_device()), config.learning_rate)
+    optimizer = adam(model.train().to(device), config.learning_rate)
     start = load_training(checkpoint, model, optimizer) if checkpoint.exists() else 0
     bar = progress(range(start, config.steps), name, initial=start, total=config.steps)
     saved = time.monotonic()
@@ -131,11 +132,6 @@ def _descend(
 def annealed(start: float, end: float | None, done: float) -> float:
     """The learning rate after a share `done` of the steps, on a half cosine from start to end."""
     return start if end is None else end + (start - end) * (1 + math.cos(math.pi * done)) / 2
-
-
-def best_device() -> torch.device:
-    """CUDA if there is a GPU, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:

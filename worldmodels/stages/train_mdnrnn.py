@@ -15,6 +15,7 @@ from torch import Tensor
 from worldmodels.artifacts import check_latents, load_mdnrnn, load_vae, load_world, save_mdnrnn
 from worldmodels.data.dataset import EpisodeSource, SequenceBatches, latent_source
 from worldmodels.data.episode import LatentEpisode
+from worldmodels.device import get_device
 from worldmodels.errors import InputError
 from worldmodels.files import load_arrays
 from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
@@ -26,7 +27,7 @@ from worldmodels.precision import name_of, product_dtype
 from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
-from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
+from worldmodels.stages.fit import FitConfig, Loss, fit, require_finite
 from worldmodels.world import World
 
 CHUNK_EPISODES = 1024
@@ -74,8 +75,10 @@ def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, 
     vae = load_vae(run)
     with Metrics(run, "train_mdnrnn") as metrics:
         mdnrnn = _begin(run, model, world, vae.config.latent_size, seed)
-        metrics.log(0, precision=name_of(product_dtype(best_device())))
-        losses = _Losses(mdnrnn, source, config, seed, run.number)
+        device = get_device()
+        dtype = product_dtype() if device.type == "cpu" else torch.float32
+        metrics.log(0, precision=name_of(dtype), device=device.type)
+        losses = _Losses(mdnrnn, source, config, seed, run.number, device)
         fit(
             mdnrnn,
             losses,
@@ -84,6 +87,7 @@ def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, 
             run.mdnrnn / "checkpoint.safetensors",
             "train_mdnrnn",
             clip="value",
+            device=device,
             show=_Pictures(vae, mdnrnn, source, metrics),
         )
         _check(losses, metrics)
@@ -133,13 +137,13 @@ class _Losses:
     config: TrainMDNRNNConfig
     seed: int
     round: int
+    device: torch.device
 
     def __call__(self, start: int) -> Iterator[Loss]:
-        device = best_device()
         batches = self.batches(seed_for(self.seed, "mdnrnn batches", self.round))
         for step, batch in enumerate(batches.starting(start), start):
             generator = torch_generator(self.seed, "mdnrnn noise", self.round, step)
-            yield mdnrnn_loss(self.mdnrnn, batch.to(device), self.config, generator)
+            yield mdnrnn_loss(self.mdnrnn, batch.to(self.device), self.config, generator)
 
     def batches(self, seed: int) -> SequenceBatches:
         return SequenceBatches(

@@ -14,13 +14,14 @@ from torch import Tensor
 from worldmodels.artifacts import load_vae, load_world, save_vae
 from worldmodels.data.dataset import EpisodeSource, FrameBatch, FrameBatches
 from worldmodels.data.episode import Episode, episode_files
+from worldmodels.device import get_device
 from worldmodels.models.pictures import reconstructions_by_error, traversals
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
 from worldmodels.precision import name_of, product_dtype
 from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from worldmodels.run import Metrics, Run, say
 from worldmodels.seeding import seed_for, torch_generator
-from worldmodels.stages.fit import FitConfig, Loss, best_device, fit, require_finite
+from worldmodels.stages.fit import FitConfig, Loss, fit, require_finite
 
 CHUNK_EPISODES = 32
 """Episodes in memory at once: 400 MB of 1000 frames of 64x64 pixels each."""
@@ -69,10 +70,11 @@ def train_vae(run: Run, model: VAEConfig, config: TrainVAEConfig, seed: int) -> 
     with Metrics(run, "train_vae") as metrics:
         vae = _begin(run, model, load_world(run).config.size, config, seed)
         if not (run.earlier and config.start == "keep"):
-            metrics.log(0, precision=name_of(product_dtype(best_device())))
-            losses = _Losses(vae, source, config, seed, run.number)
+            device = get_device()
+            metrics.log(0, precision=name_of(product_dtype(device)), device=device.type)
+            losses = _Losses(vae, source, config, seed, run.number, device)
             checkpoint, show = run.vae / "checkpoint.safetensors", _Pictures(vae, source, metrics)
-            fit(vae, losses, config, metrics, checkpoint, "train_vae", show=show)
+            fit(vae, losses, config, metrics, checkpoint, "train_vae", device=device, show=show)
         _check(vae, source, config, metrics)
         save_vae(run, vae)
     say(f"V is {result}")
@@ -113,9 +115,10 @@ class _Losses:
     config: TrainVAEConfig
     seed: int
     round: int
+    device: torch.device
 
     def __call__(self, start: int) -> Iterator[Loss]:
-        config, device = self.config, best_device()
+        config, device = self.config, self.device
         batches = FrameBatches(
             source=self.source,
             seed=seed_for(self.seed, "vae batches", self.round),

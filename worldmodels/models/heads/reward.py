@@ -134,7 +134,7 @@ def bin_values(device: torch.device | None = None) -> Float64[Tensor, " bins"]:
 
 def log_probabilities(outputs: Float[Tensor, "*batch bins"]) -> Float[Tensor, "*batch bins"]:
     """ln p of each bin."""
-    return (GAIN * outputs - _places(outputs.device).abs().float()).log_softmax(-1)
+    return (GAIN * outputs - _places(outputs.device).abs().to(outputs.dtype)).log_softmax(-1)
 
 
 def two_hot(
@@ -142,13 +142,13 @@ def two_hot(
 ) -> tuple[Int64[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """The bin to the right of each reward, and its weight; the bin before it has the rest."""
     values = bin_values(rewards.device)
-    exact = rewards.double().clamp(values[0], values[-1]).contiguous()
+    exact = rewards.to(values.dtype).clamp(values[0], values[-1]).contiguous()
     right = torch.searchsorted(values, exact).clamp(1, len(values) - 1)  # NaN too
     low, high = values[right - 1], values[right]
     return right, ((exact - low) / (high - low)).to(rewards.dtype)
 
 
 def _places(device: torch.device | None) -> Float64[Tensor, " bins"]:
-    """x of each bin."""
-    n = BINS_EACH_SIDE
-    return torch.arange(-n, n + 1, dtype=torch.float64, device=device)
+    """x of each bin; in float32 on the GPU of an Apple chip, which has no float64."""
+    n, apple = BINS_EACH_SIDE, device is not None and device.type == "mps"
+    return torch.arange(-n, n + 1, dtype=torch.float32 if apple else torch.float64, device=device)
