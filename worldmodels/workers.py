@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 Completed = Generator[tuple[int, Result], None, None]
-"""Results with the indices of their jobs, in the order in which they are there."""
+"""Results with the indices of their jobs, in the order of completion."""
 ATTEMPTS = 4
-"""Most pools of workers for the same jobs: one that loses a worker is replaced."""
+"""Maximum number of worker pools for the same jobs: a pool that loses a worker is replaced."""
 SIDE_BY_SIDE = 32
-"""Most evolutions side by side on a cluster: each has a dream's environments in memory."""
+"""Maximum number of parallel evolutions on a cluster: each keeps its dreams in memory."""
 MOST_BLAMED = 50
-"""Most pools that the calls of environments may end: each such call is made only once."""
+"""Maximum number of pools that environments may end: each such call is made only once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +45,13 @@ class WorkersConfig:
     backend: Literal["local", "ray"] = "local"
     """`local`: processes of this machine; `ray`: all processor cores of a Ray cluster."""
     address: str = "auto"
-    """Of the Ray cluster: HOST:PORT, or `auto` on one of its nodes."""
+    """Address of the Ray cluster: HOST:PORT, or `auto` on one of its nodes."""
     processes: Annotated[int, Range(0, 1024)] = 0
     """Local worker processes, or threads for dreams; 0: one per core; 1: this process does the
     work."""
     timeout: PositiveFloat = 3600.0
-    """Seconds without any finished job after which the processes hang, and others replace them,
-    with twice the time. A job is a few episodes side by side."""
+    """Seconds without a finished job after which the processes are replaced; the new ones get twice
+    the time. A job is a few episodes in parallel."""
 
     @property
     def count(self) -> int:
@@ -59,7 +59,7 @@ class WorkersConfig:
 
     @property
     def at_once(self) -> int:
-        """Evolutions side by side: so many that their generations, of two jobs or more, fill it."""
+        """Number of parallel evolutions: a generation has at least two jobs."""
         return SIDE_BY_SIDE if self.backend == "ray" else max(1, self.count // 2)
 
 

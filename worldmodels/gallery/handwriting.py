@@ -52,7 +52,7 @@ class Handwriting(System):
     free = frozenset({"text", "bias", "written"})
 
     data: str | None = None
-    """The cursive set's npz or a folder of IAM-OnDB; none: Hershey's fonts."""
+    """The cursive set's npz or a folder of IAM-OnDB; null: Hershey's fonts."""
     words: Annotated[int, Range(2.0)] = 3000
     """Invented training words, each in every font."""
     held_out: Annotated[int, Range(2.0)] = 300
@@ -76,7 +76,7 @@ class Handwriting(System):
     recogniser_size: PositiveInt = 96
     """Units of its LSTM, in each direction."""
     text: str = ""
-    """Words for the figure; none: held-out words."""
+    """Words for the figure; null: held-out words."""
     bias: NonNegativeFloat = 1.0
     """0 samples as the data are, more is neater; Graves 2013, section 5.4."""
     written: Annotated[int, Range(2.0)] = 200

@@ -66,7 +66,7 @@ class Kanji(System):
     free = frozenset({"temperature", "compared"})
 
     data: str | None = None
-    """An npz of drawings, or a folder of KanjiVG's SVG files; none: the package kanjivg."""
+    """An npz of drawings, or a folder of KanjiVG's SVG files; null: the package kanjivg."""
     epsilon: PositiveFloat = 1.0
     """KanjiVG's curves are simplified to within this distance; a character is 109 wide."""
     max_points: Annotated[int, Range(2.0)] = 120

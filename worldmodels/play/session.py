@@ -38,19 +38,18 @@ TEMPERATURE_STEP = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class PlayConfig:
-    """The window and what is played in it."""
+    """The window, and what it shows at first."""
 
     driver: Driver = "agent"
-    """Who acts at first: the agent or you."""
+    """Who acts: the agent or you."""
     mode: Mode = "dream"
-    """What is shown at first: the dream, reality, or both from the same moment with the same
-    actions."""
+    """What is shown: the dream, reality, or both from the same moment with the same actions."""
     temperature: PositiveFloat | None = None
-    """τ at first; none: the one that the agent was evolved at."""
+    """Initial temperature; null: the one at which the agent was evolved."""
     horizon: PositiveInt = 1000
-    """Steps after which a dream ends."""
+    """Steps after which a dream is truncated."""
     scale: PositiveInt = 7
-    """Size of a picture in frames of 64x64 pixels."""
+    """Enlargement: a picture has 64 x scale pixels on each side."""
     seed: Seed = 0
     """Seed of the dreams and of reality."""
 

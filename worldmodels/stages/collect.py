@@ -49,16 +49,16 @@ MOST_LOST = 4
 
 @dataclass(frozen=True, kw_only=True)
 class CollectConfig:
-    """What is recorded."""
+    """The recorded episodes."""
 
     episodes: Episodes = 10_000
     """Episodes of a round; the paper: 10,000."""
     max_steps: PositiveInt = 1000
     """Steps after which an episode is truncated; the paper: 1000."""
     min_steps: NonNegativeInt = 0
-    """Steps of the shortest episode; shorter ones are replaced by others. The paper's Doom: 100."""
+    """Minimum steps of an episode; shorter ones are replaced. The paper's Doom: 100."""
     evolved_share: ClosedUnitInterval = 0.75
-    """In later rounds, the share of episodes in which evolved controllers plus noise act."""
+    """In later rounds, the share of episodes that evolved controllers play, with noise."""
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     """The policy of the other episodes."""
 

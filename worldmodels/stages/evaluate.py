@@ -44,9 +44,9 @@ from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
 STARTS = 500
-"""Start windows that a bundle carries."""
+"""Start windows in a bundle."""
 CHUNK = 32
-"""Episodes after which an evaluation is saved, to go on there."""
+"""Episodes after which an evaluation is saved, so that it can be resumed."""
 HISTOGRAM = "histogram.png"
 
 
