@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# With a GPU of CUDA: runs its tests and measures it, in less than 8 minutes after the installation.
-# Writes runs/cuda/benchmark.json. Uses python3 where that has all packages, else makes .venv.
+# Runs the tests of a CUDA GPU and measures it, each for at most 4 minutes; writes runs/cuda/benchmark.json.
+# Uses python3 if it has all packages, otherwise makes .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 refuse() {
@@ -15,6 +15,6 @@ if ! python3 -c "$complete" 2>/dev/null; then
     python3 -c "$complete" 2>/dev/null || refuse "this PyTorch finds no GPU of CUDA: install its CUDA build, see pytorch.org"
 fi
 export WORLDMODELS_TEST_GPU="${CUDA_VISIBLE_DEVICES:-0}" SDL_VIDEODRIVER=dummy failed=0
-python3 -m pytest -q -m cuda -p no:cacheprovider tests/test_device.py tests/acting/test_dream_batch.py || failed=$?
-python3 scripts/benchmark.py --quick --parts gpu --out runs/cuda
+timeout 240 python3 -m pytest -q -m cuda -p no:cacheprovider tests/test_device.py tests/acting/test_dream_batch.py || failed=$?
+timeout 240 python3 scripts/benchmark.py --quick --parts gpu --out runs/cuda
 exit "$failed"

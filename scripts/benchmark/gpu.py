@@ -26,7 +26,7 @@ from worldmodels.artifacts import Bundle
 from worldmodels.data.dataset import FrameBatch
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.models.vae import VAE, VAEConfig
-from worldmodels.precision import CPU
+from worldmodels.precision import CPU, get_precision, set_precision
 from worldmodels.stages.encode import BATCH as CPU_BATCH
 from worldmodels.stages.encode import GPU_BATCH
 from worldmodels.stages.fit import adam
@@ -39,6 +39,7 @@ MANY = 1024
 
 def gpu_rows(folder: Path, gpu: torch.device, quick: bool) -> Iterable[Row]:
     """All rows about a GPU; untrained bundles are written in `folder`."""
+    set_precision(get_precision())  # as a command does: it allows TF32
     against, rounds = "the same on the CPU", 3 if quick else 7
     batches = 20 if quick else 100
     sides = vae_training(gpu, batches), vae_training(CPU, 3)
