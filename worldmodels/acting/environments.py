@@ -34,7 +34,6 @@ from worldmodels.models.action import Actions
 from worldmodels.models.controller import Controller, ControllerConfig, controller_for
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
-from worldmodels.precision import CPU
 from worldmodels.run import Run
 from worldmodels.seeding import seed_for
 from worldmodels.world import World
@@ -270,23 +269,25 @@ class Dreams:
         self._free[lanes].append(env)
 
     @property
-    def device(self) -> torch.device:
-        """A GPU of CUDA, where all candidates are one batch; or the CPU, where jobs share them."""
+    def gpu(self) -> torch.device | None:
+        """The CUDA GPU on which all candidates are one batch; None: jobs share them on the CPU."""
         device = get_device()
-        return device if device.type == "cuda" and self.controller.config.senses == "own" else CPU
+        return device if device.type == "cuda" and self.controller.config.senses == "own" else None
 
-    def batch(self, candidates: int, rollouts: int, patience: int | None) -> DreamBatch:
-        """The dreams of a population as one batch on `device`; the last one is kept."""
+    def batch(
+        self, candidates: int, rollouts: int, patience: int | None, gpu: torch.device
+    ) -> DreamBatch:
+        """The dreams of a population as one batch; the last one is kept."""
         key = candidates, rollouts, patience
         if key not in self._batches:
             self._batches.clear()
-            env, how = self.make(rollouts), (self.controller, candidates, patience, self.device)
-            self._batches[key] = DreamBatch(env, *how)
+            how = self.controller, candidates, patience, gpu
+            self._batches[key] = DreamBatch(self.make(rollouts), *how)
         return self._batches[key]
 
     def split(self, candidates: int, rollouts: int) -> Jobs:
         """Jobs of some candidates on all seeds."""
-        if self.device.type != "cpu":
+        if self.gpu is not None:
             return [(np.arange(candidates), np.tile(np.arange(rollouts), candidates))]
         jobs = max(2, math.ceil(candidates * rollouts / DREAM_LANES))
         parts = np.array_split(np.arange(candidates), min(jobs, candidates))

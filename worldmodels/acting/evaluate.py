@@ -55,9 +55,9 @@ class Evaluation:
         seeds: Sequence[int],
     ) -> tuple[Float64[np.ndarray, " E"], Int64[np.ndarray, " E"]]:
         """One job: an episode per seed; each candidate has as many of them, one after the other."""
-        if isinstance(self.place, Dreams) and self.place.device.type != "cpu":
+        if isinstance(self.place, Dreams) and (gpu := self.place.gpu) is not None:
             rollouts = len(seeds) // len(numbers)
-            batch = self.place.batch(len(numbers), rollouts, self.patience)
+            batch = self.place.batch(len(numbers), rollouts, self.patience, gpu)
             return batch.play(parameters[numbers], seeds[:rollouts])
         with self.place.open(len(seeds)) as env:
             policy = Candidates(self.place.controller, parameters[numbers], env.actions)
@@ -90,7 +90,7 @@ def _evaluated(requests: Sequence[Request], threads: bool) -> list[Measured]:
         for numbers, lanes in splits[-1]:
             jobs.append((evaluation, parameters, numbers, [seeds[i] for i in lanes]))
     first, places = requests[0][0], [one.place for one, *_ in requests]
-    on_gpu = any(isinstance(place, Dreams) and place.device.type != "cpu" for place in places)
+    on_gpu = any(isinstance(place, Dreams) and place.gpu is not None for place in places)
     workers = WorkersConfig(processes=1) if on_gpu else first.workers  # batch after batch, here
     played = iter(run_jobs(Evaluation.play, jobs, workers, first.label, threads=threads))
     measured = []
