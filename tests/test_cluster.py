@@ -252,11 +252,11 @@ def test_a_world_that_ends_its_process_costs_its_episodes(nodes, script, tmp_pat
     """What the cluster cannot do runs here, where the call is found: as on local processes."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr("worldmodels.cluster.RETRIES", 0)
-    mistake = "{mistake: dies, at: 40, every: 5, length: 50}"
+    mistake = "{mistake: dies, at: 40, every: 4, length: 50}"
     flags = ["--env.id", f"{user_world.__file__}:UserWorld", f"--env.kwargs={mistake}"]
     run, sizes = Run(tmp_path / "run"), ["--collect.episodes=10", "--collect.max_steps=60"]
     where = ["--workers.backend=ray", f"--workers.address={nodes.address}"]
-    where += ["--workers.processes=2"]
+    where += ["--workers.processes=1"]  # what the cluster cannot do
     # workers of other tests do not know what is trusted, nor those of this one their notes of calls
     get_reusable_executor(1).shutdown(wait=True, kill_workers=True)
     script("collect", "--config", SMOKE, "--run", run.folder, *flags, *sizes, *where)

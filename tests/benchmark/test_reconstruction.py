@@ -11,7 +11,7 @@ from worldmodels.stages.train_vae import TrainVAEConfig
 
 
 def test_the_curve_goes_down_and_is_the_same_again(tmp_path, monkeypatch, float32):
-    monkeypatch.setattr(reconstruction, "DOOM", VAEConfig(latent_size=64, width=2))
+    monkeypatch.setattr(reconstruction, "DOOM", VAEConfig(latent_size=64, width=4))
     write_episodes(tmp_path, 10, 9, distinct=10)
     config = TrainVAEConfig(batch_size=8, learning_rate=1e-2, motion_weight=2.0)
     first, second = (

@@ -32,7 +32,7 @@ class Grey(VAE):
 
 @pytest.fixture
 def grey():
-    return Grey(VAEConfig(latent_size=5, width=1))
+    return Grey(VAEConfig(latent_size=5, width=4))
 
 
 def white(count):

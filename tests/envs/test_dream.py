@@ -313,7 +313,7 @@ def test_an_exploding_dream_stays_in_its_space(linear_mdnrnn):
 
 
 def test_frames_are_vs():
-    vae = VAE(VAEConfig(latent_size=3, width=1))
+    vae = VAE(VAEConfig(latent_size=3, width=4))
     env = dream(lively(), 2, vae=vae)
     env.reset(seed=0)
     frames = env.render()

@@ -59,7 +59,7 @@ def test_the_blind_see_their_own_actions_alone(float32):
 
 
 def models():
-    return VAE(VAEConfig(latent_size=3, width=1)), MDNRNN(MDNRNNConfig(hidden_size=4), 3, 1)
+    return VAE(VAEConfig(latent_size=3, width=4)), MDNRNN(MDNRNNConfig(hidden_size=4), 3, 1)
 
 
 def test_the_blind_see_nothing_and_the_untrained_always_the_same():

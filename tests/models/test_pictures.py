@@ -21,7 +21,7 @@ from worldmodels.seeding import torch_generator
 @pytest.fixture(scope="module")
 def vae():
     torch.manual_seed(0)
-    vae = VAE(VAEConfig(latent_size=4, width=2, first_weights="he"))
+    vae = VAE(VAEConfig(latent_size=4, width=4, first_weights="he"))
     return vae.requires_grad_(False).eval()
 
 

@@ -24,7 +24,7 @@ def test_parameter_counts_are_the_papers(latent_size, parameters):
 
 @pytest.mark.parametrize("size", [64, 96, 128])
 def test_encodes_and_decodes_with_the_noise_given(float32, size):
-    vae = VAE(VAEConfig(latent_size=3, width=1), size)
+    vae = VAE(VAEConfig(latent_size=3, width=4), size)
     frames, noise = torch.randint(256, (2, size, size, 3), dtype=torch.uint8), torch.randn(2, 3)
     images, reconstruction, mu, logvar = vae(frames, noise)
     assert torch.equal(images, images_of(frames))
@@ -49,7 +49,7 @@ def test_encodes_and_decodes_with_the_noise_given(float32, size):
     ],
 )
 def test_frames_of_another_shape_or_type_are_refused(frames, no_type_checks):
-    vae = VAE(VAEConfig(latent_size=3, width=1))
+    vae = VAE(VAEConfig(latent_size=3, width=4))
     fault = rf"^frames are {frames.dtype} of shape \({frames.shape[0]}, .*\(B, 64, 64, 3\)$"
     for method in (vae.encode, lambda f: vae(f, torch.zeros(2, 3))):
         with pytest.raises(ValueError, match=fault):

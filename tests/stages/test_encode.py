@@ -37,7 +37,7 @@ def files(tmp_path):
     [("float32", 1e-3), pytest.param("bfloat16", 0.02, marks=pytest.mark.bfloat16)],
 )
 def test_each_episode_becomes_its_latents(files, tmp_path, monkeypatch, precision, tolerance):
-    vae = VAE(VAEConfig(latent_size=3, width=2)).requires_grad_(False)
+    vae = VAE(VAEConfig(latent_size=3, width=4)).requires_grad_(False)
     set_precision(precision)
     monkeypatch.setattr("worldmodels.stages.encode.BATCH", 4)
     folder = tmp_path / "latents"
@@ -53,7 +53,7 @@ def test_each_episode_becomes_its_latents(files, tmp_path, monkeypatch, precisio
 
 def test_a_broken_file_stops_it_and_those_before_are_kept(files, tmp_path):
     files[4].write_bytes(b"nothing")
-    vae = VAE(VAEConfig(latent_size=3, width=2))
+    vae = VAE(VAEConfig(latent_size=3, width=4))
     with pytest.raises(InputError, match=r"4\.npz"):
         encode_episodes(vae, files, tmp_path / "latents", EnvConfig())
     assert len(list((tmp_path / "latents").glob("*.npz"))) == 4
@@ -69,7 +69,7 @@ def test_damage_and_mirror_images(tmp_path, float32):
     steps, flags = np.zeros(4, np.float32), np.zeros(4, bool)
     actions = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
     Episode(frames, actions, steps, steps, flags, flags).save(tmp_path / "00_000000.npz")
-    vae = VAE(VAEConfig(latent_size=3, width=2))
+    vae = VAE(VAEConfig(latent_size=3, width=4))
     files, folder = [tmp_path / "00_000000.npz"], tmp_path / "latents"
     world = EnvConfig(damage_redness=8.0, mirrored_actions=(0, 2, 1))
     encode_episodes(vae, files, folder, world, MIRRORED)

@@ -331,7 +331,7 @@ def test_without_a_live_world_nothing_is_collected(tmp_run):
 
 
 SIZES = {
-    "vae": {"latent_size": 4, "width": 2},
+    "vae": {"latent_size": 4, "width": 4},
     "train_vae": {"steps": 2, "batch_size": 8},
     "mdnrnn": {"hidden_size": 8},
     "train_mdnrnn": {"steps": 2, "batch_size": 4, "sequence_length": 4},

@@ -30,7 +30,7 @@ def made(env, actions, controller, **mdnrnn):
         heads = WorldMDNRNNConfig(
             hidden_size=12, reward_head="world", termination_head="world", **mdnrnn
         )
-        vae, M = VAE(VAEConfig(latent_size=5, width=2)), mdnrnn_for(heads, world, 5)
+        vae, M = VAE(VAEConfig(latent_size=5, width=4)), mdnrnn_for(heads, world, 5)
         for model in (vae, M):
             for weight in model.parameters():
                 weight.requires_grad_(False).copy_((3 * weight).half())
