@@ -1,5 +1,6 @@
 """Every shape annotation of the package is checked; every test has a folder of its own."""
 
+import gc
 import hashlib
 import os
 import runpy
@@ -50,6 +51,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name, found in there.items():
             if not found and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=f"this machine has no native {name}"))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: collecting garbage need not look at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

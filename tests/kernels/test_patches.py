@@ -52,6 +52,19 @@ def test_fold_is_the_overlapping_sum(dtype, size, relu):
     torch.testing.assert_close(out.float(), expected, rtol=0.01, atol=1e-5)
 
 
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_any_number_of_threads_gives_the_same_bits(threads):
+    columns, bias, before = rounded(5 * 9, 4 * 4 * 2), rounded(2), torch.get_num_threads()
+    alone, together = torch.empty(5, 8, 8, 2), torch.empty(5, 8, 8, 2)
+    fold(columns, bias, alone)
+    torch.set_num_threads(threads)
+    try:
+        fold(columns, bias, together)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(alone, together)
+
+
 @pytest.mark.parametrize(("size", "inputs", "outputs", "kernel"), SIZES)
 def test_convolution(size, inputs, outputs, kernel):
     torch.manual_seed(0)

@@ -13,7 +13,7 @@ from worldmodels.stages.encode import encode
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, train_mdnrnn
 from worldmodels.stages.train_vae import TrainVAEConfig, train_vae
 
-MODEL = VAEConfig(latent_size=4, width=4)
+MODEL = VAEConfig(latent_size=4, width=2)
 
 
 @pytest.fixture
@@ -22,7 +22,9 @@ def rounds(smoke_run, tmp_path):
     made = []
     for number in range(2):
         run = Run(tmp_path / "run").round(number)
-        shutil.copytree(smoke_run.episodes, run.episodes)
+        shutil.copytree(
+            smoke_run.episodes, run.episodes, ignore=shutil.ignore_patterns("manifest.json")
+        )
         for path in sorted(run.episodes.glob("*.npz")):
             path.rename(path.with_name(f"{number:02d}{path.name[2:]}"))
         shutil.copyfile(smoke_run.world_file, run.world_file)

@@ -13,11 +13,10 @@ from typing import Any, no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import prange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from worldmodels.kernels.fastmath import exp, log, narrowed, parallel_kernel, widened
+from worldmodels.kernels.fastmath import exp, kernel, log, narrowed, on_threads, widened
 from worldmodels.kernels.patches import bits
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -46,7 +45,13 @@ class MixtureNLL(torch.autograd.Function):
         latent_size = values.shape[1]
         parameters, losses = h @ weight.to(h.dtype).T, torch.empty(len(h))
         descend = likelihood(len(weight) // (3 * latent_size), latent_size)
-        descend(bits(parameters), *map(bits, (bias, values, weights, losses)))
+        start, rows = bits(bias), [bits(each) for each in (parameters, values, weights, losses)]
+
+        def call(part: slice) -> None:
+            outputs, targets, shares, found = (each[part] for each in rows)
+            descend(outputs, start, targets, shares, found)
+
+        on_threads(len(h), call)
         ctx.save_for_backward(h, weight, parameters)
         return losses.sum()
 
@@ -64,7 +69,7 @@ class MixtureNLL(torch.autograd.Function):
 def likelihood(K: int, Z: int) -> Callable[..., Any]:
     """The kernel for K normals per dimension and Z dimensions."""
 
-    @parallel_kernel
+    @kernel
     @no_type_check
     def descend(outputs, bias, values, weights, losses):
         """Writes losses = -weight Σ_z ln p(value), and their gradient over the outputs.
@@ -74,13 +79,13 @@ def likelihood(K: int, Z: int) -> Callable[..., Any]:
         ln s is clamped; outside its range only a gradient that leads back inside is kept.
         Source: Bishop 1994, eqs. 31, 33, 36.
         """
-        for row in prange(outputs.shape[0]):
-            logits = np.empty((K, Z), np.float32)
-            offs = np.empty((K, Z), np.float32)
-            precisions = np.empty((K, Z), np.float32)
-            heights = np.empty((K, Z), np.float32)
-            top, peak = np.full(Z, F(-1e30)), np.full(Z, F(-1e30))
-            share, total = np.zeros(Z, np.float32), np.zeros(Z, np.float32)
+        logits, offs = np.empty((K, Z), np.float32), np.empty((K, Z), np.float32)
+        precisions, heights = np.empty((K, Z), np.float32), np.empty((K, Z), np.float32)
+        top, peak = np.empty(Z, np.float32), np.empty(Z, np.float32)
+        share, total = np.empty(Z, np.float32), np.empty(Z, np.float32)
+        for row in range(outputs.shape[0]):
+            top[:], peak[:] = F(-1e30), F(-1e30)
+            share[:], total[:] = F(0), F(0)
             weight = weights[row]
             for k in range(K):
                 for z in range(Z):

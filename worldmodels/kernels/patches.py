@@ -18,11 +18,11 @@ from typing import Any, no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import prange
 from torch import Tensor
 from torch.nn import functional
 
-from worldmodels.kernels.fastmath import narrowed, parallel_kernel, widened
+from worldmodels.kernels.fastmath import kernel as compiled
+from worldmodels.kernels.fastmath import narrowed, on_threads, widened
 
 STRIDE = 2
 PATCH_NUMBERS = 2**23
@@ -59,8 +59,9 @@ def fold(
         images.copy_(functional.pad(inner, (0, 0, 0, rest, 0, rest)))
         return
     lowest = 0.0 if relu else float("-inf")
-    rows = bits(patches.view(batch, -1)), bias.numpy(), lowest, bits(images.view(batch, -1))
-    folding(places, channels, kernel)(*rows)
+    add, start, side = folding(channels, kernel), bias.numpy(), np.uint64(places)
+    rows, sums = bits(patches.view(batch, -1)), bits(images.view(batch, -1))
+    on_threads(batch, lambda part: add(rows[part], start, lowest, side, sums[part]))
 
 
 class Convolution(torch.autograd.Function):
@@ -141,27 +142,34 @@ def bits(tensor: Tensor) -> np.ndarray:
 
 
 @functools.lru_cache
-def folding(size: int, channels: int, kernel: int) -> Callable[..., Any]:
-    """The kernel of `fold` for size x size patches of kernel x kernel pixels."""
-    out_size, run = 2 * size + kernel - 2, kernel * channels
-    line = out_size * channels
+def folding(channels: int, kernel: int) -> Callable[..., Any]:
+    """The kernel of `fold` for patches of kernel x kernel pixels.
 
-    @parallel_kernel
+    Sizes are unsigned, for of a signed index Numba asks whether it counts from the end.
+    """
+    C, K, S, ROW = (np.uint64(n) for n in (channels, kernel, STRIDE, kernel * channels))
+
+    @compiled
     @no_type_check
-    def fold(patches, bias, lowest, images):
-        """images = max(sum of the patches + bias, lowest); an image is a row."""
-        for image in prange(images.shape[0]):
-            total = np.empty(out_size * line, np.float32)
-            for pixel in range(out_size * out_size):
-                for channel in range(channels):
-                    total[pixel * channels + channel] = bias[channel]
-            for place in range(size * size):
-                corner = place // size * 2 * line + place % size * 2 * channels
-                for row in range(kernel):
-                    target, source = corner + row * line, (place * kernel + row) * run
-                    for i in range(run):
-                        total[target + i] += widened(patches[image, source + i])
-            for i in range(out_size * line):
+    def fold(patches, bias, lowest, places, images):
+        """images = max(sum of places x places patches + bias, lowest); an image is a row."""
+        size = np.uint64(images.shape[1])
+        line = (S * places + K - S) * C
+        total = np.empty(size, np.float32)
+        for image in range(images.shape[0]):
+            for pixel in range(size // C):
+                for channel in range(C):
+                    total[pixel * C + channel] = bias[channel]
+            source = np.uint64(0)
+            for y in range(places):
+                for x in range(places):
+                    target = S * (y * line + x * C)
+                    for _ in range(K):
+                        for i in range(ROW):
+                            total[target + i] += widened(patches[image, source + i])
+                        source += ROW
+                        target += line
+            for i in range(size):
                 images[image, i] = narrowed(np.float32(max(total[i], lowest)), images)
 
     return fold
