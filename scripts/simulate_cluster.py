@@ -14,7 +14,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,14 +130,11 @@ def head_seconds(
         `evolve_head` and `collect_head`: of each job, by what is done. `generation`: of each
         generation, beside its jobs.
     """
-    files = [Path(f"00_{number:06d}.npz") for number in range(LANES)]
-    contents = os.urandom(size // LANES)
-    recordings = [Recording(file, contents, entry_of(contents, 1), 0.0) for file in files]
     numbers = np.arange(min(16, len(candidates)))
     jobs = [(evaluation, candidates, numbers.copy(), numbers.tolist()) for _ in range(count)]
     return {
         "evolve_head": _sent(_nothing, jobs),
-        "collect_head": _sent(partial(_made, recordings), [(0,)] * max(2, count // 100)),
+        "collect_head": _sent(_made, [(size,)] * max(2, count // 100)),
         "generation": _generation(*candidates.shape),
     }
 
@@ -148,9 +144,12 @@ def _nothing(_: Evaluation, candidates: np.ndarray, numbers: np.ndarray, seeds: 
     return np.zeros(len(candidates[numbers])), np.zeros(len(seeds), np.int64)
 
 
-def _made(recordings: list[Recording], _: int) -> list[Recording]:
+def _made(size: int) -> list[Recording]:
     """A job of collect that takes no time."""
-    return [one._replace(contents=bytes(bytearray(one.contents))) for one in recordings]
+    files = [Path(f"00_{number:06d}.npz") for number in range(LANES)]
+    contents = [os.urandom(size // LANES) for _ in files]
+    parts = zip(files, contents, strict=True)
+    return [Recording(file, one, entry_of(one, 1), 0.0) for file, one in parts]
 
 
 def _sent(function: Callable[..., Any], jobs: list[Any]) -> dict[str, float]:
@@ -197,8 +196,8 @@ def simulate(times: Path, gigabits: float = 10.0) -> None:
     for name, one in load_json(times)["worlds"].items():
         for evolutions in (1, SIDE_BY_SIDE):
             jobs, rest = evolutions * POPULATION * ROLLOUTS // 16, evolutions * one["generation"]
-            print(f"{name}: generations, {evolutions} evolutions side by side, {jobs} jobs")
-            print(*_rows(one["evolve"], jobs, one["evolve_head"], rest), sep="\n")
+            print(f"{name}: generations of {evolutions} evolutions side by side, {jobs} jobs")
+            print(*_rows(one["evolve"], jobs, one["evolve_head"], evolutions, rest), sep="\n")
         jobs, network = EPISODES // LANES, one["bytes"] * 8 / gigabits / 1e9
         print(f"{name}: collects of {EPISODES} episodes, {jobs} jobs of {one['bytes']:,} bytes")
         print(*_rows(one["collect"], jobs, {**one["collect_head"], "network": network}), sep="\n")
@@ -207,7 +206,7 @@ def simulate(times: Path, gigabits: float = 10.0) -> None:
 
 
 def _rows(
-    known: Sequence[float], jobs: int, head: Mapping[str, float], rest: float = 0.0
+    known: Sequence[float], jobs: int, head: Mapping[str, float], done: int = 1, rest: float = 0.0
 ) -> Iterator[str]:
     """What is done an hour by clusters of several sizes, and what limits it."""
     seconds = np.random.default_rng(0).choice(known, size=jobs).tolist()
@@ -218,7 +217,7 @@ def _rows(
         used = sum(seconds) / workers / total
         load = (jobs * sum(head.values()) + rest) / total
         limit = "head" if load > 0.5 else "workers" if used > 0.5 else "number of jobs"
-        yield f"{workers:7} {3600 / total:10.2f} {used:14.0%} {load:11.1%}   {limit}"
+        yield f"{workers:7} {3600 * done / total:10.2f} {used:14.0%} {load:11.1%}   {limit}"
 
 
 def seconds_of(jobs: Sequence[float], workers: int, submit: float, receive: float) -> float:

@@ -29,6 +29,7 @@ from worldmodels.files import (
     save_arrays,
     save_json,
     save_tensors,
+    save_together,
 )
 
 ARRAYS = {"frames": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "rewards": np.zeros(3)}
@@ -229,6 +230,16 @@ def test_hashes(tmp_path):
     assert file_hash(tmp_path / "a", tmp_path / "b") == abc
     with pytest.raises(InputError, match="missing"):
         file_hash(tmp_path / "none")
+
+
+def test_files_are_written_together_or_not_at_all(tmp_path):
+    names = "a.npz", "b.npz"
+    save_together({tmp_path / "new" / name: name.encode() for name in names})
+    found = sorted((tmp_path / "new").iterdir())
+    assert [(path.name, path.read_text()) for path in found] == [(n, n) for n in names]
+    with pytest.raises(InputError, match="cannot be written"):
+        save_together({tmp_path / "c.npz": b"c", tmp_path / ("x" * 300): b"d"})
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 def claiming(path, shape, dtype="<f8", content=b"", size=None):

@@ -38,7 +38,7 @@ COPY_AGAIN = "copy it again from where it came from"
 
 
 @contextlib.contextmanager
-def replacing(path: Name) -> Iterator[Path]:
+def replacing(path: Name, *, sync_folder: bool = True) -> Iterator[Path]:
     """Yields a temporary file beside `path` that replaces it when the block succeeds.
 
     A reader sees the old file or the whole new one. File and folder are synced, so that this also
@@ -54,8 +54,8 @@ def replacing(path: Name) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # Windows and some network disks cannot sync a folder
-            _sync(path.parent)
+        if sync_folder:
+            _sync_folder(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -107,6 +107,11 @@ def _end_of_lines(file: BinaryIO) -> int:
     return file.read(size).rfind(b"\n") + 1
 
 
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows and some network disks cannot sync a folder
+        _sync(folder)
+
+
 def _sync(path: Path) -> None:
     """Waits until the disk holds a file or a folder."""
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -130,6 +135,20 @@ def save_bytes(path: Name, data: bytes) -> None:
     """Writes a file atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def save_together(files: Mapping[Path, bytes]) -> None:
+    """Writes files of one folder, each atomically, and syncs them together: that is faster.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        for path, data in files.items():
+            temporary = stack.enter_context(replacing(path, sync_folder=False))
+            temporary.write_bytes(data)
+    for folder in {path.parent for path in files}:
+        _sync_folder(folder)
 
 
 def save_json(path: Name, data: object) -> None:

@@ -18,7 +18,7 @@ from worldmodels.data.episode import Episode, episode_files
 from worldmodels.data.manifest import SEED, Entry, entry_of, load_manifest, save_manifest
 from worldmodels.envs.preflight import preflight
 from worldmodels.errors import InputError
-from worldmodels.files import load_arrays, read_bytes, save_bytes, save_json
+from worldmodels.files import load_arrays, read_bytes, save_json, save_together
 from worldmodels.models.action import Actions
 from worldmodels.ranges import ClosedUnitInterval, Episodes, NonNegativeInt, PositiveInt
 from worldmodels.run import Metrics, Run, say
@@ -107,8 +107,7 @@ class Recording(NamedTuple):
 
 def save(recordings: Sequence[Recording]) -> tuple[dict[str, Entry], float]:
     """Writes the files of a job; their entries for the manifest, and their mean return."""
-    for one in recordings:
-        save_bytes(one.file, one.contents)
+    save_together({one.file: one.contents for one in recordings})
     entries = {one.file.name: one.entry for one in recordings}
     return entries, float(np.mean([one.episode_return for one in recordings]))
 
