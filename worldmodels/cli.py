@@ -274,7 +274,7 @@ def study(name: str, flags: list[str]) -> None:
     config = read(Config, run.need(run.config_file, "worldmodels pipeline"))
     set_precision(config.precision)
     set_device(config.device)
-    study(run, config, sections.study)
+    study(run, replace(config, workers=sections.workers), sections.study)
     print(f"{run.folder / 'study'} holds study.md and study.json")  # noqa: T201
 
 

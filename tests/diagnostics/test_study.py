@@ -37,7 +37,8 @@ def study(script, tmp_path):
     def run_it(run, rows=ROWS, *flags, evolve=EVOLVE, **budget):
         file = tmp_path / "study.yaml"
         stated = {**BUDGET, **budget, "changes": {"evolve": evolve}, "rows": rows}
-        file.write_text(yaml.safe_dump({"study": stated}, sort_keys=False))
+        sections = {"study": stated, "workers": {"processes": 1}}
+        file.write_text(yaml.safe_dump(sections, sort_keys=False))
         script("study", run.folder, "--config", file, *flags)
         return load_json(run.folder / "study" / "study.json")
 
@@ -138,10 +139,7 @@ def test_rows_side_by_side_have_the_same_bits(study, run):
 
     alone = study(run, {**COLD, **SEEING}, evolutions=1)
     shutil.rmtree(run.folder / "study")
-    text = run.config_file.read_text()
-    assert "processes: 1" in text
-    run.config_file.write_text(text.replace("processes: 1", "processes: 4"))
-    together = study(run, {**COLD, **SEEING}, evolutions=1)
+    together = study(run, {**COLD, **SEEING}, "--workers.processes=4", evolutions=1)
     assert list(together["rows"]) == ["cold", "seeing"]
     assert rows(together) == rows(alone)
 

@@ -31,6 +31,7 @@ from worldmodels.stages.evolve import evolving
 from worldmodels.stages.find_baselines import baselines_of
 from worldmodels.stages.history import History, history_file
 from worldmodels.versions import circumstances
+from worldmodels.workers import WorkersConfig
 from worldmodels.world import World
 
 
@@ -90,6 +91,7 @@ class StudySections:
     """What a study's YAML file may state; the rest is the run's own."""
 
     study: StudyConfig = field(default_factory=StudyConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def study(run: Run, config: Config, settings: StudyConfig) -> dict[str, Any]:
     evolutions, own = evolutions_of(run, config, settings), Run(run.folder / "study")
     for evolution in evolutions:
         _prepare(evolution)
-    keep(StudySections(study=settings), own, free=("study",))
+    sections = StudySections(study=settings, workers=config.workers)
+    keep(sections, own, free=("study", "workers"))
     with Metrics(own, "study") as metrics:
         report = _header(run, evolutions[0].config, settings)
         report["baselines"] = _baselines(own, load_world(run), config, settings)
