@@ -320,7 +320,7 @@ def read_bytes(path: Name) -> bytes:
     with open(path, "rb") as file:
         if (size := os.fstat(file.fileno()).st_size) > LARGEST:
             raise ValueError(f"it has {size:,} bytes, more than {LARGEST:,}")
-        return file.read(LARGEST)
+        return file.read(size)  # trap: as many bytes as are asked for are reserved first
 
 
 def plain(data: Any) -> Any:
