@@ -13,7 +13,7 @@ from worldmodels.stages.encode import encode
 from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, train_mdnrnn
 from worldmodels.stages.train_vae import TrainVAEConfig, train_vae
 
-MODEL = VAEConfig(latent_size=4, width=2)
+MODEL = VAEConfig(latent_size=4, width=4)
 
 
 @pytest.fixture
