@@ -164,8 +164,9 @@ def validated(kind: type[C], values: Mapping[str, Any], base: C | None = None) -
         InputError: names an unknown field, or one of a wrong type or out of its range.
     """
     _check_sections(kind, values)
+    stated = dict(values) if base is None else _over(kind, mapping_of(base), values)
     parser = _parser_of(kind)  # type: ignore[arg-type]  # a TypeVar is not known to be hashable
-    return parser.build(kind, parser.parse_object(dict(values), namespace=parser.start(base)))
+    return parser.build(kind, parser.parse_object(stated))
 
 
 def mapping_of(config: Any) -> dict[str, Any]:
@@ -455,6 +456,17 @@ def _check_sections(kind: Any, values: Mapping[str, Any], prefix: str = "") -> N
             if "class_path" in section:
                 raise InputError(f"{prefix}{name}.class_path is unknown: see --help for the names")
             _check_sections(hint, section, f"{prefix}{name}.")
+
+
+def _over(kind: Any, base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `base`, and over them those of `values`, section by section."""
+    hints = get_type_hints(kind)
+    sections = [name for name in values if dataclasses.is_dataclass(hints.get(name))]
+    return {
+        **base,
+        **values,
+        **{name: _over(hints[name], base[name], values[name]) for name in sections},
+    }
 
 
 def _check_given(kind: Any, values: Namespace, prefix: str = "") -> None:
