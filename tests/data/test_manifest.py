@@ -62,7 +62,7 @@ def test_a_missing_and_a_shorter_file_are_found_when_the_folder_is_opened(folder
     path = folder / NAMES[1]
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-1])
-    line = f"{path} has {size - 1} bytes, but {size} were written: delete it and run "
+    line = f"{path} is truncated or another file (it has {size - 1} bytes, {size} were written): "
     assert line in refused(episode_files, folder)
     path.unlink()
     assert refused(episode_files, folder) == f"{path} is missing: run `worldmodels collect` again"

@@ -84,6 +84,6 @@ def check_sizes(folder: Path, command: str) -> None:
             raise InputError(f"{folder / name} is missing: run `{command}` again")
         if sizes[name] != entry["bytes"]:
             raise InputError(
-                f"{folder / name} has {sizes[name]} bytes, but {entry['bytes']} were written: "
-                f"delete it and run `{command}` again"
+                f"{folder / name} is truncated or another file (it has {sizes[name]} bytes, "
+                f"{entry['bytes']} were written): delete it and run `{command}` again"
             )
