@@ -189,7 +189,8 @@ def write_episodes(folder: Path, number: int, length: int, distinct: int) -> Non
             continue
         zeros, flags = np.zeros(length, np.float32), np.zeros(length, bool)
         frames = pictures(length, index)
-        Episode(frames, np.zeros((length, 3), np.float32), zeros, zeros, flags, flags).save(path)
+        actions = np.zeros((length, 3), np.float32)
+        Episode(frames, actions, zeros, zeros, zeros, flags, flags).save(path)
 
 
 def sequences(size: Size) -> SequenceBatch:
@@ -199,7 +200,9 @@ def sequences(size: Size) -> SequenceBatch:
     mu = torch.randn(WINDOWS, STEPS + 1, latent, generator=generator)
     actions = torch.randn(*shape, Actions.from_dict(size.world.action).size, generator=generator)
     zeros, known = torch.zeros(shape), torch.ones(shape, dtype=torch.bool)
-    return SequenceBatch(mu, mu - 3, actions, zeros, zeros, zeros, zeros, zeros, known, known)
+    return SequenceBatch(
+        mu, mu - 3, actions, zeros, zeros, zeros, zeros, zeros, zeros, known, known
+    )
 
 
 def untrained_mdnrnn(size: Size) -> MDNRNN:

@@ -134,5 +134,6 @@ def _encode(vae: VAE, episode: Episode, world: EnvConfig) -> LatentEpisode:
     mu, logvar = (
         torch.cat(part).cpu().numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )
-    rest = episode.actions, episode.rewards, episode.counts, episode.terminated, episode.truncated
-    return LatentEpisode(mu, logvar, *rest, marked_steps(world, episode))
+    numbers = episode.actions, episode.rewards, episode.counts, episode.costs
+    flags = episode.terminated, episode.truncated, marked_steps(world, episode)
+    return LatentEpisode(mu, logvar, *numbers, *flags)
