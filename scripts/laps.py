@@ -54,8 +54,8 @@ def lap(agent: Agent, env: gymnasium.Env[Any, Any], seed: int) -> tuple[int, flo
         earned, frames, over = earned + float(reward), frames + 1, terminated or truncated
         missed = car.tiles_missed
     unvisited = sum(not tile.road_visited for tile in car.road)
-    kind = 0 if not unvisited else 1 if unvisited - missed < 3 else 2
-    return kind, earned, frames, missed, unvisited - missed
+    ahead = max(unvisited - missed, 0)  # a missed tile may be visited later
+    return 0 if not unvisited else 1 if ahead < 3 else 2, earned, frames, unvisited - ahead, ahead
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def stored(request, tmp_path):
 
 def results(run):
     """What took a run its time."""
-    names = "episodes/*", "vae/*", "latents/*.npz", "mdnrnn/*", "controller/*"
+    names = "episodes/*.npz", "vae/*", "latents/*.npz", "mdnrnn/*", "controller/*"
     return {path: path.read_bytes() for name in names for path in sorted(run.glob(name))}
 
 

@@ -79,7 +79,11 @@ class Fading(Script):
         return (
             self._frames(),
             *others,
-            {**infos, "count": np.zeros(self.num_envs), "broken": [""] * 3},
+            {
+                **infos,
+                **dict.fromkeys(("count", "cost"), np.zeros(self.num_envs)),
+                "broken": [""] * 3,
+            },
         )
 
     def _frames(self):
