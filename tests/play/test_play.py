@@ -64,16 +64,16 @@ def films(folder):
 
 
 @pytest.mark.parametrize(("mode", "width"), [("dream", 256), ("reality", 256), ("both", 516)])
-def test_every_mode_plays_200_steps_and_records_them(
+def test_every_mode_plays_100_steps_and_records_them(
     tiny_bundle, tmp_path, monkeypatch, screens, capsys, mode, width
 ):
     press(monkeypatch, at_0="v")
-    play(tiny_bundle, PlayConfig(mode=mode, scale=4), tmp_path / "videos", max_frames=200)
-    assert len(screens) == 200
+    play(tiny_bundle, PlayConfig(mode=mode, scale=4), tmp_path / "videos", max_frames=100)
+    assert len(screens) == 100
     assert Clock.ticks[-1] == pytest.approx(12.5)
-    assert films(tmp_path / "videos") == {"play_1.webm": ((280, width), 201, True)}
+    assert films(tmp_path / "videos") == {"play_1.webm": ((280, width), 101, True)}
     out = capsys.readouterr().out
-    assert "play_1.webm shows 16.1 s" in out
+    assert "play_1.webm shows 8.1 s" in out
     assert f"the last {'dream' if mode == 'dream' else 'reality'}: return" in out
 
 
