@@ -279,9 +279,8 @@ def one_line_errors() -> Iterator[None]:
         print(f"error: {line}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except KeyboardInterrupt:
-        signal.signal(
-            signal.SIGINT, lambda *_: os._exit(130)
-        )  # a second time: child processes end on their own
+        # a second time: child processes end on their own
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         print("stopped: the same command continues", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     finally:

@@ -138,7 +138,7 @@ def begin(
     elif not (run.world_file.exists() or run.round(0).world_file.exists()):
         check_mark(run)
         if config.env.live and config.collect == CollectConfig():
-            say("the sizes are the paper's, days of work: `--config quick` takes about 22 minutes")
+            say("the sizes are the paper's, days of work: `--config quick` takes about an hour")
         if config.env.live:
             # a folder is claimed only for an environment that can be made
             preflight(config.env, config.workers)
