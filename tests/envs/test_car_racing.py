@@ -13,6 +13,8 @@ from gymnasium.envs.box2d.car_racing import CarRacing as Official
 import worldmodels  # noqa: F401  (registers the environment)
 from worldmodels.envs.fast_car_racing import env as car_racing
 from worldmodels.envs.fast_car_racing.env import CarRacing
+from worldmodels.envs.make import make_env
+from worldmodels.world import EnvConfig
 
 
 def smooth_actions(seed, steps):
@@ -64,6 +66,20 @@ def test_same_world_and_nearly_the_same_picture(seed):
     assert max(differences) < 1.5  # the first frames, in which a unit is a tenth of a pixel
     bars = [np.abs(a[84:].astype(float) - b[84:]).mean() for a, b in pairs]
     assert max(bars) < 0.5
+
+
+@pytest.mark.parametrize("seed", [3, 25])
+def test_the_official_one_without_the_pictures_that_nobody_looks_at(seed):
+    """Every fourth picture is drawn, and is equal to the bit, as all else is."""
+    made = make_env(EnvConfig(id="CarRacing-v3"), official=True)
+    assert (made.spec.id, made.spec.max_episode_steps) == ("CarRacing-v3", 1000)
+    ours, last = made.unwrapped, None
+    for step, pair in enumerate(play_both(ours, Official(), seed, smooth_actions(seed, 40))):
+        if step % 4 == 0:
+            np.testing.assert_array_equal(*pair)
+            last = pair[0]
+        assert pair[0] is last
+        ours.drawing = step % 4 == 3
 
 
 def test_the_maps_edge_is_drawn():
