@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import gymnasium.envs.box2d.car_racing as official
 import numpy as np
+from gymnasium.envs.box2d.car_racing import FPS
 from jaxtyping import Float32
 
 import worldmodels  # noqa: F401  (registers the environment)
@@ -19,16 +19,14 @@ from benchmark.untrained import CAR_RACING, untrained
 from worldmodels.acting.environments import ModelFiles, Reality
 from worldmodels.acting.evaluate import Evaluation, interval
 from worldmodels.artifacts import Bundle, bundle_folder
-from worldmodels.envs.abilities import SkipsDrawing
 from worldmodels.envs.fast_car_racing.env import CarRacing
+from worldmodels.envs.fast_car_racing.official import CarRacing as OfficialCarRacing
 from worldmodels.envs.picture import preprocess
 from worldmodels.run import cores
 from worldmodels.seeding import environment_seeds, numpy_generator
 from worldmodels.workers import WorkersConfig, one_thread, run_jobs
-from worldmodels.world import World
 
 OURS, THEIRS = "worldmodels/CarRacing-v3", "CarRacing-v3"
-COMPARED = "worldmodels/ComparedCarRacing-v3"
 CANDIDATES = 16
 """Episodes on each track: those of a generation of evolution."""
 CIRCLE = (1.5, -1.0, -1.0)
@@ -182,7 +180,7 @@ def picture_rows(quick: bool) -> Iterable[Row]:
 
 
 def _differences(seed: int, steps: int) -> Iterator[float]:
-    for ours, _, mine, other in _pairs(seed, steps, lambda t: t < official.FPS or t % 10 == 0):
+    for ours, _, mine, other in _pairs(seed, steps, lambda t: t < FPS or t % 10 == 0):
         if ours.drawing:
             seen = [preprocess(CAR_RACING.world, step[0]) for step in (mine, other)]
             yield float(np.abs(seen[0].astype(int) - seen[1]).mean())
@@ -190,7 +188,7 @@ def _differences(seed: int, steps: int) -> Iterator[float]:
 
 def _pairs(seed: int, steps: int, draws: Callable[[int], bool]) -> Iterator[tuple[Any, ...]]:
     """Both environments and what each returned, step by step; `draws(t)`: they draw step t."""
-    ours, theirs = CarRacing(), Compared()
+    ours, theirs = CarRacing(), OfficialCarRacing()
     for env in (ours, theirs):
         env.drawing = draws(0)
         env.reset(seed=seed)
@@ -200,19 +198,6 @@ def _pairs(seed: int, steps: int, draws: Callable[[int], bool]) -> Iterator[tupl
         yield ours, theirs, mine, other
         if other[2]:
             break
-
-
-class Compared(SkipsDrawing, official.CarRacing):
-    """Gymnasium's own, which draws only what is looked at."""
-
-    def draw(self) -> Any:
-        return super()._render("state_pixels")  # type: ignore[no-untyped-call]
-
-    def _render(self, mode: str) -> Any:
-        return super()._render(mode) if self.drawing else None  # type: ignore[no-untyped-call]
-
-
-gymnasium.register(id=COMPARED, entry_point=f"{__name__}:Compared", max_episode_steps=1000)
 
 
 def motion_row(quick: bool) -> Row:
@@ -244,9 +229,9 @@ def return_rows(
     seeds = environment_seeds("test", 0, tracks)
     parameters = bundle.parameters[None].double().numpy()
     models, workers = ModelFiles.of_bundle(bundle_folder(folder)), workers or WorkersConfig()
+    world = replace(bundle.world, config=replace(bundle.world.config, training_id=OURS))
     places = (
-        Reality(_through(bundle.world, id_), models, bundle.controller)
-        for id_ in (OURS, f"{__name__}:{COMPARED}")
+        Reality(world, models, bundle.controller, official=official) for official in (False, True)
     )
     ours, theirs = (
         Evaluation(place=place, workers=workers)(parameters, seeds)[0][0] for place in places
@@ -258,8 +243,3 @@ def return_rows(
     yield number("their mean difference, track by track", found.mean)
     farther = max(abs(low), abs(high))
     yield number(f"the farther end of its 95% interval [{low:.1f}, {high:.1f}]", farther, "", 15.0)
-
-
-def _through(world: World, id_: str) -> World:
-    """The world with another training environment."""
-    return replace(world, config=replace(world.config, training_id=id_))
