@@ -14,6 +14,7 @@ import torch
 
 from benchmark.dreams import dream_growth, dream_rows
 from benchmark.gpu import gpu_rows
+from benchmark.peers import peer_rows
 from benchmark.training import training_rows
 from benchmark.worlds import frames_growth, return_rows, world_rows
 from worldmodels.device import get_device, set_device
@@ -22,8 +23,9 @@ from worldmodels.files import save_json, save_text
 from worldmodels.run import cores, say
 from worldmodels.versions import package_versions
 
-PARTS = ("worlds", "returns", "dreams", "training", "growth", "gpu")
-"""`returns` needs --agent, and `gpu` needs one; all other parts measure the CPU."""
+PARTS = ("worlds", "peers", "returns", "dreams", "training", "growth", "gpu")
+"""`peers` needs EnvPool, `returns` needs --agent, `gpu` needs one; all other parts measure the
+CPU."""
 
 
 def main() -> None:
@@ -58,6 +60,8 @@ def _measured(
 ) -> Iterator[dict[str, Any]]:
     if "worlds" in options.parts:
         yield from world_rows(folder, options.quick)
+    if "peers" in options.parts:
+        yield from peer_rows(options.quick)
     if "returns" in options.parts and options.agent is not None:
         yield from return_rows(options.agent, options.tracks)
     if "dreams" in options.parts:

@@ -60,8 +60,8 @@ def frames_row(quick: bool, *, shared: bool) -> Row:
             f"{OURS}, {tracks} of {steps} frames per track, 1 core",
             THEIRS,
             "frames/s",
-            _driving(OURS, steps, CANDIDATES, shared=shared),
-            _driving(THEIRS, steps, 1, shared=shared),
+            driving(OURS, steps, CANDIDATES, shared=shared),
+            driving(THEIRS, steps, 1, shared=shared),
             rounds=rounds,
             target=30.0 if shared else None,
         )
@@ -73,14 +73,14 @@ def frames_growth(quick: bool) -> dict[str, dict[str, float]]:
     with one_thread():
         return {
             f"{OURS}: frames/s by frames per episode ({name} per track, 1 core)": {
-                str(steps): rate(_driving(OURS, steps, CANDIDATES, shared=shared))
+                str(steps): rate(driving(OURS, steps, CANDIDATES, shared=shared))
                 for steps in lengths
             }
             for name, shared in (("16 episodes", True), ("1 episode", False))
         }
 
 
-def _driving(id_: str, steps: int, episodes: int, *, shared: bool) -> Work:
+def driving(id_: str, steps: int, episodes: int, *, shared: bool) -> Work:
     """Whole episodes; tracks never seen before in each call."""
     env = gymnasium.make(id_, disable_env_checker=True)
 
