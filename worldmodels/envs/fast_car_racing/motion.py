@@ -17,7 +17,14 @@ INERTIA = official.WHEEL_MOMENT_OF_INERTIA
 
 
 class Car(official.Car):
-    """Gymnasium's car with a faster `gas` and `step`."""
+    """Gymnasium's car with faster controls and a faster `step`."""
+
+    def steer(self, s: float) -> None:
+        self.wheels[0].steer = self.wheels[1].steer = float(s)
+
+    def brake(self, b: float) -> None:
+        for wheel in self.wheels:
+            wheel.brake = float(b)
 
     def gas(self, gas: float) -> None:
         gas = min(max(float(gas), 0.0), 1.0)
@@ -25,41 +32,38 @@ class Car(official.Car):
             wheel.gas += min(gas - wheel.gas, 0.1)
 
     def step(self, dt: float) -> None:
+        """Steers and drives all wheels; the friction of the ground limits the force on each."""
         for wheel in self.wheels:
-            _steer(wheel)
-            self._drive(wheel, dt)
-            self._push(wheel, dt)
+            joint = wheel.joint
+            turn = 50.0 * (wheel.steer - joint.angle)
+            joint.motorSpeed = 3.0 if turn > 3.0 else -3.0 if turn < -3.0 else turn
 
-    def _drive(self, wheel: Any, dt: float) -> None:
-        """Applies engine and brake to a wheel."""
-        power = dt * official.ENGINE_POWER * wheel.gas
-        omega = wheel.omega + power / INERTIA / (abs(wheel.omega) + 5.0)
-        self.fuel_spent += power
-        if wheel.brake >= 0.9:
-            omega = 0.0
-        elif wheel.brake > 0:
-            omega += math.copysign(min(BRAKE_FORCE * wheel.brake, abs(omega)), -omega)
-        wheel.omega = omega
-        wheel.phase += omega * dt
+            omega, gas, brake = wheel.omega, wheel.gas, wheel.brake
+            if gas:
+                power = dt * official.ENGINE_POWER * gas
+                omega += power / INERTIA / (abs(omega) + 5.0)
+                self.fuel_spent += power
+            if brake >= 0.9:
+                omega = 0.0
+            elif brake > 0.0:
+                omega += math.copysign(min(BRAKE_FORCE * brake, abs(omega)), -omega)
+            wheel.phase += omega * dt
 
-    def _push(self, wheel: Any, dt: float) -> None:
-        """Applies the ground's force on the tyre, limited by friction."""
-        side = wheel.GetWorldVector((1, 0))
-        x, y = side.x, side.y  # forwards is (-y, x)
-        velocity = wheel.linearVelocity
-        v_x, v_y = velocity.x, velocity.y
-        forward = (-(-y * v_x + x * v_y) + wheel.omega * wheel.wheel_rad) * STIFFNESS
-        across = -(x * v_x + y * v_y) * STIFFNESS
-        force = math.sqrt(forward * forward + across * across)
-        limit = ROAD_LIMIT if wheel.tiles else GRASS_LIMIT
-        if force > 2.0 * limit:
-            self._skid(wheel, grass=not wheel.tiles)
-        else:
-            wheel.skid_start = wheel.skid_particle = None
-        if force > limit:
-            forward, across = forward / force * limit, across / force * limit
-        wheel.omega -= dt * forward * wheel.wheel_rad / INERTIA
-        wheel.ApplyForceToCenter((across * x + forward * -y, across * y + forward * x), True)
+            side, velocity = wheel.GetWorldVector((1, 0)), wheel.linearVelocity
+            x, y, v_x, v_y = side.x, side.y, velocity.x, velocity.y  # forwards is (-y, x)
+            radius, tiles = wheel.wheel_rad, wheel.tiles
+            forward = (-(-y * v_x + x * v_y) + omega * radius) * STIFFNESS
+            across = -(x * v_x + y * v_y) * STIFFNESS
+            force = math.sqrt(forward * forward + across * across)
+            limit = ROAD_LIMIT if tiles else GRASS_LIMIT
+            if force > 2.0 * limit:
+                self._skid(wheel, grass=not tiles)
+            else:
+                wheel.skid_start = wheel.skid_particle = None
+            if force > limit:
+                forward, across = forward / force * limit, across / force * limit
+            wheel.omega = omega - dt * forward * radius / INERTIA
+            wheel.ApplyForceToCenter((across * x + forward * -y, across * y + forward * x), True)
 
     def _skid(self, wheel: Any, *, grass: bool) -> None:
         """Records the skid mark that `render` shows."""
@@ -72,9 +76,3 @@ class Car(official.Car):
             start, wheel.skid_start = wheel.skid_start, None
             particle = self._create_particle(start, wheel.position, grass)  # type: ignore[no-untyped-call]
             wheel.skid_particle = particle
-
-
-def _steer(wheel: Any) -> None:
-    joint = wheel.joint
-    error = wheel.steer - joint.angle
-    joint.motorSpeed = math.copysign(min(50.0 * abs(error), 3.0), error)
