@@ -164,6 +164,18 @@ def idle_c(smoke_copy, lines, cured):
     return lines("evolve", run)
 
 
+def dice(smoke_copy, lines, cured):
+    """Candidates have different returns, in a world that is all chance."""
+    kwargs = {"loaded": 3.0 if cured else 0.0}
+    env = {"id": "toy_world:Dice-v0", "max_episode_steps": 2, "kwargs": kwargs}
+    real = {"generations": 0, "real_generations": 20, "rollouts_per_candidate": 2}
+    run = smoke_copy("vae", "latents", "mdnrnn", env=env, evolve=real, cma={"population_size": 96})
+    run.world_file.unlink()
+    flags = "--workers.processes=1", "--trust-env"
+    lines("collect", run, *flags)
+    return lines("evolve", run, *flags)
+
+
 def endless_dream(smoke_copy, lines, cured):
     assert not cured
     run = smoke_copy(*M, "controller")
@@ -212,6 +224,7 @@ BROKEN = {
     "M predicts noise": (leaking_m, True),
     "no termination": (no_termination, True),
     "actions without effect": (idle_c, True),
+    "only chance": (dice, True),
     "a dream unlike": (endless_dream, False),
     "an exploited dream": (endless_dream, False),
     "rewards unlike": (wrong_rewards, True),

@@ -1,4 +1,4 @@
-"""A world of a few pixels: choose the side on which the light is."""
+"""Worlds of a few pixels: choose the side on which the light is, or throw dice."""
 
 import gymnasium
 import numpy as np
@@ -36,5 +36,24 @@ class Light(gymnasium.Env[np.ndarray, int]):
         return picture
 
 
+class Dice(Light):
+    """Pays dice: any other action throws others, for better or worse.
+
+    Args:
+        loaded: what the first action, from -1 to 1, adds to the reward for each unit.
+    """
+
+    def __init__(self, loaded=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.action_space, self.loaded = gymnasium.spaces.Box(-1, 1, (2,), np.float32), loaded
+
+    def step(self, action):
+        key = int(self.np_random.integers(2**32)), *np.asarray(action, np.float32).view(np.uint32)
+        reward = np.random.default_rng(key).normal() + self.loaded * float(action[0])
+        self.age += 1
+        return self.render(), reward, False, self.age >= 20, {}
+
+
 if "Light-v0" not in gymnasium.registry:  # the collection of doctests imports this file too
     gymnasium.register("Light-v0", entry_point=Light)
+    gymnasium.register("Dice-v0", entry_point=Dice)

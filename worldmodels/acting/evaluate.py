@@ -5,6 +5,7 @@ The call is the same in dreams and in reality.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -160,3 +161,17 @@ def interval(values: np.ndarray) -> Interval:
     low, high = np.percentile(means, [2.5, 97.5])
     std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     return Interval(float(values.mean()), std, (float(low), float(high)))
+
+
+def agreement(returns: Returns) -> float:
+    """Whether the episodes tell candidates apart: 0 if chance alone does, 1 if they all agree.
+
+    The correlation over candidates between their mean returns in even and in odd episodes; nan if
+    there is one episode, or one of the means is the same for all.
+    """
+    if returns.shape[1] < 2:
+        return math.nan
+    halves = np.stack([returns[:, ::2].mean(axis=1), returns[:, 1::2].mean(axis=1)])
+    if (halves.std(axis=1) <= 1e-9 * np.abs(halves).max()).any():
+        return math.nan
+    return float(np.corrcoef(halves)[0, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from worldmodels.acting.environments import Dreams, Reality
-from worldmodels.acting.evaluate import Evaluation, Returns
+from worldmodels.acting.evaluate import Evaluation, Returns, agreement
 from worldmodels.acting.plans import Plan, carry_out, measure, side_by_side
 from worldmodels.acting.selection import race
 from worldmodels.artifacts import (
@@ -35,6 +36,8 @@ from worldmodels.workers import WorkersConfig
 
 AVERAGED = 20
 """Most generations whose means are averaged for a validation."""
+JUDGED = 10
+"""Fewest generations from which the agreement of episodes is judged."""
 FINALISTS = 3
 """Averages, the best ones by validation, that are measured again before one is chosen."""
 REAL_SIGMA0 = 0.05
@@ -260,6 +263,7 @@ def _run_generations(setting: Setting, history: History, carried: bool) -> Plan[
     first = len(history.told)
     if carried and not history.validated:
         yield from _validate(setting, history, history.start, 0)
+    agreements = list[float]()
     bar = progress(range(first, total), "evolve", initial=first, total=total)
     for generation in bar:
         es = _strategy(setting, generation, es)
@@ -270,7 +274,8 @@ def _run_generations(setting: Setting, history: History, carried: bool) -> Plan[
         means.append(es.mean)
         history.mean, steps = es.mean, int(lengths.sum())
         history.real_steps["evolve"] += steps if generation >= config.generations else 0
-        _log(setting, es, generation, returns, steps)
+        agreements.append(agreement(returns))
+        _log(setting, es, generation, returns, steps, agreements[-1])
         done = generation + 1
         if done % config.validate_every == 0 or done == total:
             here = done if done <= config.generations else done - config.generations
@@ -278,6 +283,21 @@ def _run_generations(setting: Setting, history: History, carried: bool) -> Plan[
             score = yield from _validate(setting, history, average, done)
             bar.set_postfix(dream=f"{returns.mean():.1f}", real=f"{score:.1f}")
         history.save(history_file(setting.run, setting.evolution))
+    _check_agreement(setting, agreements[-AVERAGED:])
+
+
+def _check_agreement(setting: Setting, agreements: Sequence[float]) -> None:
+    """Checks that more than chance tells candidates apart, if there are enough generations."""
+    known = [one for one in agreements if not math.isnan(one)]
+    if len(known) >= JUDGED:
+        setting.metrics.check(
+            "agreement of a candidate's episodes",
+            float(np.mean(known)),
+            0.05,
+            1.0,
+            "chance decides which candidates are best: raise evolve.rollouts_per_candidate or "
+            "cma.sigma0; if C is as good as it can be, lower evolve.generations",
+        )
 
 
 def _replay(setting: Setting, history: History) -> tuple[CMAES, list[np.ndarray]]:
@@ -323,7 +343,14 @@ def _episodes(setting: Setting, generation: int) -> tuple[Evaluation, list[int]]
     return setting.real, generator.integers(SPLIT_SIZE, size=count).tolist()
 
 
-def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: int) -> None:
+def _log(
+    setting: Setting,
+    es: CMAES,
+    generation: int,
+    returns: Returns,
+    steps: int,
+    agreed: float,
+) -> None:
     means = returns.mean(axis=1)
     dead = 1.0 - len(np.unique(means)) / len(means)
     setting.log(
@@ -334,6 +361,7 @@ def _log(setting: Setting, es: CMAES, generation: int, returns: Returns, steps: 
         sigma=es.sigma,
         dead=dead,
         steps=steps,
+        **({} if math.isnan(agreed) else {"agreement": agreed}),
     )
     if generation == 0:
         setting.metrics.check(
