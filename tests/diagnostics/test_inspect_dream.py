@@ -25,6 +25,7 @@ SMALL = {
     "inspect.dreams": 2,
     "inspect.ranking_episodes": 3,
     "inspect.ranking_dreams": 8,
+    "inspect.neighbours": 4,
 }
 FIGURES = {f"{part}.png" for part in get_args(Part)} - {"fireballs.png", "reward.png"}
 
@@ -89,6 +90,9 @@ def test_a_whole_inspection(inspect, run, capsys):
     (ranking,) = report["ranking"]
     assert ranking["controllers"] == 3
     assert [one["generation"] for one in ranking["candidates"]] == [2, 4, 6]
+    (near,) = report["neighbours"]
+    assert (near["controllers"], near["sigma"]) == (4, 0.1)
+    assert len({one["dream"] for one in near["candidates"]}) > 1
     assert all("inspect-dream" in made["command"] for made in report["conditions"].values())
     ends = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert any(line["stage"] == "inspect_dream" and line.get("event") == "end" for line in ends)

@@ -110,4 +110,5 @@ FIGURES: dict[str, Callable[[Any, Rows], None]] = {
     "pit": _pit,
     "survival": _survival,
     "ranking": _ranking,
+    "neighbours": _ranking,
 }

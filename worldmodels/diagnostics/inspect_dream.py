@@ -13,7 +13,7 @@ from worldmodels.diagnostics.figures import FIGURES, draw_figure
 from worldmodels.diagnostics.fireballs import fireballs
 from worldmodels.diagnostics.inspection import Inspected, Inspection, InspectSections, Rows
 from worldmodels.diagnostics.prediction import likelihood, pit, reward, termination
-from worldmodels.diagnostics.ranking import ranking
+from worldmodels.diagnostics.ranking import neighbours, ranking
 from worldmodels.diagnostics.reconstruction import reconstruction
 from worldmodels.diagnostics.side_by_side import UNTIL_STALLED, survival
 from worldmodels.diagnostics.table import table_of
@@ -45,6 +45,7 @@ PARTS: dict[str, tuple[Callable[[Inspection], Rows], str]] = {
     "pit": (pit, "Where the next z lies in M's mixture: Kolmogorov-Smirnov distance from uniform"),
     "survival": (survival, "The same policies from the same moments in dream and reality"),
     "ranking": (ranking, "Rank correlation of controllers' mean returns in dream and reality"),
+    "neighbours": (neighbours, "The same for controllers drawn about C as evolution draws them"),
 }
 """What measures each part, and its title. No rows: it does not apply to the run."""
 

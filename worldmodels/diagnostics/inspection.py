@@ -16,7 +16,7 @@ from worldmodels.data.episode import LatentEpisode
 from worldmodels.data.starts import sample_starts
 from worldmodels.errors import InputError
 from worldmodels.files import file_hash, load_json, plain, save_json
-from worldmodels.ranges import Episodes, PositiveFloat, PositiveInt, Range
+from worldmodels.ranges import Episodes, NonNegativeInt, PositiveFloat, PositiveInt, Range
 from worldmodels.run import Run
 from worldmodels.seeding import environment_seeds, seed_for
 from worldmodels.stages.collect import LANES, Job, Recording, record_episodes, save
@@ -33,6 +33,7 @@ Part = Literal[
     "pit",
     "survival",
     "ranking",
+    "neighbours",
 ]
 Rows = list[dict[str, Any]]
 """What a part measured: the columns of each row by name."""
@@ -70,6 +71,9 @@ class InspectConfig:
     """Real episodes of each controller of RUN/controllers."""
     ranking_dreams: Annotated[int, Range(2)] = 256
     """Dreams of each."""
+    neighbours: NonNegativeInt = 0
+    """Controllers drawn about C with the deviation cma.sigma0, and ranked in the same way. 48 show
+    whether evolution can tell candidates apart, and whether reality agrees."""
 
 
 @dataclass(frozen=True, kw_only=True)

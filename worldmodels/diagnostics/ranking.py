@@ -14,6 +14,7 @@ from jaxtyping import Float32, Float64
 from scipy import stats
 
 from worldmodels.acting.evaluate import Evaluate, Evaluation
+from worldmodels.artifacts import controller_file, load_controller
 from worldmodels.diagnostics.inspection import FIRST_EPISODE, Inspection, Rows
 from worldmodels.diagnostics.survival import bootstrapped
 from worldmodels.errors import InputError
@@ -36,26 +37,44 @@ TOGETHER = 4
 
 
 def ranking(inspection: Inspection) -> Rows:
-    """Ranks of the controllers of RUN/controllers, unless there are fewer than two.
-
-    Their dreams are those they were evolved in, but from held-out moments.
-    """
-    config, settings, folder = inspection.config, inspection.settings, inspection.folder
+    """Ranks of the controllers of RUN/controllers, unless there are fewer than two."""
     count = inspection.run_dreams.controller.num_parameters
     candidates = load_candidates(inspection.run.folder / "controllers", count)
-    if len(candidates) < 2:
+    return [_ranked(inspection, "ranking", candidates)] if len(candidates) >= 2 else []
+
+
+def neighbours(inspection: Inspection) -> Rows:
+    """Ranks of controllers about the run's own, as evolution draws them, unless there are none.
+
+    `of_rollouts` is the reliability of a generation: that of as many dreams as evolution plays.
+    """
+    count, sigma0 = inspection.settings.neighbours, inspection.config.cma.sigma0
+    if count < 2 or controller_file(inspection.run) is None:
         return []
+    best = load_controller(inspection.run).best.double().numpy()
+    noise = numpy_generator(inspection.seed, "neighbours").standard_normal((count, len(best)))
+    drawn = (best + sigma0 * noise).astype(np.float32)
+    candidates = [Candidate("neighbours", number, one) for number, one in enumerate(drawn)]
+    return [_ranked(inspection, "neighbours", candidates) | {"sigma": sigma0}]
+
+
+def _ranked(inspection: Inspection, name: str, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """The row of some candidates, whose returns are kept in files of this name.
+
+    Their dreams are those of evolution, but from held-out moments.
+    """
+    config, settings, folder = inspection.config, inspection.settings, inspection.folder
     base = seed_for(inspection.seed, "dreams") % 2**40
     made = {"hashes": list(inspection.models.hashes), "controller": asdict(config.controller)}
     dream = measured(
-        folder / "ranking_dream.json",
+        folder / f"{name}_dream.json",
         made | {"dream": asdict(config.dream), "held_out": inspection.held_out_counts},
         candidates,
         Evaluation(place=inspection.dreams, workers=config.workers),
         [base + r for r in range(settings.ranking_dreams)],
     )
     real = measured(
-        folder / "ranking_real.json",
+        folder / f"{name}_real.json",
         made,
         candidates,
         Evaluation(place=inspection.reality, workers=config.workers),
@@ -72,7 +91,9 @@ def ranking(inspection: Inspection) -> Rows:
         }
         for one, dreamt, there in zip(candidates, dream, real, strict=True)
     ]
-    return [{**rank_correlation(dream, real, inspection.seed), "candidates": points}]
+    few = reliability(dream[:, : config.evolve.rollouts_per_candidate], inspection.seed)
+    found = rank_correlation(dream, real, inspection.seed)
+    return {**found, "of_rollouts": few, "candidates": points}
 
 
 def rank_correlation(
