@@ -177,9 +177,17 @@ def choices_of(actions: Float[Tensor, "*batch A"], choices: int) -> Float[Tensor
     return torch.stack([a.abs() <= 1 / 3, a > 1 / 3, a < -1 / 3], -1).to(actions.dtype)
 
 
+def _bounds(
+    low: tuple[float, ...], high: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    if device.type == "cuda":  # a CUDA graph cannot copy them from the CPU at each step
+        return _kept_bounds(low, high, device)
+    return torch.tensor(low, device=device), torch.tensor(high, device=device)
+
+
 @lru_cache
 @torch.inference_mode(False)
-def _bounds(
+def _kept_bounds(
     low: tuple[float, ...], high: tuple[float, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     return torch.tensor(low, device=device), torch.tensor(high, device=device)
