@@ -79,15 +79,22 @@ class Outcome:
 class Faulty:
     """Runs commands in forks of this process, which has imported everything, with faults."""
 
-    def __init__(self, folder: Path, library: Path | None = None, config: str = "smoke") -> None:
-        self.folder, self.library, self.config = folder, library, config
+    def __init__(
+        self,
+        folder: Path,
+        library: Path | None = None,
+        config: str = "smoke",
+        fields: Sequence[str] = (),
+    ) -> None:
+        self.folder, self.library, self.config, self.fields = folder, library, config, fields
         self.run, self.output = folder / "run", folder / "output"
         self.processes = 1 if library else 2  # a fault is counted in one process
 
     def words(self, run: Path) -> list[str]:
         """The command line of a run."""
         workers = f"--workers.processes={self.processes}"
-        return ["pipeline", "--config", self.config, "--run", str(run), workers, *FLAGS]
+        words = ["pipeline", "--config", self.config, "--run", str(run), workers, *FLAGS]
+        return [*words, *self.fields]
 
     def command(self, at: int = 0, mode: int = 0, log: Path | None = None) -> Outcome:
         """`worldmodels pipeline` on the run, with a fault at an operation."""
@@ -111,6 +118,7 @@ class Faulty:
         return Outcome(os.waitstatus_to_exitcode(status), self.output.read_text())
 
     def _child(self, at: int, mode: int, log: Path | None) -> NoReturn:
+        from worldmodels.calls import end_notes
         from worldmodels.cli import main
         from worldmodels.stages import fit
 
@@ -131,6 +139,7 @@ class Faulty:
         except BaseException:
             traceback.print_exc()
         finally:
+            end_notes()  # os._exit calls nothing that is registered
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
@@ -281,7 +290,8 @@ def inject(faulty: Faulty, options: argparse.Namespace) -> int:
 
 
 def import_everything() -> None:
-    """Imports what the pipeline imports, so that forks begin at once."""
+    """Imports what the pipeline imports, so that forks begin at once; the report stays undrawn."""
+    import cma  # noqa: F401
     import cv2
     import matplotlib.figure  # noqa: F401
     import torch._dynamo
@@ -289,8 +299,10 @@ def import_everything() -> None:
     import tqdm
 
     import worldmodels.config
-    import worldmodels.pipeline  # noqa: F401
+    import worldmodels.pipeline
+    import worldmodels.report.parts
 
+    vars(worldmodels.report.parts)["svg_of"] = lambda *_: "<svg/>"  # it touches no file of the run
     tqdm.tqdm.monitor_interval = 0  # no thread: forks hang with one
     cv2.setNumThreads(1)  # forks hang where they set it themselves
 

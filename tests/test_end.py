@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worldmodels.envs.take_cover import PREFIX
+from worldmodels.temporary import PREFIX
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = ["--collect.episodes=10000", "--collect.max_steps=500", "--workers.processes=2"]
@@ -81,7 +81,7 @@ def test_children_end_with_the_command(collecting, tmp_path, sent):
         said, line = collecting.stderr.read(), b"stopped: the same command continues\n"
         # after a second one, the libraries' own processes may add a warning
         assert said.startswith(line) if len(sent) > 1 else said == line
-    left = list((tmp_path / "temporary").glob(f"{PREFIX}*"))
+    left = list((tmp_path / "temporary").glob(f"{PREFIX}doom-*"))
     files = [path / "arguments" for path in left if (path / "arguments").exists()]
     words = [word for file in files for word in file.read_text().split()]
     engines = [words[i + 1] for i, word in enumerate(words) if word == "+viz_instance_id"]

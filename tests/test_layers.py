@@ -13,7 +13,7 @@ PACKAGE = ROOT / "worldmodels"
 
 FLOORS = [
     {"errors"},
-    {"files", "ranges", "seeding"},
+    {"files", "ranges", "seeding", "temporary"},
     {"schema"},
     {"calls", "device", "precision", "run", "world", "film", "figure"},
     {"kernels", "command_line", "versions"},

@@ -292,6 +292,13 @@ def link(source: Name, target: Name) -> None:
             shutil.copyfile(source, temporary)
 
 
+def link_all(source: Path, target: Path) -> None:
+    """`link` of a file, or of all files of a folder."""
+    for path in source.rglob("*") if source.is_dir() else [source]:
+        if path.is_file():
+            link(path, target / path.relative_to(source))
+
+
 def claim(index: Path, key: str) -> dict[str, Any]:
     """Returns what the index of a folder says, nothing for a new folder.
 

@@ -15,13 +15,14 @@ import os
 import shutil
 import signal
 import struct
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
+
+from worldmodels.temporary import owner_of, remove_left_behind, temporary_folder
 
 Result = TypeVar("Result")
 VARIABLE = "WORLDMODELS_CALLS"
@@ -77,9 +78,16 @@ def limited(
 def begin_notes() -> None:
     """Lets the processes that this one starts note their calls."""
     if VARIABLE not in os.environ:
-        folder = tempfile.mkdtemp(prefix="worldmodels-calls-")
-        os.environ[VARIABLE] = folder
-        atexit.register(_end_notes, folder, os.getpid())
+        remove_left_behind("calls")
+        os.environ[VARIABLE] = str(temporary_folder("calls"))
+        atexit.register(end_notes)
+
+
+def end_notes() -> None:
+    """Removes the notes, if this process began them; when it exits this is done by itself."""
+    folder = _folder()
+    if folder is not None and owner_of(folder) == os.getpid():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def why_lost(seed: int, step: int) -> str | None:
@@ -168,8 +176,3 @@ def _lost() -> dict[tuple[int, int], str]:
         return {}
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return {(seed, step): why for seed, step, why in rows}
-
-
-def _end_notes(folder: str, owner: int) -> None:
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)

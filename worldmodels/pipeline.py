@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from worldmodels.artifacts import link, load_controller
+from worldmodels.artifacts import link_all, load_controller
 from worldmodels.config import Config
 from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
@@ -124,11 +124,7 @@ def _copy(best: Run, run: Run) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         done.unlink()
     for name in KEPT:
-        source, target = best.folder / name, run.folder / name
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True, copy_function=link)
-        else:
-            link(source, target)
+        link_all(best.folder / name, run.folder / name)
     save_text(done, number)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from worldmodels.acting.environments import Dreams, Reality
 from worldmodels.acting.evaluate import Evaluation, evaluate_open_loop, interval
 from worldmodels.acting.plans import Plan, carry_out, measure, side_by_side
 from worldmodels.acting.policies import Baseline
-from worldmodels.artifacts import check_dreams, load_controller, load_world
+from worldmodels.artifacts import check_dreams, link_all, load_controller, load_world
 from worldmodels.command_line import keep, validated
 from worldmodels.config import FREE, Config
 from worldmodels.diagnostics.table import table_of
@@ -230,7 +229,7 @@ def _link(source: Path, target: Path) -> None:
     try:
         target.symlink_to(os.path.relpath(source.resolve(), target.parent.resolve()))
     except OSError:  # a file system or a user without links
-        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
+        link_all(source, target)
 
 
 def run_evolution(evolution: Evolution) -> Plan[None]:

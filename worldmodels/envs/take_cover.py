@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import sys
-import tempfile
 import threading
 import weakref
 from functools import cache
@@ -23,13 +22,12 @@ import gymnasium
 
 from worldmodels.envs.abilities import HoldsActions
 from worldmodels.errors import InputError
+from worldmodels.temporary import remove_left_behind, temporary_folder
 
 TAKE_COVER = {"doom_skill": 4, "episode_start_time": 14, "episode_timeout": 2100}
 """The paper's task: skill 4 and 2100 tics, of which the first 14 are skipped. A random policy gets
 the paper's 210 ± 108 here."""
 
-PREFIX = "worldmodels-doom-"
-"""Temporary folders are called PREFIX, the owner's process id, a hyphen and a random name."""
 LAUNCHER = """#!/bin/sh
 echo "$@" > "{folder}/arguments"
 exec "{python}" -I -S -c '
@@ -53,11 +51,11 @@ class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
-        self.folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
+        self.folder = temporary_folder("doom")
         game = self.unwrapped.game  # type: ignore[attr-defined]
         if sys.platform == "linux":
             _remove_leftovers()
-            _use_launcher(game, Path(self.folder))
+            _use_launcher(game, self.folder)
         self._remove = weakref.finalize(self, _leave, game, self.folder)
 
     def reset(
@@ -104,27 +102,18 @@ def _use_launcher(game: Any, folder: Path) -> None:
 @cache
 def _remove_leftovers() -> None:
     """Removes folders and shared memory of killed processes; once per process."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = folder.name.removeprefix(PREFIX).split("-")[0]
-        if not owner.isdigit() or _is_alive(owner):
-            continue
-        with contextlib.suppress(OSError, ValueError, IndexError):  # killed before it wrote them
-            words = (folder / "arguments").read_text().split()
-            engine = words[words.index("+viz_instance_id") + 1]
-            for name in ("SM", "MQCtr", "MQDoom"):
-                Path(f"/dev/shm/ViZDoom{name}{engine}").unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    remove_left_behind("doom", _remove_shared_memory)
 
 
-def _is_alive(process: str) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def _remove_shared_memory(folder: Path) -> None:
+    with contextlib.suppress(OSError, ValueError, IndexError):  # killed before it wrote them
+        words = (folder / "arguments").read_text().split()
+        engine = words[words.index("+viz_instance_id") + 1]
+        for name in ("SM", "MQCtr", "MQDoom"):
+            Path(f"/dev/shm/ViZDoom{name}{engine}").unlink(missing_ok=True)
 
 
-def _leave(game: Any, folder: str) -> None:
+def _leave(game: Any, folder: Path) -> None:
     """Ends a game and then removes its folder: a game writes its settings as it ends."""
     game.close()
     shutil.rmtree(folder, ignore_errors=True)

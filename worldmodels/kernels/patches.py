@@ -1,9 +1,9 @@
 """Convolutions of stride two as products of patches, with their gradients.
 
-Operands are bfloat16 or float32. oneDNN's gradients of bfloat16 convolutions take up to a second
-per batch on some CPUs, those of float32 longer than here. Images are channels-last, so a row
-of a patch is contiguous in memory. Sizes are trusted: an image must be at least as large as the
-kernel, and a weight must have the shape that its docstring names.
+For bfloat16 operands: oneDNN's gradients of bfloat16 convolutions take up to a second per batch on
+some CPUs. Images are channels-last, so a row of a patch is contiguous in memory. Sizes are trusted:
+an image must be at least as large as the kernel, and a weight must have the shape that its
+docstring names.
 
     unfold: images -> patches, a copy      fold: patches -> images, the overlapping sum
     convolution: W unfold(x)               its transpose: fold(W x); each is the other's gradient

@@ -1,4 +1,4 @@
-"""V on a CPU: one pass for training, one for encoding frames.
+"""V on a CPU: one pass for training with bfloat16 operands, one for encoding frames.
 
 Operands of products are of `precision.product_dtype`; weights, z, the sigmoid and all sums are
 float32. The functions trust the shapes of what they get; `VAE` checks them.

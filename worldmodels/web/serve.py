@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 from worldmodels.errors import InputError
 from worldmodels.ranges import Range
 from worldmodels.run import say
+from worldmodels.temporary import using_temporary_folder
 from worldmodels.web.export import export_web
 
 ADDRESS = "127.0.0.1"
@@ -76,8 +76,8 @@ def web(bundle: str | Path, port: int = 0) -> None:
     Raises:
         InputError: there is no such bundle, or the port is taken.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "page"
+    with using_temporary_folder("web") as temporary:
+        folder = temporary / "page"
         with serving(folder, port) as server:  # a taken port is found out before the export
             export_web(bundle, folder)
             say(f"{address_of(server)} shows the dream; Ctrl-C ends it")

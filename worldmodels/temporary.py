@@ -1,0 +1,62 @@
+"""Temporary folders that name their process, so that those of killed processes are found again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = "worldmodels-"
+"""Then the kind, the process id and a random name, with hyphens between them."""
+
+
+def temporary_folder(kind: str) -> Path:
+    """A new temporary folder of a kind (letters), which the caller removes."""
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-{os.getpid()}-"))
+
+
+@contextmanager
+def using_temporary_folder(kind: str) -> Iterator[Path]:
+    """A temporary folder during a block. Those that killed processes left behind are removed."""
+    remove_left_behind(kind)
+    folder = temporary_folder(kind)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def owner_of(folder: Path) -> int | None:
+    """The process that made a temporary folder; None: it is none of these."""
+    found = re.fullmatch(rf"{PREFIX}[a-z]+-([0-9]+)-.*", folder.name)
+    return int(found[1]) if found else None
+
+
+def remove_left_behind(kind: str, before: Callable[[Path], None] | None = None) -> None:
+    """Removes the folders of a kind whose process is dead. Linux only.
+
+    Args:
+        kind: as of `temporary_folder`.
+        before: is called with each folder before it is removed.
+    """
+    if sys.platform != "linux":  # /proc says what is alive
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}{kind}-*"):
+        owner = owner_of(folder)
+        if owner is not None and not _is_alive(owner):
+            if before is not None:
+                before(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
