@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
+
+from worldmodels.precision import product_dtype
 
 Work = Callable[[], float]
 """Does a piece of work; returns how many units of it (frames, steps, images) were done."""
@@ -43,6 +46,11 @@ def side_by_side(
         "range": (float(ratios.min()), float(ratios.max())),
         "target": target,
     }
+
+
+def target(bfloat16: float, float32: float | None) -> float | None:
+    """The target of a row, by the number type of the products on this processor."""
+    return bfloat16 if product_dtype() == torch.bfloat16 else float32
 
 
 def number(what: str, value: float, unit: str = "", at_most: float | None = None) -> Row:

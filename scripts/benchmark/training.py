@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.timing import Row, Work, number, side_by_side
+from benchmark.timing import Row, Work, number, side_by_side, target
 from benchmark.untrained import CAR_RACING, TAKE_COVER, Size
 from worldmodels.command_line import keep
 from worldmodels.config import Config
@@ -79,7 +79,7 @@ def vae_row(quick: bool) -> Row:
         training(our_loss, adam(ours, 1e-4), 2 * batches, BATCH),
         training(plain_loss, torch.optim.Adam(plain.parameters(), 1e-4), batches, BATCH),
         rounds=3 if quick else 7,
-        target=2.0,
+        target=target(2.0, None),
     )
 
 
@@ -102,7 +102,7 @@ def encoding_row(folder: Path, quick: bool) -> Row:
         lambda: encode_episodes(vae, files, latents, EnvConfig()),
         plain,
         rounds=3 if quick else 7,
-        target=2.5,
+        target=target(2.5, None),
     )
 
 
@@ -136,7 +136,7 @@ def mdnrnn_row(size: Size, quick: bool) -> Row:
             WINDOWS * STEPS,
         ),
         rounds=3 if quick else 7,
-        target=2.0,
+        target=target(2.0, None),
     )
 
 
