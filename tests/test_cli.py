@@ -29,7 +29,10 @@ def test_the_help_of_a_command(name, capsys):
         main([name, "--help"])
     out = capsys.readouterr().out
     assert out.startswith(f"usage: worldmodels {name} ")
-    assert about(name) in " ".join(out.split())
+    what, _, example = about(name).rstrip(".").partition(f": {name} ")
+    text = " ".join(out.split())
+    assert what in text
+    assert example in text
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def unpack(name: str, flags: list[str]) -> None:
 
 
 def inspect_dream(name: str, flags: list[str]) -> None:
-    """Compare the dream of a RUN with the real environment; writes RUN/inspection."""
+    """Compare a dream with the real environment; writes RUN/inspection: inspect-dream RUN."""
     from worldmodels.diagnostics.inspect_dream import inspect_dream
     from worldmodels.diagnostics.inspection import InspectSections
 

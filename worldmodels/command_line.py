@@ -148,7 +148,8 @@ def options_of(kind: type[C], description: str, argv: Sequence[str]) -> C:
     Raises:
         InputError: for a mistake on the command line.
     """
-    parser = Parser.of(kind, description=description, usage="%(prog)s BUNDLE [--option VALUE ...]")
+    about, words = _about_and_words(description, "")
+    parser = Parser.of(kind, description=about, usage=f"%(prog)s {words} [--option VALUE ...]")
     return parser.build(kind, parser.parse_args(list(argv)))
 
 
@@ -299,18 +300,29 @@ def _parser_of(kind: type[Any]) -> Parser:
     return Parser.of(kind)
 
 
+def _about_and_words(description: str, words: str) -> tuple[str, str]:
+    """What a command does, and its first arguments, with which a description may end.
+
+    As in `Show the dream: play BUNDLE.`
+    """
+    command = sys.argv[0].rpartition(" ")[2]
+    about, _, example = description.rstrip(".").partition(f": {command} ")
+    return f"{about}.", example or words
+
+
 def _help(
     kind: type[Any], description: str, show: Collection[str] | None, home: str | Path
 ) -> None:
     """Prints the help and exits."""
+    about, words = _about_and_words(description, "[--config FILE] [--run FOLDER]")
     sections = [
         name for name, hint in get_type_hints(kind).items() if dataclasses.is_dataclass(hint)
     ]
     parser = Parser.of(
         kind,
         () if show is None else set(sections) - set(show),
-        description=description,
-        usage="%(prog)s [--config FILE] [--run FOLDER] [--section.field VALUE ...]",
+        description=about,
+        usage=f"%(prog)s {words} [--section.field VALUE ...]",
     )
     text = "YAML file, or the name of a shipped one."
     parser.add_argument("--config", default=argparse.SUPPRESS, help=text)
