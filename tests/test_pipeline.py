@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import worldmodels
-from worldmodels.artifacts import link, load_controller
+from worldmodels.artifacts import Bundle, link, load_controller
 from worldmodels.config import Config
 from worldmodels.files import append_line, file_hash, load_json
 from worldmodels.pipeline import KEPT, minutes_left
@@ -152,7 +152,8 @@ def test_the_minutes_left_follow_from_those_spent(tmp_run):
 
 def test_two_rounds(script, tmp_run, tiny, hashes):
     flags = ["--config", CONFIGS / "smoke.yaml", "--run", tmp_run.folder, *tiny, "--rounds=2"]
-    more = ["--later.1={collect: {episodes: 4}, train_vae: {steps: 1}}", "--evolve.start=best"]
+    changes = "{collect: {episodes: 4}, train_vae: {steps: 1}, dream: {temperature: 0.9}}"
+    more = [f"--later.1={changes}", "--evolve.start=best", "--dream.temperature=1.1"]
     script("pipeline", *flags, *more)
     rounds = [tmp_run.round(0), tmp_run.round(1)]
     for this in rounds:
@@ -169,6 +170,7 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
     for name in ("vae", "mdnrnn", "controller", "latents"):
         assert hashes(tmp_run.folder / name) == hashes(best.folder / name)
     assert missing(tmp_run.folder, TOP) == []
+    assert Bundle.load(tmp_run.bundle).dream["temperature"] == (0.9 if best.number else 1.1)
     report = load_json(tmp_run.evaluation_file)
     check_report(report, "CartPole-v1")
     frames = sum(steps_in(this) for this in rounds)
@@ -231,7 +233,7 @@ def check_kills_after_selection(script, run, flags, hashes):
             link(source, target)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("worldmodels.pipeline.link", killed)
+            patch.setattr("worldmodels.artifacts.link", killed)
             with pytest.raises(SystemExit, match="130"):
                 script("pipeline", *flags)
         assert len(made) == links + 1

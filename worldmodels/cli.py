@@ -354,7 +354,8 @@ def _begun_or_bundle(
 
     bundle, flags = name_and_flags(flags)
     if bundle is None:
-        return None, *begin(about(name), flags, show)
+        config, run = begin(about(name), flags, show)
+        return None, config.of_round(run.holds), run
     return bundle, *parse(Config, about(name), flags, show, _home(bundle))
 
 

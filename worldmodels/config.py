@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from worldmodels.command_line import check_mark, keep, parse, read, validated
 from worldmodels.device import Device, set_device
@@ -28,6 +28,8 @@ from worldmodels.workers import WorkersConfig
 from worldmodels.world import RECORDED, EnvConfig
 
 MAX_ROUNDS = 100
+
+C = TypeVar("C", bound="Config")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ class Config:
             raise InputError(f"later.{min(self.later)}: rounds are counted from 0; use 1 or more")
         self.of_round(max(self.later, default=0))  # mistakes are found before the first round
 
-    def of_round(self, index: int) -> "Config":
+    def of_round(self: C, index: int) -> C:
         """The config of a round, counted from 0: `later` is applied as far as that round.
 
         Raises:

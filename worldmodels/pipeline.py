@@ -46,6 +46,7 @@ def pipeline(run: Run, config: Config) -> None:
         if config.rounds > 1:
             first = config.evolve.validation_episodes + config.evolve.final_episodes
             _copy(select_round(run, rounds, config.select, config.workers, first), run)
+        config = config.of_round(run.holds)
         evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
         if config.controller.senses == "own" and not _filmed(run, config):
             watch(run, config.watch, config.seed)
@@ -116,7 +117,7 @@ def _best(rounds: list[Run]) -> Run:
 
 def _copy(best: Run, run: Run) -> None:
     """Links the best round's files at the top level, and says so last: a kill changes nothing."""
-    done, number = run.folder / "best_round.txt", f"{best.number}\n"
+    done, number = run.best_round_file, f"{best.number}\n"
     if done.exists() and done.read_text() == number:
         return
     if done.exists():  # the best of fewer rounds

@@ -76,6 +76,17 @@ class Run:
         return int(self.folder.name) if self.folder.parent.name == "rounds" else 0
 
     @property
+    def best_round_file(self) -> Path:
+        """Names the round whose files a run of several rounds holds at its top level."""
+        return self.folder / "best_round.txt"
+
+    @property
+    def holds(self) -> int:
+        """The index of the round whose V, M and C are here: of several, the best."""
+        file = self.best_round_file
+        return int(file.read_text()) if file.exists() else self.number
+
+    @property
     def earlier(self) -> "list[Run]":
         """The rounds before this one, oldest first."""
         return [Run(self.folder.parent / f"{index:02d}") for index in range(self.number)]

@@ -55,7 +55,7 @@ def inspect_dream(run: Run, config: InspectSections) -> dict[str, Any]:
 
     Args:
         run: has V and M, and latents or an unpacked bundle's starts; perhaps C and controllers/.
-        config: the run's, and what is measured.
+        config: the run's, and what is measured; of several rounds, that of the round here is used.
 
     Returns:
         What inspection.json holds.
@@ -63,6 +63,7 @@ def inspect_dream(run: Run, config: InspectSections) -> dict[str, Any]:
     Raises:
         InputError: V or M is missing, or they do not belong together.
     """
+    config = config.of_round(run.holds)
     with Metrics(run, "inspect_dream") as metrics, one_thread():
         inspection = Inspection(run, config)
         file, hashes = inspection.folder / "inspection.json", list(inspection.models.hashes)
