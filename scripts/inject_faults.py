@@ -185,6 +185,7 @@ class Faulty:
 
 def files(run: Path) -> dict[str, str]:
     """Names and hashes of a run's files; of those that hold times of day, the names."""
+    from worldmodels.errors import InputError
     from worldmodels.files import load_json
     from worldmodels.film import middle_of
     from worldmodels.run import Metrics, Run
@@ -198,7 +199,8 @@ def files(run: Path) -> dict[str, str]:
             report = load_json(path)
             data = repr({key: report[key] for key in report if key != "seconds"}).encode()
         if path.suffix == ".webm":
-            data = middle_of(path).tobytes()  # the file holds a random number
+            with contextlib.suppress(InputError):  # half a film counts as it is
+                data = middle_of(path).tobytes()  # a whole one holds a random number
         if set(path.relative_to(run).parts) & set(LOGS):
             name, data = ("tensorboard" if "tensorboard" in name else name), b""
         found[name] = hashlib.sha256(data).hexdigest()
@@ -246,6 +248,7 @@ def main() -> int:
     text = "One of each kind: of the faults that differ by the numbers in a file's name alone."
     parser.add_argument("--kinds", action="store_true", help=text)
     parser.add_argument("--every", type=int, default=1, help="Only each N-th of them.")
+    parser.add_argument("--first", type=int, default=0, help="Only from this operation on.")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="Only these.")
     parser.add_argument("--library", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -272,6 +275,7 @@ def inject(faulty: Faulty, options: argparse.Namespace) -> int:
     expected = files(faulty.run)
     faulty.warm_up()
     faults = chosen(points, options.modes, options.kinds, options.every)
+    faults = [(point, mode) for point, mode in faults if point.number >= options.first]
     print(f"{len(points)} file operations, {len(expected)} files, {len(faults)} faults", flush=True)
     done, bad = collections.Counter[str](), collections.Counter[str]()
     for count, (point, mode) in enumerate(faults):

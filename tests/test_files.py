@@ -72,7 +72,13 @@ def test_a_file_and_its_folder_are_synced_before_it_counts(tmp_path, monkeypatch
 
 def test_leftovers_of_killed_processes_are_removed(tmp_path):
     (tmp_path / "episodes").mkdir()
-    for name in ("a.npz.123.tmp", "episodes/b.npz.7.tmp", "notes.tmp", "a.npz"):
+    for name in (
+        "a.npz.123.tmp",
+        "c.webm.5.tmp.webm",
+        "episodes/b.npz.7.tmp",
+        "notes.tmp",
+        "a.npz",
+    ):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["a.npz", "episodes", "notes.tmp"]

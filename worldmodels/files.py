@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -68,8 +69,8 @@ def remove_leftovers(folder: Name) -> None:
 
     Only for a folder in which no other process writes.
     """
-    for path in Path(folder).rglob("*.tmp"):
-        if path.suffixes[-2:-1] and path.suffixes[-2][1:].isdigit():
+    for path in Path(folder).rglob("*.tmp*"):
+        if re.search(r"\.[0-9]+\.tmp(\.[a-z]+)?$", path.name):
             path.unlink(missing_ok=True)
 
 

@@ -55,7 +55,7 @@ def filming(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[
         fps: frames a second.
     """
     with replacing(path) as temporary:
-        film = temporary.with_suffix(".webm")  # OpenCV reads the format from the name
+        film = Path(f"{temporary}.webm")  # OpenCV reads the format from the name
         try:
             with _silenced():
                 code = cv2.VideoWriter.fourcc(*"VP80")
