@@ -76,6 +76,12 @@ class Outcome:
         return None
 
 
+def without(flags: Sequence[str], fields: Sequence[str]) -> list[str]:
+    """The flags of fields that the user does not set."""
+    given = {field.partition("=")[0] for field in fields}
+    return [flag for flag in flags if flag.partition("=")[0] not in given]
+
+
 class Faulty:
     """Runs commands in forks of this process, which has imported everything, with faults."""
 
@@ -93,8 +99,8 @@ class Faulty:
     def words(self, run: Path) -> list[str]:
         """The command line of a run."""
         workers = f"--workers.processes={self.processes}"
-        words = ["pipeline", "--config", self.config, "--run", str(run), workers, *FLAGS]
-        return [*words, *self.fields]
+        words = ["pipeline", "--config", self.config, "--run", str(run), workers]
+        return [*words, *without(FLAGS, self.fields), *self.fields]
 
     def command(self, at: int = 0, mode: int = 0, log: Path | None = None) -> Outcome:
         """`worldmodels pipeline` on the run, with a fault at an operation."""
@@ -199,8 +205,8 @@ def files(run: Path) -> dict[str, str]:
             report = load_json(path)
             data = repr({key: report[key] for key in report if key != "seconds"}).encode()
         if path.suffix == ".webm":
-            with contextlib.suppress(InputError):  # half a film counts as it is
-                data = middle_of(path).tobytes()  # a whole one holds a random number
+            with contextlib.suppress(InputError):  # a broken film is compared by its bytes
+                data = middle_of(path).tobytes()  # the bytes of a whole one hold a random number
         if set(path.relative_to(run).parts) & set(LOGS):
             name, data = ("tensorboard" if "tensorboard" in name else name), b""
         found[name] = hashlib.sha256(data).hexdigest()
@@ -294,7 +300,7 @@ def inject(faulty: Faulty, options: argparse.Namespace) -> int:
 
 
 def import_everything() -> None:
-    """Imports what the pipeline imports, so that forks begin at once; the report stays undrawn."""
+    """Imports what the pipeline imports, so that forks begin at once; reports get no figures."""
     import cma  # noqa: F401
     import cv2
     import matplotlib.figure  # noqa: F401
@@ -306,7 +312,7 @@ def import_everything() -> None:
     import worldmodels.pipeline
     import worldmodels.report.parts
 
-    vars(worldmodels.report.parts)["svg_of"] = lambda *_: "<svg/>"  # it touches no file of the run
+    vars(worldmodels.report.parts)["svg_of"] = lambda *_: "<svg/>"  # it uses no file of the run
     tqdm.tqdm.monitor_interval = 0  # no thread: forks hang with one
     cv2.setNumThreads(1)  # forks hang where they set it themselves
 

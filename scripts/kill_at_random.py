@@ -90,7 +90,7 @@ def main() -> int:
     parser.add_argument("--config", default="smoke", help="A small one: smoke, smoke_take_cover.")
     parser.add_argument("--times", type=int, default=5, help="Kills of each kind.")
     parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
-    parser.epilog = "Further arguments go to the pipeline: --env.id=CarRacing-v3"
+    parser.epilog = "Further arguments of the form --section.field=VALUE go to the pipeline."
     options, fields = parser.parse_known_args()
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     temporary = folder / "temporary"
@@ -107,16 +107,16 @@ def main() -> int:
     for kind in KINDS:
         good, longest = 0, 0.0
         for _ in range(options.times):
-            lived = None
-            while lived is None:  # it ended before the moment of its kill
+            lived, complaint = None, None
+            while lived is None and complaint is None:  # it ended before the moment of its kill
                 shutil.rmtree(command.run, ignore_errors=True)
                 child = command.start()
                 lived = kill(child, kind, choose.uniform(0, took), choose)
-                outcome = command.end_of(child)
-            complaint = outcome.complaint([0] if kind == "worker" else [-signal.SIGKILL])
+                ends = [0] if lived is None or kind == "worker" else [-signal.SIGKILL]
+                complaint = command.end_of(child).complaint(ends)
             complaint = complaint or command.command().complaint([0])
             complaint = complaint or difference(files(command.run), expected)
-            good, longest = good + (complaint is None), max(longest, lived)
+            good, longest = good + (complaint is None), max(longest, lived or 0.0)
             if complaint:
                 print(f"{kind}: {complaint}", flush=True)
         bad += options.times - good

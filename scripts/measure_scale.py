@@ -2,8 +2,9 @@
 
     python scripts/measure_scale.py runs/scale --config car_racing_paper --episodes 100 1000
 
-Further arguments go to every stage: --collect.max_steps=100. V and M train for a few steps, because
-the number of episodes changes their memory and the time until the first batch, not a step's.
+Further arguments of the form --section.field=VALUE go to every stage. V and M train for a few
+steps: the number of episodes changes their memory and the time until the first batch, not that of a
+step.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from inject_faults import without
+from kill_at_random import family
+
 from worldmodels.files import load_json, save_json
 
 STAGES = ("collect", "train-vae", "encode", "train-mdnrnn", "evolve")
@@ -25,22 +29,6 @@ FLAGS = (
 )
 SECONDS = 0.5
 """Between two measurements of the memory."""
-
-
-def family(process: int) -> set[int]:
-    """A process and those that it started."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has just ended
-            continue
-        children.setdefault(parent, []).append(int(folder.name))
-    found, new = set[int](), [process]
-    while new:
-        found.update(new)
-        new = [child for parent in new for child in children.get(parent, [])]
-    return found
 
 
 def memory_of(process: int) -> int:
@@ -77,13 +65,16 @@ def disk_of(folder: Path) -> float:
 
 
 def measure(run: Path, config: str, episodes: int, fields: list[str]) -> dict[str, Any]:
-    """All stages of a run of so many episodes; a stage that was measured is not run again."""
-    file = run.with_suffix(".json")
+    """All stages of a run of so many episodes; a stage that was measured is not run again.
+
+    Of a stage that was interrupted only the rest is measured: delete the run to measure it whole.
+    """
+    file = Path(f"{run}.json")
     found: dict[str, Any] = load_json(file) if file.exists() else {"config": config, "stages": {}}
     for name in STAGES:
         if name not in found["stages"]:
             words = ["--config", config, "--run", str(run), f"--collect.episodes={episodes}"]
-            found["stages"][name] = stage(name, [*words, *FLAGS, *fields])
+            found["stages"][name] = stage(name, [*words, *without(FLAGS, fields), *fields])
             save_json(file, found)
             print(f"{episodes} episodes, {name}: {found['stages'][name]}", flush=True)
     if "frames" not in found:
@@ -102,7 +93,7 @@ def main() -> int:
     options, fields = parser.parse_known_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for episodes in options.episodes:
-        run = options.folder / f"{options.config}_{episodes}"
+        run = options.folder / f"{Path(options.config).stem}_{episodes}"
         found = measure(run, options.config, episodes, fields)
         disk = ", ".join(f"{name} {gib:.2f} GiB" for name, gib in found["disk"].items())
         print(f"\n{episodes} episodes, {found['frames']:,} frames; disk: {disk}\n")

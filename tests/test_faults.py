@@ -30,7 +30,7 @@ def fails(script, capsys, hashes):
         assert line.startswith("error: ")
         assert line.count("\n") == 1
         assert before.items() <= hashes(run.folder).items()
-        assert list(run.folder.rglob("*.tmp")) == []
+        assert list(run.folder.rglob("*.tmp*")) == []
         return line
 
     return run_it

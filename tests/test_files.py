@@ -73,9 +73,9 @@ def test_a_file_and_its_folder_are_synced_before_it_counts(tmp_path, monkeypatch
 def test_leftovers_of_killed_processes_are_removed(tmp_path):
     (tmp_path / "episodes").mkdir()
     for name in (
-        "a.npz.123.tmp",
-        "c.webm.5.tmp.webm",
-        "episodes/b.npz.7.tmp",
+        "a.npz.4199999.tmp",
+        "c.webm.4199999.tmp.webm",
+        "episodes/b.npz.4199999.tmp",
         "notes.tmp",
         "a.npz",
     ):

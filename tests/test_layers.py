@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "worldmodels"
 
 FLOORS = [
-    {"errors"},
-    {"files", "ranges", "seeding", "temporary"},
+    {"errors", "temporary"},
+    {"files", "ranges", "seeding"},
     {"schema"},
     {"calls", "device", "precision", "run", "world", "film", "figure"},
     {"kernels", "command_line", "versions"},

@@ -4,10 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from worldmodels.temporary import owner_of
+from worldmodels.temporary import owner_of, temporary_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 NOTES = "from worldmodels.calls import begin_notes; begin_notes()"
@@ -32,7 +33,14 @@ def test_the_notes_of_a_killed_process_are_removed(tmp_path):
         assert list(tmp_path.iterdir()) == [left]  # of a process that is alive
 
 
-def test_only_our_names_have_an_owner(tmp_path):
-    assert owner_of(tmp_path / "worldmodels-doom-17-abc") == 17
-    for name in ("worldmodels-doom-abc", "worldmodels-17-abc", "tmp17", "my-worldmodels-doom-17-a"):
-        assert owner_of(tmp_path / name) is None
+def test_other_names_have_no_owner(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    name = temporary_folder("doom").name
+    assert owner_of(Path(name)) == os.getpid()
+    prefix, kind, _, process, rest = name.split("-", 4)
+    for other in (
+        f"{prefix}-{kind}-{process}-{rest}",
+        f"{prefix}-{kind}-00000000-{process}-{rest}",  # of another machine
+        f"my-{name}",
+    ):
+        assert owner_of(Path(other)) is None

@@ -79,13 +79,18 @@ def begin_notes() -> None:
     """Lets the processes that this one starts note their calls."""
     if VARIABLE not in os.environ:
         remove_left_behind("calls")
-        os.environ[VARIABLE] = str(temporary_folder("calls"))
-        atexit.register(end_notes)
+        folder = temporary_folder("calls")
+        os.environ[VARIABLE] = str(folder)
+        atexit.register(end_notes, folder)
 
 
-def end_notes() -> None:
-    """Removes the notes, if this process began them; when it exits this is done by itself."""
-    folder = _folder()
+def end_notes(folder: Path | None = None) -> None:
+    """Removes the notes, if this process began them; when it exits this is done by itself.
+
+    Args:
+        folder: of the notes; None: the one that the environment names.
+    """
+    folder = folder or _folder()
     if folder is not None and owner_of(folder) == os.getpid():
         shutil.rmtree(folder, ignore_errors=True)
 

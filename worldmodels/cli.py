@@ -153,7 +153,7 @@ def export_episodes(name: str, flags: list[str]) -> None:
 
 
 def pipeline(name: str, flags: list[str]) -> None:
-    """Run all stages and rounds, from collect to report: pipeline --config FILE --run RUN."""
+    """Run all stages and rounds, from collect to report: pipeline [--config FILE] [--run RUN]."""
     from worldmodels.config import begin
     from worldmodels.pipeline import pipeline
 
@@ -178,7 +178,7 @@ def init(name: str, flags: list[str]) -> None:
 
 
 def evaluate(name: str, flags: list[str]) -> None:
-    """Evaluate an agent on test episodes: evaluate --run RUN, or evaluate BUNDLE."""
+    """Evaluate an agent on test episodes: evaluate [BUNDLE] [--run RUN]."""
     from worldmodels.stages.evaluate import evaluate, evaluate_bundle
 
     bundle, config, run = _begun_or_bundle(name, flags, ["evaluate", "workers"])
@@ -190,7 +190,7 @@ def evaluate(name: str, flags: list[str]) -> None:
 
 
 def watch(name: str, flags: list[str]) -> None:
-    """Film an agent in reality and in the dream: watch --run RUN, or watch BUNDLE."""
+    """Film an agent in reality and in the dream: watch [BUNDLE] [--run RUN]."""
     from worldmodels.stages.watch import watch
 
     bundle, config, run = _begun_or_bundle(name, flags, ["watch", "seed"])

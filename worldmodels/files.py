@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from worldmodels.errors import InputError
+from worldmodels.temporary import is_alive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,12 +66,10 @@ def replacing(path: Name, *, sync_folder: bool = True) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Name) -> None:
-    """Removes the temporary files that killed processes left in a folder and below.
-
-    Only for a folder in which no other process writes.
-    """
+    """Removes the temporary files that killed processes left in a folder and below."""
     for path in Path(folder).rglob("*.tmp*"):
-        if re.search(r"\.[0-9]+\.tmp(\.[a-z]+)?$", path.name):
+        found = re.search(r"\.([0-9]+)\.tmp(\.webm)?$", path.name)
+        if found and not is_alive(int(found[1])):  # `play` films without the run's lock
             path.unlink(missing_ok=True)
 
 

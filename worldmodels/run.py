@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 import warnings
@@ -82,9 +83,20 @@ class Run:
 
     @property
     def holds(self) -> int:
-        """The index of the round whose V, M and C are here: of several, the best."""
+        """The index of the round whose V, M and C are here: of several, the best.
+
+        Raises:
+            InputError: best_round.txt is damaged.
+        """
         file = self.best_round_file
-        return int(file.read_text()) if file.exists() else self.number
+        if not file.exists():
+            return self.number
+        text = file.read_text(encoding="utf-8", errors="replace").strip()
+        if not re.fullmatch("[0-9]{1,3}", text):
+            raise InputError(
+                f"{file} names no round: delete it and run `worldmodels pipeline` again"
+            )
+        return int(text)
 
     @property
     def earlier(self) -> "list[Run]":

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 PREFIX = "worldmodels-"
-"""Then the kind, the process id and a random name, with hyphens between them."""
+"""Then the kind, `_system()`, the process id and a random name, with hyphens between them."""
 
 
 def temporary_folder(kind: str) -> Path:
     """A new temporary folder of a kind (letters), which the caller removes."""
-    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-{os.getpid()}-"))
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-{_system()}-{os.getpid()}-"))
 
 
 @contextmanager
@@ -32,8 +35,8 @@ def using_temporary_folder(kind: str) -> Iterator[Path]:
 
 
 def owner_of(folder: Path) -> int | None:
-    """The process that made a temporary folder; None: it is none of these."""
-    found = re.fullmatch(rf"{PREFIX}[a-z]+-([0-9]+)-.*", folder.name)
+    """The process that made a temporary folder; None: it is another folder, or another system's."""
+    found = re.fullmatch(rf"{PREFIX}[a-z]+-{_system()}-([0-9]+)-.*", folder.name)
     return int(found[1]) if found else None
 
 
@@ -44,19 +47,27 @@ def remove_left_behind(kind: str, before: Callable[[Path], None] | None = None) 
         kind: as of `temporary_folder`.
         before: is called with each folder before it is removed.
     """
-    if sys.platform != "linux":  # /proc says what is alive
-        return
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}{kind}-*"):
         owner = owner_of(folder)
-        if owner is not None and not _is_alive(owner):
+        if owner is not None and is_alive(owner) is False:
             if before is not None:
                 before(folder)
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_alive(process: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+def is_alive(process: int) -> bool | None:
+    """Whether a process of this system runs; a zombie does not. None: only Linux knows."""
+    if sys.platform != "linux":
+        return None
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@cache
+def _system() -> str:
+    """Tells machines, and the containers on them, apart: each has its own process ids."""
+    space = Path("/proc/self/ns/pid")
+    name = f"{platform.node()} {space.readlink() if space.is_symlink() else ''}"
+    return f"{zlib.crc32(name.encode()):08x}"

@@ -30,7 +30,7 @@ CPU."""
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--quick", action="store_true", help="Less of everything: 3 minutes.")
+    parser.add_argument("--quick", action="store_true", help="Less of everything: 2 to 5 minutes.")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="Folder.")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="Only these.")
     parser.add_argument("--agent", type=Path, help="Bundle or run: its returns in both pictures.")

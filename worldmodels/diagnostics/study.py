@@ -223,12 +223,11 @@ def _prepare(evolution: Evolution) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    if target.exists() and not target.is_symlink():
-        return
-    target.unlink(missing_ok=True)
+    if target.is_symlink():
+        target.unlink()
     try:
         target.symlink_to(os.path.relpath(source.resolve(), target.parent.resolve()))
-    except OSError:  # a file system or a user without links
+    except OSError:  # a file system or a user without symbolic links, now or when it was begun
         link_all(source, target)
 
 
