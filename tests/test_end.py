@@ -58,6 +58,7 @@ def collecting(tmp_path):
         [sys.executable, ROOT / "scripts/collect.py", *flags],
         env=os.environ | {"TMPDIR": str(tmp_path / "temporary")},
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
     )
     wait_for(lambda: sum(map(is_engine, descendants(command.pid))) >= 4, 60)
     yield command
