@@ -1,5 +1,7 @@
 """Films read back: webm and WebP hold the frames that were written."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +84,31 @@ def test_a_film_that_fails_replaces_nothing(tmp_path: Path) -> None:
         write_webm(path, interrupted(), fps=10.0)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == before
+
+
+FULL_DISK = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from worldmodels.errors import InputError
+from worldmodels.film import write_webm
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+frames = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)
+try:
+    write_webm(Path(sys.argv[1]), frames, 20)
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+@pytest.mark.parametrize("most", [0, 20_000])
+def test_a_film_on_a_full_disk_is_refused(tmp_path: Path, most: int) -> None:
+    """OpenCV says nothing of a write that fails."""
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "a.webm"), str(most)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "a.webm cannot be written" in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_middle_of_a_film(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -63,14 +64,31 @@ def filming(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[
             if not writer.isOpened():
                 raise OSError(f"{path.name}: this build of OpenCV cannot write VP8 video")
 
+            added = 0
+
             def add(frame: Frame) -> None:
+                nonlocal added
                 writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+                added += 1
 
             yield add
             writer.release()
+            if _pictures_in(film) != added:  # OpenCV says nothing of a write that failed
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             os.replace(film, temporary)
         finally:
             film.unlink(missing_ok=True)
+
+
+def _pictures_in(path: Path) -> int:
+    """How many pictures of a film can be read."""
+    film, count = cv2.VideoCapture(str(path)), 0
+    try:
+        while film.grab():
+            count += 1
+    finally:
+        film.release()
+    return count
 
 
 def middle_of(path: Path) -> Frame:

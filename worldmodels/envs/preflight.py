@@ -20,6 +20,7 @@ from worldmodels.envs.guard import MOST_FRAMES, BrokenEnvError, Guard
 from worldmodels.envs.make import is_rendered
 from worldmodels.envs.picture import choose, frame_of, picture_key, plain, record
 from worldmodels.errors import InputError
+from worldmodels.files import save_bytes
 from worldmodels.film import captioned
 from worldmodels.models.action import Actions
 from worldmodels.versions import package_versions
@@ -70,8 +71,7 @@ class Preflight:
             panels.append(captioned(color.repeat(scale, 0).repeat(scale, 1), title))
         height = max(panel.shape[0] for panel in panels)
         padded = [np.pad(p, ((0, height - len(p)), (0, 8), (0, 0))) for p in panels]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.hstack(padded)[:, :-8, ::-1])
+        save_bytes(path, cv2.imencode(".png", np.hstack(padded)[:, :-8, ::-1])[1].tobytes())
 
 
 _done: dict[str, Preflight] = {}
