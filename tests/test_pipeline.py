@@ -282,3 +282,18 @@ def test_take_cover(script, tmp_run, tiny, hashes):
     before = hashes(tmp_run.folder)
     script("pipeline", *flags)
     assert hashes(tmp_run.folder) == before
+
+
+@pytest.mark.parametrize("lost", ["dream.webp", "README.md"])
+def test_a_kill_after_the_film_leaves_a_whole_bundle(script, tmp_run, tiny, hashes, lost):
+    """The bundle's copy of the film, and its card, follow the film."""
+    flags = ["--config", CONFIGS / "smoke.yaml", "--run", tmp_run.folder, *tiny]
+    script("pipeline", *flags)
+    before = hashes(tmp_run.bundle)
+    film = tmp_run.bundle / "dream.webp"
+    film.unlink()
+    if lost == "README.md":  # the film was there, but not on the card
+        Bundle.load(tmp_run.bundle).save_card(tmp_run.bundle)
+        shutil.copyfile(tmp_run.videos / "dream.webp", film)
+    script("pipeline", *flags)
+    assert hashes(tmp_run.bundle) == before

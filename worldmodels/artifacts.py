@@ -53,7 +53,7 @@ OLDEST, WITH_SUMS, FORMAT = 1, 2, 2
 """Versions of the bundle's layout: the oldest that is read, the first with checksums, ours."""
 RECORDINGS = "recordings.safetensors"
 """A bundle's short real episodes; a bundle may lack them."""
-FILM = "dream.webp"
+FILM, CARD = "dream.webp", "README.md"
 """The film on a bundle's card, by `watch`; a bundle may lack it."""
 SHIPPED = Path(__file__).parent / "bundles"
 """Folder of the bundles that come with the package."""
@@ -299,6 +299,12 @@ def link_all(source: Path, target: Path) -> None:
             link(path, target / path.relative_to(source))
 
 
+def has_film(bundle: Path) -> bool:
+    """Whether a bundle's card shows its film; the card is written after it."""
+    card = bundle / CARD
+    return (bundle / FILM).exists() and card.exists() and FILM in card.read_text(encoding="utf-8")
+
+
 def claim(index: Path, key: str) -> dict[str, Any]:
     """Returns what the index of a folder says, nothing for a new folder.
 
@@ -390,7 +396,7 @@ class Bundle:
         save_json(file, description | {"sha256": sums | {file.name: _digest(description)}})
 
     def save_card(self, folder: Path) -> None:
-        """Writes the README.md of the bundle in a folder."""
+        """Writes the card of the bundle in a folder."""
         about = {name: value for name, value in self.about.items() if name != "scores"}
         if scores := self.about.get("scores"):
             about["score"] = _score_line(scores)
@@ -403,7 +409,7 @@ class Bundle:
         )
         if (folder / FILM).exists():
             text += f"![Reality, V's reconstruction of it, and M's dream]({FILM})\n\n"
-        save_text(folder / "README.md", f"{text}{lines}\n")
+        save_text(folder / CARD, f"{text}{lines}\n")
 
     @classmethod
     def load(cls, name: str | Path) -> Bundle:

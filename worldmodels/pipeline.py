@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from worldmodels.artifacts import link_all, load_controller
+from worldmodels.artifacts import has_film, link_all, load_controller
 from worldmodels.config import Config
 from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
@@ -131,7 +131,9 @@ def _copy(best: Run, run: Run) -> None:
 
 def _filmed(run: Run, config: Config) -> bool:
     names = [f"{film}.{kind}" for film in config.watch.films for kind in ("webm", "webp")]
-    return all((run.videos / name).exists() for name in names)
+    if not all((run.videos / name).exists() for name in names):
+        return False
+    return "dream" not in config.watch.films or has_film(run.bundle)
 
 
 def _report(run: Run) -> None:
