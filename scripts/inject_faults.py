@@ -312,7 +312,7 @@ def import_everything() -> None:
     import worldmodels.pipeline
     import worldmodels.report.parts
 
-    vars(worldmodels.report.parts)["svg_of"] = lambda *_: "<svg/>"  # it uses no file of the run
+    vars(worldmodels.report.parts)["svg_of"] = lambda *_: "<svg/>"  # drawing uses no run file
     tqdm.tqdm.monitor_interval = 0  # no thread: forks hang with one
     cv2.setNumThreads(1)  # forks hang where they set it themselves
 
