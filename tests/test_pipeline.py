@@ -1,6 +1,8 @@
 """Everything from nothing to a tested agent, through the real command lines, in seconds."""
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -218,23 +220,24 @@ def test_more_rounds(script, tmp_run, tiny, hashes, capsys):
 
 
 def check_kills_after_selection(script, run, flags, hashes):
-    """A kill between selection and the copy of the best round, and one within the copy."""
+    """A kill between selection and the copy of the best round; a full disk within the copy."""
     before = hashes(run.folder)
-    for links in (0, 7):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for links, error, code in ((0, KeyboardInterrupt(), "130"), (7, full, "2")):
         for name in (*KEPT, "best_round.txt"):
             path = run.folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         made = []
 
-        def killed(source, target, links=links, made=made):
+        def killed(source, target, links=links, made=made, error=error):
             made.append(target)
             if len(made) > links:
-                raise KeyboardInterrupt
+                raise error
             link(source, target)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("worldmodels.artifacts.link", killed)
-            with pytest.raises(SystemExit, match="130"):
+            with pytest.raises(SystemExit, match=code):
                 script("pipeline", *flags)
         assert len(made) == links + 1
         assert not (run.folder / "best_round.txt").exists()

@@ -30,6 +30,17 @@ def test_need_names_the_command(tmp_run):
     assert tmp_run.need(tmp_run.latents, "worldmodels encode") == tmp_run.latents
 
 
+def test_a_run_holds_its_best_round(tmp_run):
+    tmp_run.folder.mkdir(parents=True)
+    assert tmp_run.holds == 0
+    tmp_run.best_round_file.write_text("12\n")
+    assert tmp_run.holds == 12
+    for damaged in (b"", b"one\n", b"-1\n", b"1234\n", b"\xff\xfe1"):
+        tmp_run.best_round_file.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"best_round\.txt names no round: delete it and run"):
+            _ = tmp_run.holds
+
+
 def test_metrics_append_lines_and_end_with_the_cost(tmp_run):
     for _ in range(2):
         with Metrics(tmp_run, "train_vae") as metrics:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.timing import Row, Work, number, side_by_side, target
 from benchmark.untrained import CAR_RACING, TAKE_COVER, Size
@@ -66,9 +66,9 @@ def vae_row(quick: bool) -> Row:
         return frames_loss(ours, FrameBatch(frames), noise, config)[0]
 
     def plain_loss(generator: torch.Generator) -> Tensor:
-        images, noise = images_of(frames), torch.randn(BATCH, 32, generator=generator)
+        images, noise = plain_images(frames), torch.randn(BATCH, 32, generator=generator)
         mu, logvar = plain_encode(plain, images)
-        reconstruction = plain.decode(mu + torch.exp(0.5 * logvar) * noise)
+        reconstruction = plain_decode(plain, mu + torch.exp(0.5 * logvar) * noise)
         return vae_loss(images, reconstruction, mu, logvar, config.free_nats)[0]
 
     batches = 2 if quick else 6
@@ -93,7 +93,7 @@ def encoding_row(folder: Path, quick: bool) -> Row:
 
     def plain() -> float:
         with torch.inference_mode():
-            return sum(len(plain_encode(vae, images_of(batch))[0]) for batch in batches)
+            return sum(len(plain_encode(vae, plain_images(batch))[0]) for batch in batches)
 
     return side_by_side(
         f"encoding, z 32, batches of {ENCODING_BATCH}, with reading and writing files",
@@ -106,10 +106,26 @@ def encoding_row(folder: Path, quick: bool) -> Row:
     )
 
 
+def plain_images(frames: Tensor) -> Tensor:
+    """Images in [0, 1], channels first in memory, as PyTorch's examples have them."""
+    return images_of(frames).contiguous()
+
+
 def plain_encode(vae: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
     """mu and logvar, layer by layer in float32."""
     mu, logvar = vae.posterior(vae.encoder(images)).chunk(2, dim=-1)
     return mu, logvar
+
+
+def plain_decode(vae: VAE, z: Tensor) -> Tensor:
+    """The images of z, layer by layer in float32."""
+    x = vae.decoder_input(z)
+    for layer in vae.decoder:
+        if isinstance(layer, nn.ConvTranspose2d):
+            x = nn.ConvTranspose2d.forward(layer, x)
+        else:
+            x = layer(x)
+    return x
 
 
 def mdnrnn_row(size: Size, quick: bool) -> Row:

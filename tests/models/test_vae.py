@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as torch_kl
+from torch.nn.functional import conv_transpose2d
 
 from worldmodels.models.vae import (
     VAE,
@@ -20,6 +21,24 @@ from worldmodels.models.vae import (
 def test_parameter_counts_are_the_papers(latent_size, parameters):
     vae = VAE(VAEConfig(latent_size=latent_size))
     assert sum(p.numel() for p in vae.parameters()) == parameters
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_the_decoders_first_layer_is_a_transposed_convolution(size):
+    layer = VAE(VAEConfig(latent_size=3, width=2), size).decoder[1]
+    side = size // 16 - 3
+    found = torch.randn(2, 64, side, side, requires_grad=True)
+    wanted = found.detach().clone().requires_grad_()
+    ours = layer(found)
+    slope = torch.randn(ours.shape)
+    ours.backward(slope)
+    grads = [weight.grad.clone() for weight in layer.parameters()]
+    layer.zero_grad()
+    theirs = conv_transpose2d(wanted, layer.weight, layer.bias, stride=2)
+    theirs.backward(slope)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(found.grad, wanted.grad)
+    torch.testing.assert_close(grads, [weight.grad for weight in layer.parameters()])
 
 
 @pytest.mark.parametrize("size", [64, 96, 128])
@@ -124,7 +143,7 @@ def test_below_the_floor_the_kl_has_no_gradient():
 def test_frames_survive_the_way_to_images_and_back():
     frames = torch.arange(256, dtype=torch.uint8).repeat(48).view(1, 64, 64, 3)
     images = images_of(frames)
-    assert images.is_contiguous()
+    assert images.is_contiguous(memory_format=torch.channels_last)
     assert (images.min(), images.max()) == (0.0, 1.0)
     assert images[0, 2, 5, 7] == frames[0, 5, 7, 2] / 255
     back = frames_of(images)

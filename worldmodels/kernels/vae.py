@@ -53,27 +53,18 @@ def _convolved(encoder: nn.Sequential, images: Tensor) -> Tensor:
 
 def _decoded(decoder: nn.Sequential, features: Tensor) -> Tensor:
     first, *middle, last = (part for part in decoder if isinstance(part, nn.ConvTranspose2d))
-    x = features
-    if x.shape[1] == first.in_channels:
-        x = _first(first, x)
+    x = decoder[0](features)
+    if x.shape[2:] == (1, 1):
+        x = torch.relu(first(x))
     else:
-        x, middle = decoder[0](x).permute(0, 2, 3, 1).contiguous(), [first, *middle]
+        middle = [first, *middle]
+    x = x.permute(0, 2, 3, 1).contiguous()
     for part in middle:
         x = TransposedConvolution.apply(x, _matrix(part.weight, x.dtype), part.bias, True, x.dtype)  # type: ignore[no-untyped-call]
     x = TransposedConvolution.apply(
         x, _matrix(last.weight, x.dtype), last.bias, False, torch.float32
     )  # type: ignore[no-untyped-call]
     return torch.sigmoid(x).permute(0, 3, 1, 2)
-
-
-def _first(layer: nn.ConvTranspose2d, features: Float[Tensor, "B F"]) -> Float[Tensor, "B S S C"]:
-    """A transposed convolution of one pixel: a product whose weight keeps its own order."""
-    channels, size = layer.weight.shape[1:3]
-    pixels = features @ layer.weight.flatten(1).to(features.dtype)
-    pixels = pixels.view(-1, channels, size * size).transpose(1, 2)
-    if layer.bias is not None:
-        pixels = pixels + layer.bias.to(features.dtype)
-    return torch.relu(pixels).contiguous().view(-1, size, size, channels)
 
 
 def _matrix(weight: Float[Tensor, "N C K K"], dtype: torch.dtype) -> Float[Tensor, "N KKC"]:

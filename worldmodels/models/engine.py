@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from worldmodels.kernels.dream import gather, recurrence, sampler
 from worldmodels.kernels.patches import bits
@@ -15,6 +16,9 @@ from worldmodels.models.controller import LATENT_BOUND
 from worldmodels.models.mdnrnn import MDNRNN, State
 from worldmodels.models.mixture import MAX_LOG_STD, MIN_LOG_STD
 from worldmodels.precision import name_of
+
+COLUMNS = 16
+"""A product with a multiple of so many columns is up to 1.6 times as fast in float32."""
 
 Outputs = dict[str, Float[Tensor, "n _"]]
 """The outputs of each head in float32, a row per lane that was stepped."""
@@ -153,8 +157,10 @@ def matrices(mdnrnn: MDNRNN) -> tuple[Float[Tensor, "inputs gates"], Float[Tenso
     """The two weight matrices of a step, without their biases.
 
     [inputs h] times the first gives the gates i, f, g, o; h' times the second gives the outputs of
-    the last layer.
+    the last layer, then zeros that fill a multiple of 16 columns.
     """
     names = "weight_ih_l0", "weight_hh_l0"
     recurrent = torch.cat([mdnrnn.lstm.get_parameter(name) for name in names], 1)
-    return recurrent.detach().T, mdnrnn.head.weight.detach().T
+    head = mdnrnn.head.weight.detach()
+    filled = functional.pad(head, (0, 0, 0, -len(head) % COLUMNS))
+    return recurrent.detach().T, filled.T
