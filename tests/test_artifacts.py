@@ -231,6 +231,7 @@ def test_loading_imports_nothing_and_opens_no_other_file(old_bundle, tmp_path, m
     (tmp_path / "hostile.py").write_text("raise SystemExit('imported')")
     (tmp_path / "other.yaml").write_text("latent_size: 4")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "hostile", raising=False)  # another test's
     file = old_bundle / "bundle.json"
     whole = file.read_text()
     change(file, "world/config/id", "hostile:Game-v0")

@@ -12,7 +12,7 @@ CONFIG = {
     "collect": {"episodes": 60, "max_steps": 20, "explore": {"policy": "held", "hold": [1, 1]}},
     "vae": {"latent_size": 4, "width": 4, "first_weights": "he"},
     "train_vae": {
-        "steps": 400,
+        "steps": 200,
         "batch_size": 32,
         "learning_rate": 0.003,
         "gradient_clip": 100.0,
@@ -20,7 +20,7 @@ CONFIG = {
     },
     "mdnrnn": {"hidden_size": 16, "num_mixtures": 3, "reward_head": "world"},
     "train_mdnrnn": {
-        "steps": 400,
+        "steps": 300,
         "batch_size": 32,
         "sequence_length": 16,
         "learning_rate": 0.01,
@@ -29,7 +29,7 @@ CONFIG = {
     "dream": {"horizon": 20, "warmup": 4},
     "cma": {"population_size": 12, "sigma0": 0.5},
     "evolve": {
-        "generations": 30,
+        "generations": 20,
         "rollouts_per_candidate": 8,
         "validate_every": 10,
         "validation_episodes": 8,

@@ -13,6 +13,7 @@ import pytest
 import worldmodels.web.runtime
 from worldmodels.artifacts import Bundle
 from worldmodels.cli import main
+from worldmodels.web.graphs import graphs
 from worldmodels.web.runtime import runtime_files
 
 
@@ -95,6 +96,8 @@ def test_a_page_is_replaced_by_the_next(export, tiny_bundle, tmp_path, monkeypat
     """Also one whose export was stopped. Films of an older page go, a user's files stay; a world
     without an end works too.
     """
+    made = graphs(Bundle.load(tiny_bundle))  # once: it takes seconds
+    monkeypatch.setattr("worldmodels.web.export.graphs", lambda _: made)
     out, moved = tmp_path / "page", []
     left = out / ".worldmodels-export-killed"
     left.mkdir(parents=True)
