@@ -7,6 +7,7 @@ run whose worker is killed continues. Needs Linux.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import random
 import shutil
@@ -85,10 +86,22 @@ def kill(command: int, kind: str, moment: float, choose: random.Random) -> float
     return seconds_until_gone(processes - {command})
 
 
+def changes(one: Path, other: Path) -> str:
+    """The lines in which the JSON files of two runs differ."""
+    lines = list[str]()
+    for path in sorted(one.rglob("*.json")):
+        again = other / path.relative_to(one)
+        if again.exists():
+            before, after = (file.read_text().splitlines() for file in (path, again))
+            lines += difflib.unified_diff(before, after, path.name, n=0)
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", default="smoke", help="A small one: smoke, smoke_take_cover.")
     parser.add_argument("--times", type=int, default=5, help="Kills of each kind.")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="Only these.")
     parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
     parser.epilog = "Further arguments of the form --section.field=VALUE go to the pipeline."
     options, fields = parser.parse_known_args()
@@ -103,8 +116,9 @@ def main() -> int:
     if complaint := command.command().complaint([0]):
         sys.exit(f"the undisturbed run fails: {complaint}")
     took, expected = time.monotonic() - begun, files(command.run)
+    undisturbed = command.run.rename(folder / "undisturbed")
     choose, bad = random.Random(options.seed), 0
-    for kind in KINDS:
+    for kind in options.kinds:
         good, longest = 0, 0.0
         for _ in range(options.times):
             lived, complaint = None, None
@@ -114,8 +128,11 @@ def main() -> int:
                 lived = kill(child, kind, choose.uniform(0, took), choose)
                 ends = [0] if lived is None or kind == "worker" else [-signal.SIGKILL]
                 complaint = command.end_of(child).complaint(ends)
-            complaint = complaint or command.command().complaint([0])
+            again = command.command()
+            complaint = complaint or again.complaint([0])
             complaint = complaint or difference(files(command.run), expected)
+            if complaint:
+                complaint += f"\n{again.said}\n{changes(undisturbed, command.run)}"
             good, longest = good + (complaint is None), max(longest, lived or 0.0)
             if complaint:
                 print(f"{kind}: {complaint}", flush=True)
