@@ -12,6 +12,7 @@ from worldmodels.temporary import owner_of, temporary_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 NOTES = "from worldmodels.calls import begin_notes; begin_notes()"
+LOCK = "from worldmodels.run import Run\nwith Run({!r}).lock(): pass"
 
 
 def python(code, folder):
@@ -31,6 +32,20 @@ def test_the_notes_of_a_killed_process_are_removed(tmp_path):
         with python(NOTES, tmp_path) as third:
             assert third.wait() == 0
         assert list(tmp_path.iterdir()) == [left]  # of a process that is alive
+
+
+def test_a_command_on_a_run_removes_what_a_killed_game_left(tmp_path):
+    temporary, shared = tmp_path / "temporary", Path("/dev/shm/ViZDoomSMtest")
+    temporary.mkdir()
+    code = "from worldmodels.temporary import temporary_folder; print(temporary_folder('doom'))"
+    with python(code, temporary) as ended:
+        folder = Path(ended.stdout.read().decode().strip())
+    (folder / "arguments").write_text("-warp 1 +viz_instance_id test +more 2")
+    shared.write_text("left")
+    with python(LOCK.format(str(tmp_path / "run")), temporary) as locking:
+        assert locking.wait() == 0
+    assert not folder.exists()
+    assert not shared.exists()
 
 
 def test_other_names_have_no_owner(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import math
 import mmap
 import os
 import shutil
@@ -46,7 +47,10 @@ class Call(NamedTuple):
     seed: int
     step: int
     end: float
-    """When it must have returned, by the monotonic clock."""
+    """When it must have returned, by the monotonic clock; infinity outside of a call.
+
+    So a note that is read while it is written, part old and part new, is never late.
+    """
 
 
 class TimeLimitError(BaseException):
@@ -72,13 +76,13 @@ def limited(
         if timed:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
-        _write(Call(False, seed, step, 0.0))
+        _write(Call(False, seed, step, math.inf))
 
 
 def begin_notes() -> None:
     """Lets the processes that this one starts note their calls."""
     if VARIABLE not in os.environ:
-        remove_left_behind("calls")
+        remove_left_behind()
         folder = temporary_folder("calls")
         os.environ[VARIABLE] = str(folder)
         atexit.register(end_notes, folder)
@@ -121,12 +125,16 @@ def end_hung(processes: Iterable[Any]) -> None:
     """Kills the processes whose call has lasted too long, and lists it as lost."""
     for process in processes:
         call = _read(process.pid or 0)
-        late = call and call.inside and time.monotonic() > call.end + GRACE
-        if call and late and process.pid and process.pid not in _ended:
+        if call and is_late(call) and process.pid and process.pid not in _ended:
             _lose(call, HUNG)
             _ended.add(process.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
+
+
+def is_late(call: Call) -> bool:
+    """Whether a call should have been interrupted by now."""
+    return call.inside and time.monotonic() > call.end + GRACE
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -147,14 +155,14 @@ def _note(pid: int) -> mmap.mmap | None:  # noqa: ARG001  (a forked process need
     if folder is None or not folder.is_dir():
         return None
     with open(folder / str(os.getpid()), "wb+") as file:
-        file.write(bytes(FORMAT.size))
+        file.write(FORMAT.pack(False, -1, 0, math.inf))
         file.flush()
         return mmap.mmap(file.fileno(), FORMAT.size)
 
 
 def _write(call: Call) -> None:
     if VARIABLE in os.environ and (note := _note(os.getpid())) is not None:
-        FORMAT.pack_into(note, 0, *call)
+        note[:] = FORMAT.pack(*call)  # trap: `pack_into` writes zeros first
 
 
 def _read(pid: int) -> Call | None:

@@ -25,6 +25,7 @@ from worldmodels.files import (
     save_text,
 )
 from worldmodels.schema import checked
+from worldmodels.temporary import remove_left_behind
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -113,7 +114,8 @@ class Run:
         """Lets no other process write into the run, or any of its rounds, during the block.
 
         Blocks of one process may be nested. Reading needs no lock. The system gives up the lock
-        when the process dies, however it dies.
+        when the process dies, however it dies. Temporary files and folders of dead processes are
+        removed.
 
         Raises:
             InputError: another process has the lock.
@@ -134,6 +136,7 @@ class Run:
                 save_text(owner, f"process {os.getpid()} on {platform.node()}")
                 stack.callback(_forget, owner)
                 remove_leftovers(folder)
+                remove_left_behind()
             yield
 
     def need(self, path: Name, command: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -9,8 +10,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,10 +23,10 @@ def temporary_folder(kind: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-{_system()}-{os.getpid()}-"))
 
 
-@contextmanager
+@contextlib.contextmanager
 def using_temporary_folder(kind: str) -> Iterator[Path]:
     """A temporary folder during a block. Those that killed processes left behind are removed."""
-    remove_left_behind(kind)
+    remove_left_behind()
     folder = temporary_folder(kind)
     try:
         yield folder
@@ -40,19 +40,22 @@ def owner_of(folder: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def remove_left_behind(kind: str, before: Callable[[Path], None] | None = None) -> None:
-    """Removes the folders of a kind whose process is dead. Linux only.
-
-    Args:
-        kind: as of `temporary_folder`.
-        before: is called with each folder before it is removed.
-    """
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}{kind}-*"):
+def remove_left_behind() -> None:
+    """Removes the temporary folders whose process is dead. Linux only."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         owner = owner_of(folder)
         if owner is not None and is_alive(owner) is False:
-            if before is not None:
-                before(folder)
+            _remove_shared_memory(folder)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_shared_memory(folder: Path) -> None:
+    """Removes what a killed ViZDoom left in memory; its folder has the arguments of its start."""
+    with contextlib.suppress(OSError, ValueError, IndexError):  # another folder, or killed before
+        words = (folder / "arguments").read_text().split()
+        engine = words[words.index("+viz_instance_id") + 1]
+        for name in ("SM", "MQCtr", "MQDoom"):
+            Path(f"/dev/shm/ViZDoom{name}{engine}").unlink(missing_ok=True)
 
 
 def is_alive(process: int) -> bool | None:

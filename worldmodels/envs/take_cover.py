@@ -14,7 +14,6 @@ import shutil
 import sys
 import threading
 import weakref
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
         self.folder = temporary_folder("doom")
         game = self.unwrapped.game  # type: ignore[attr-defined]
         if sys.platform == "linux":
-            _remove_leftovers()
+            remove_left_behind()
             _use_launcher(game, self.folder)
         self._remove = weakref.finalize(self, _leave, game, self.folder)
 
@@ -97,20 +96,6 @@ def _use_launcher(game: Any, folder: Path) -> None:
     launcher.chmod(0o700)
     if os.access(launcher, os.X_OK):  # some systems run nothing from the temporary folder
         game.set_vizdoom_path(str(launcher))
-
-
-@cache
-def _remove_leftovers() -> None:
-    """Removes folders and shared memory of killed processes; once per process."""
-    remove_left_behind("doom", _remove_shared_memory)
-
-
-def _remove_shared_memory(folder: Path) -> None:
-    with contextlib.suppress(OSError, ValueError, IndexError):  # killed before it wrote them
-        words = (folder / "arguments").read_text().split()
-        engine = words[words.index("+viz_instance_id") + 1]
-        for name in ("SM", "MQCtr", "MQDoom"):
-            Path(f"/dev/shm/ViZDoom{name}{engine}").unlink(missing_ok=True)
 
 
 def _leave(game: Any, folder: Path) -> None:
