@@ -128,6 +128,8 @@ def main() -> int:
                 lived = kill(child, kind, choose.uniform(0, took), choose)
                 ends = [0] if lived is None or kind == "worker" else [-signal.SIGKILL]
                 complaint = command.end_of(child).complaint(ends)
+                if lived is not None and lived > SECONDS:
+                    complaint = f"other processes were alive after {SECONDS:g} seconds"
             again = command.command()
             complaint = complaint or again.complaint([0])
             complaint = complaint or difference(files(command.run), expected)
@@ -137,7 +139,10 @@ def main() -> int:
             if complaint:
                 print(f"{kind}: {complaint}", flush=True)
         bad += options.times - good
+        time.sleep(1.0)  # the workers of a fork end soon after it, and leave their folders
+        command.command()  # removes them
         left = [path.name for path in temporary.iterdir() if path.name.startswith("worldmodels")]
+        bad += len(left)
         print(
             f"{kind}: {good} of {options.times} kills end with the same files; other processes "
             f"lived {longest:.1f} s longer at most; {len(left)} temporary folders left",

@@ -9,7 +9,7 @@ from math import inf
 import pytest
 
 from worldmodels import calls
-from worldmodels.calls import FORMAT, Call, is_late
+from worldmodels.calls import FORMAT, Call, is_late, limited
 
 CALLING = """
 from worldmodels.calls import limited
@@ -29,6 +29,14 @@ def test_a_note_that_is_half_written_is_never_late():
     assert is_late(Call(True, 3, 5, time.monotonic() - calls.GRACE - 1))
 
 
+def test_the_note_of_an_ended_call_has_no_end(tmp_path, monkeypatch):
+    monkeypatch.setenv(calls.VARIABLE, str(tmp_path))
+    calls._note.cache_clear()
+    assert limited(calls._read, 3, 4, 60.0, os.getpid()).inside
+    assert calls._read(os.getpid()) == Call(False, 3, 4, inf)
+    calls._note.cache_clear()
+
+
 @pytest.fixture
 def calling(tmp_path, monkeypatch):
     """Another process, which makes one short call after the other."""
@@ -40,7 +48,6 @@ def calling(tmp_path, monkeypatch):
         process.kill()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no signal.setitimer")
 def test_short_calls_of_another_process_are_never_late(calling):
     notes, end = list[Call](), time.monotonic() + 2
     while time.monotonic() < end:

@@ -220,10 +220,11 @@ def test_more_rounds(script, tmp_run, tiny, hashes, capsys):
 
 
 def check_kills_after_selection(script, run, flags, hashes):
-    """A kill between selection and the copy of the best round; a full disk within the copy."""
+    """A kill between selection and the copy of the best round; a kill or a full disk within it."""
     before = hashes(run.folder)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    for links, error, code in ((0, KeyboardInterrupt(), "130"), (7, full, "2")):
+    for links, error in ((0, KeyboardInterrupt()), (7, KeyboardInterrupt()), (7, full)):
+        code = "2" if error is full else "130"
         for name in (*KEPT, "best_round.txt"):
             path = run.folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()

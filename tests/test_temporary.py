@@ -35,12 +35,12 @@ def test_the_notes_of_a_killed_process_are_removed(tmp_path):
 
 
 def test_a_command_on_a_run_removes_what_a_killed_game_left(tmp_path):
-    temporary, shared = tmp_path / "temporary", Path("/dev/shm/ViZDoomSMtest")
+    temporary, shared = tmp_path / "temporary", Path(f"/dev/shm/ViZDoomSM{os.getpid()}")
     temporary.mkdir()
     code = "from worldmodels.temporary import temporary_folder; print(temporary_folder('doom'))"
     with python(code, temporary) as ended:
         folder = Path(ended.stdout.read().decode().strip())
-    (folder / "arguments").write_text("-warp 1 +viz_instance_id test +more 2")
+    (folder / "arguments").write_text(f"-warp 1 +viz_instance_id {os.getpid()} +more 2")
     shared.write_text("left")
     with python(LOCK.format(str(tmp_path / "run")), temporary) as locking:
         assert locking.wait() == 0

@@ -33,7 +33,8 @@ LOST = "lost"
 GRACE = 5.0
 """Seconds after its limit at which the process of a call is killed: Python's own code has then had
 its chance to be interrupted."""
-KILLED = (None, -signal.SIGTERM, -signal.SIGKILL)
+SIGKILL = 9  # Windows has no name for it
+KILLED = (None, -signal.SIGTERM, -SIGKILL)
 """Exit codes of workers that did not end by themselves: they are ended when another one dies."""
 HUNG = "it did not return within env.step_timeout"
 _ended = set[int]()  # processes that were killed in a call
@@ -49,7 +50,7 @@ class Call(NamedTuple):
     end: float
     """When it must have returned, by the monotonic clock; infinity outside of a call.
 
-    So a note that is read while it is written, part old and part new, is never late.
+    So a note that is read while it is written, part old and part new, is not late.
     """
 
 
@@ -125,11 +126,12 @@ def end_hung(processes: Iterable[Any]) -> None:
     """Kills the processes whose call has lasted too long, and lists it as lost."""
     for process in processes:
         call = _read(process.pid or 0)
-        if call and is_late(call) and process.pid and process.pid not in _ended:
+        late = call and is_late(call) and _read(process.pid or 0) == call  # written only once
+        if call and late and process.pid and process.pid not in _ended:
             _lose(call, HUNG)
             _ended.add(process.pid)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+                os.kill(process.pid, SIGKILL)
 
 
 def is_late(call: Call) -> bool:

@@ -41,12 +41,15 @@ def owner_of(folder: Path) -> int | None:
 
 
 def remove_left_behind() -> None:
-    """Removes the temporary folders whose process is dead. Linux only."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = owner_of(folder)
-        if owner is not None and is_alive(owner) is False:
-            _remove_shared_memory(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+    """Removes this user's temporary folders whose process is dead. Linux only."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):  # there is no temporary folder, or another removes them too
+        for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+            owner, mine = owner_of(folder), folder.lstat().st_uid == os.getuid()
+            if owner is not None and mine and is_alive(owner) is False:
+                _remove_shared_memory(folder)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_shared_memory(folder: Path) -> None:
@@ -54,18 +57,20 @@ def _remove_shared_memory(folder: Path) -> None:
     with contextlib.suppress(OSError, ValueError, IndexError):  # another folder, or killed before
         words = (folder / "arguments").read_text().split()
         engine = words[words.index("+viz_instance_id") + 1]
-        for name in ("SM", "MQCtr", "MQDoom"):
+        for name in ("SM", "MQCtr", "MQDoom") if engine.isalnum() else ():
             Path(f"/dev/shm/ViZDoom{name}{engine}").unlink(missing_ok=True)
 
 
 def is_alive(process: int) -> bool | None:
-    """Whether a process of this system runs; a zombie does not. None: only Linux knows."""
+    """Whether a process of this system runs; a zombie does not. None: it is unknown."""
     if sys.platform != "linux":
         return None
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    except (FileNotFoundError, ProcessLookupError):
+        return False if Path("/proc/self").exists() else None
+    except OSError:  # such as too many open files
+        return None
 
 
 @cache

@@ -66,7 +66,7 @@ def vae_row(quick: bool) -> Row:
         return frames_loss(ours, FrameBatch(frames), noise, config)[0]
 
     def plain_loss(generator: torch.Generator) -> Tensor:
-        images, noise = plain_images(frames), torch.randn(BATCH, 32, generator=generator)
+        images, noise = images_of(frames), torch.randn(BATCH, 32, generator=generator)
         mu, logvar = plain_encode(plain, images)
         reconstruction = plain_decode(plain, mu + torch.exp(0.5 * logvar) * noise)
         return vae_loss(images, reconstruction, mu, logvar, config.free_nats)[0]
@@ -93,7 +93,7 @@ def encoding_row(folder: Path, quick: bool) -> Row:
 
     def plain() -> float:
         with torch.inference_mode():
-            return sum(len(plain_encode(vae, plain_images(batch))[0]) for batch in batches)
+            return sum(len(plain_encode(vae, images_of(batch))[0]) for batch in batches)
 
     return side_by_side(
         f"encoding, z 32, batches of {ENCODING_BATCH}, with reading and writing files",
@@ -104,11 +104,6 @@ def encoding_row(folder: Path, quick: bool) -> Row:
         rounds=3 if quick else 7,
         target=target(2.5, None),
     )
-
-
-def plain_images(frames: Tensor) -> Tensor:
-    """Images in [0, 1], channels first in memory, as PyTorch's examples have them."""
-    return images_of(frames).contiguous()
 
 
 def plain_encode(vae: VAE, images: Tensor) -> tuple[Tensor, Tensor]:

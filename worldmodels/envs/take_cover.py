@@ -5,7 +5,7 @@ in one folder, the second prints "File exists" and hangs.
 
 An engine is a process of its own, and nothing in ViZDoom ends it when its parent is killed. On
 Linux a launcher asks the kernel to do so. The folder of a killed process, and the shared memory of
-its engine, are removed by the next process that starts a game.
+its engine, are removed by the next process that starts a game or writes into a run.
 """
 
 import contextlib

@@ -74,7 +74,8 @@ def sampler(Z: int, K: int, joint: bool) -> Callable[..., Any]:
 
         Args:
             lanes: (n,) rows of z.
-            head: (n, O) outputs of the last layer without its bias: logits, means, log_stds.
+            head: (n, O or more) outputs of the last layer without its bias: logits, means,
+                log_stds.
             bias: (O,) of the last layer.
             tape: (rows, U + Z) noise, uniform numbers first.
             noise: (n,) rows of the tape.
