@@ -126,7 +126,7 @@ def end_hung(processes: Iterable[Any]) -> None:
     """Kills the processes whose call has lasted too long, and lists it as lost."""
     for process in processes:
         call = _read(process.pid or 0)
-        late = call and is_late(call) and _read(process.pid or 0) == call  # written only once
+        late = call and is_late(call) and _read(process.pid or 0) == call  # no half note
         if call and late and process.pid and process.pid not in _ended:
             _lose(call, HUNG)
             _ended.add(process.pid)
