@@ -35,7 +35,7 @@ class VAEConfig:
 class FirstTransposed(nn.ConvTranspose2d):
     """The decoder's first layer, as one matrix product if its input is a single pixel.
 
-    oneDNN's transposed convolution takes 5 to 8 times as long there (AVX2, float32).
+    oneDNN's transposed convolution takes several times as long there (AVX2, float32).
     """
 
     bias: Tensor
