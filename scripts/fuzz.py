@@ -487,14 +487,14 @@ def _read_metrics(folder: Path) -> None:
 
 def _episode() -> Episode:
     frames = np.zeros((6, 64, 64, 3), np.uint8)
-    numbers = np.zeros((5, 2), np.float32), *np.zeros((3, 5), np.float32)
+    numbers = np.zeros((5, 2), np.float32), *np.zeros((2, 5), np.float32)
     return Episode(frames, *numbers, *np.zeros((2, 5), bool))
 
 
 def _latents() -> LatentEpisode:
     seen = _episode()
     mu = np.zeros((6, 3), np.float16)
-    numbers = seen.actions, seen.rewards, seen.counts, seen.costs
+    numbers = seen.actions, seen.rewards, seen.counts
     return LatentEpisode(mu, mu, *numbers, seen.terminated, seen.truncated, np.zeros(5, bool))
 
 

@@ -36,7 +36,7 @@ FLAGS = (
     *("--collect.episodes=2", "--collect.max_steps=12"),
     *("--train_vae.steps=3", "--train_mdnrnn.steps=3"),
     *("--evolve.generations=2", "--cma.population_size=4", "--evolve.rollouts_per_candidate=1"),
-    *("--evolve.start=best", "--watch.seconds=0.5", "--watch.films=[dream]"),
+    *("--evolve.start=previous", "--watch.seconds=0.5", "--watch.films=[dream]"),
 )
 """Small, with everything that a run has."""
 LOGS = ("metrics.jsonl", "tensorboard", ".lock", "report.html")

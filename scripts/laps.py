@@ -44,18 +44,18 @@ def main(bundle: str, tracks: int = 100) -> None:
 
 
 def lap(agent: Agent, env: gymnasium.Env[Any, Any], seed: int) -> tuple[int, float, int, int, int]:
-    """The lap's kind, return and frames, and the unvisited tiles behind and ahead of the car."""
+    """The lap's kind, return, frames, and unvisited tiles before and after the last visited one."""
     observation, _ = env.reset(seed=seed)
     agent.reset()
     car: Any = env.unwrapped
-    earned, frames, missed, over = 0.0, 0, 0, False
+    earned, frames, over = 0.0, 0, False
     while not over:
         observation, reward, terminated, truncated, _ = env.step(agent.act(observation))
         earned, frames, over = earned + float(reward), frames + 1, terminated or truncated
-        missed = car.tiles_missed
-    unvisited = sum(not tile.road_visited for tile in car.road)
-    ahead = max(unvisited - missed, 0)  # a missed tile may be visited later
-    return 0 if not unvisited else 1 if ahead < 3 else 2, earned, frames, unvisited - ahead, ahead
+    visited = np.array([tile.road_visited for tile in car.road])
+    ahead = int(visited[::-1].argmax())
+    missed = int((~visited).sum()) - ahead
+    return 0 if visited.all() else 1 if ahead < 3 else 2, earned, frames, missed, ahead
 
 
 if __name__ == "__main__":

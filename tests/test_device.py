@@ -21,7 +21,7 @@ from worldmodels.envs.dream import DreamConfig, DreamEnv
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for
-from worldmodels.models.heads.reward import CostHead, CountHead, RewardHead
+from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
@@ -96,14 +96,14 @@ def batch_of(B=5, T=11, Z=4):
     mu, actions = (torch.randn(B, n, Z, generator=generator) for n in (T + 1, T))
     ends = (torch.rand(B, T, generator=generator) < 0.1).float()
     valid = torch.arange(T).expand(B, T) < 8
-    flags = ends, ends, ends, ends, ends, valid, valid
+    flags = ends, ends, ends, ends, valid, valid
     return SequenceBatch(mu, mu - 4, actions[..., :2], 3 * actions[..., 0], *flags)
 
 
 @pytest.mark.parametrize(
     ("heads", "config"),
     [
-        ([CountHead(), CostHead(), TerminationHead()], {"restart_input": True}),
+        ([CountHead(), TerminationHead()], {"restart_input": True}),
         ([RewardHead()], {"mixture": "joint"}),
     ],
 )
@@ -151,11 +151,7 @@ def test_a_gpus_arithmetic_is_that_of_the_cpu_to_rounding(precision, tolerance):
 @pytest.mark.parametrize(
     ("heads", "actions", "how"),
     [
-        (
-            [CountHead(), CostHead(), TerminationHead()],
-            BOX,
-            {"goal": 5.0, "cost_weight": 2.0, "ends": "sampled"},
-        ),
+        ([CountHead(), TerminationHead()], BOX, {"goal": 5.0, "ends": "sampled"}),
         ([RewardHead(), RISK], CHOICE, {"weight": "risk", "ends": "none"}),
     ],
 )

@@ -155,7 +155,7 @@ def test_the_minutes_left_follow_from_those_spent(tmp_run):
 def test_two_rounds(script, tmp_run, tiny, hashes):
     flags = ["--config", CONFIGS / "smoke.yaml", "--run", tmp_run.folder, *tiny, "--rounds=2"]
     changes = "{collect: {episodes: 4}, train_vae: {steps: 1}, dream: {temperature: 0.9}}"
-    more = [f"--later.1={changes}", "--evolve.start=best", "--dream.temperature=1.1"]
+    more = [f"--later.1={changes}", "--evolve.start=previous", "--dream.temperature=1.1"]
     script("pipeline", *flags, *more)
     rounds = [tmp_run.round(0), tmp_run.round(1)]
     for this in rounds:
@@ -194,7 +194,7 @@ def test_two_rounds(script, tmp_run, tiny, hashes):
 
 def test_more_rounds(script, tmp_run, tiny, hashes, capsys):
     """A finished run takes further rounds, and ends as one that had them from the start."""
-    flags = ["--config", CONFIGS / "smoke.yaml", *tiny, "--evolve.start=best"]
+    flags = ["--config", CONFIGS / "smoke.yaml", *tiny, "--evolve.start=previous"]
     later = "--later={1: {train_vae: {steps: %d}}, 2: {evolve: {generations: 2}}}"
     script(
         "pipeline",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-import numpy as np
-
 from worldmodels.artifacts import has_film, link_all, load_controller
 from worldmodels.config import Config
 from worldmodels.errors import InputError
@@ -36,7 +34,7 @@ def pipeline(run: Run, config: Config) -> None:
     with run.lock():
         rounds = [run] if config.rounds == 1 else [run.round(i) for i in range(config.rounds)]
         for index, this in enumerate(rounds):
-            one_round(this, config.of_round(index), _best(rounds[:index]) if index else None)
+            one_round(this, config.of_round(index))
             validation = load_controller(this).validation_return
             if config.env.live:
                 say(f"round {index}: {validation:.1f} on real validation episodes")
@@ -54,20 +52,19 @@ def pipeline(run: Run, config: Config) -> None:
         _report(run)
 
 
-def one_round(run: Run, config: Config, best: Run | None) -> None:
+def one_round(run: Run, config: Config) -> None:
     """Collect, train V and M, evolve C.
 
-    The best controller so far drives half of what is driven; the other half goes to the newest, to
-    show M where its dream was wrong.
+    Of the episodes that controllers play, half go to the one that the round before chose, and half
+    to the last mean of its evolution, to show M where its dream was wrong.
     """
-    controllers = []
-    if best:
-        controllers = [Evolved.of_run(best, "best"), Evolved.of_run(run.earlier[-1], "last")]
+    before = run.earlier[-1] if run.earlier else None
+    controllers = [Evolved.of_run(before, which) for which in ("best", "last")] if before else []
     collect(run, config.env, config.collect, config.workers, config.seed, controllers)
     train_vae(run, config.vae, config.train_vae, config.seed)
     encode(run)
     train_mdnrnn(run, config.mdnrnn, config.train_mdnrnn, config.seed)
-    start = best if config.evolve.start == "best" else None
+    start = before if config.evolve.start == "previous" else None
     evolve(
         run,
         config.controller,
@@ -109,10 +106,6 @@ def _work(config: Config, index: int) -> dict[str, int]:
         "train_mdnrnn": mdnrnn.steps * mdnrnn.batch_size * mdnrnn.sequence_length,
         "evolve": candidates * evolve.rollouts_per_candidate * steps,
     }
-
-
-def _best(rounds: list[Run]) -> Run:
-    return rounds[int(np.argmax([load_controller(run).validation_return for run in rounds]))]
 
 
 def _copy(best: Run, run: Run) -> None:

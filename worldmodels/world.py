@@ -69,9 +69,6 @@ class EnvConfig:
     """Upper bound on M's predicted count for a frame."""
     reward_per_count: float = 1.0
     """Reward for one count in the dream."""
-    cost_attribute: str | None = None
-    """Attribute of the unwrapped training environment whose increase is a step's cost, such as
-    tiles that the car has missed. M predicts it; see dream.cost_weight. null: no costs."""
     reward_per_frame: float = 0.0
     """Reward for each frame in the dream, if `reward` is `count` or `constant`."""
     terminates: bool = True

@@ -201,7 +201,7 @@ def write_episodes(folder: Path, number: int, length: int, distinct: int) -> Non
         zeros, flags = np.zeros(length, np.float32), np.zeros(length, bool)
         frames = pictures(length, index)
         actions = np.zeros((length, 3), np.float32)
-        Episode(frames, actions, zeros, zeros, zeros, flags, flags).save(path)
+        Episode(frames, actions, zeros, zeros, flags, flags).save(path)
 
 
 def sequences(size: Size) -> SequenceBatch:
@@ -211,9 +211,7 @@ def sequences(size: Size) -> SequenceBatch:
     mu = torch.randn(WINDOWS, STEPS + 1, latent, generator=generator)
     actions = torch.randn(*shape, Actions.from_dict(size.world.action).size, generator=generator)
     zeros, known = torch.zeros(shape), torch.ones(shape, dtype=torch.bool)
-    return SequenceBatch(
-        mu, mu - 3, actions, zeros, zeros, zeros, zeros, zeros, zeros, known, known
-    )
+    return SequenceBatch(mu, mu - 3, actions, zeros, zeros, zeros, zeros, zeros, known, known)
 
 
 def untrained_mdnrnn(size: Size) -> MDNRNN:

@@ -79,11 +79,7 @@ class Fading(Script):
         return (
             self._frames(),
             *others,
-            {
-                **infos,
-                **dict.fromkeys(("count", "cost"), np.zeros(self.num_envs)),
-                "broken": [""] * 3,
-            },
+            {**infos, "count": np.zeros(self.num_envs), "broken": [""] * 3},
         )
 
     def _frames(self):

@@ -31,7 +31,7 @@ def latent_episode(number):
     t = code[:steps].astype(np.float32)
     mu = np.stack([code, -code], 1).astype(np.float16)
     ends = np.arange(steps) == steps - 1
-    rest = 2 * t, 3 * t, 4 * t, ends, np.zeros(steps, bool), np.arange(steps) % 3 == 1
+    rest = 2 * t, 3 * t, ends, np.zeros(steps, bool), np.arange(steps) % 3 == 1
     return LatentEpisode(mu, mu / 4, t[:, None] + 0.5, *rest)
 
 
@@ -53,7 +53,7 @@ def pictures(tmp_path):
             + np.arange(6, dtype=np.uint8)[:, None, None, None]
         )
         zeros, flags = np.zeros(5, np.float32), np.zeros(5, bool)
-        Episode(frames, zeros[:, None], zeros, zeros, zeros, flags, flags).save(path)
+        Episode(frames, zeros[:, None], zeros, zeros, flags, flags).save(path)
     return EpisodeSource(paths)
 
 
@@ -91,7 +91,6 @@ def test_windows_are_in_step_with_their_episode(latents):
             assert torch.equal(batch.actions[row, :steps, 0], t + 0.5)
             assert torch.equal(batch.rewards[row, :steps], 2 * t)
             assert torch.equal(batch.counts[row, :steps], 3 * t)
-            assert torch.equal(batch.costs[row, :steps], 4 * t)
             last = 100 * number + LENGTHS[number] - 1
             assert torch.equal(batch.terminated[row, :steps], (t == last).float())
             marked = (torch.arange(steps) + t[0] - 100 * number) % 3 == 1
@@ -101,7 +100,7 @@ def test_windows_are_in_step_with_their_episode(latents):
             assert torch.equal(batch.next_known[row, :steps], known)
             following = batch.mu[row, 1 : steps + 1, 0]
             assert torch.equal(following[known], t[known] + 1)
-            for padded in (batch.actions, batch.rewards, batch.costs, batch.terminated):
+            for padded in (batch.actions, batch.rewards, batch.counts, batch.terminated):
                 assert not padded[row, steps:].any()
             assert not batch.next_known[row, steps:].any()
             assert not batch.first[row, max(steps, 1) :].any()
@@ -126,7 +125,7 @@ def test_random_ends_do_not_depend_on_where_a_window_begins(tmp_path):
         zeros = np.zeros(length, np.float32)
         ends = np.arange(length) == length - 1
         mu = np.zeros((length, 1), np.float16)
-        LatentEpisode(mu, mu, zeros[:, None], zeros, zeros, zeros, ends, ends, ends).save(path)
+        LatentEpisode(mu, mu, zeros[:, None], zeros, zeros, ends, ends, ends).save(path)
     sizes = {"batch_size": 200, "sequence_length": 32, "chunk_episodes": len(paths)}
     lived, died = np.zeros((2, 32)), np.zeros((2, 32))
     for batch in islice(sequences(EpisodeSource(paths), batches_per_chunk=50, **sizes), 50):

@@ -16,7 +16,7 @@ def episode(frames=6):
     """An episode of 5 steps."""
     pictures = np.zeros((frames, 64, 64, 3), np.uint8)
     numbers, flags = np.zeros(5, np.float32), np.zeros(5, bool)
-    return Episode(pictures, np.zeros((5, 2), np.float32), numbers, numbers, numbers, flags, flags)
+    return Episode(pictures, np.zeros((5, 2), np.float32), numbers, numbers, flags, flags)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def source(folder, *lengths, terminated=True):
         t, ends = code[:-1], np.arange(steps) == steps - 1
         mu = code[:, None].astype(np.float16)
         flags = (ends, ~ends, ends) if terminated else (0 * ends > 0, ends, ends)
-        LatentEpisode(mu, mu, t[:, None], t, 3 * t, 0 * t, *flags).save(path)
+        LatentEpisode(mu, mu, t[:, None], t, 3 * t, *flags).save(path)
     return EpisodeSource(paths)
 
 

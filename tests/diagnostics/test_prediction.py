@@ -39,7 +39,7 @@ def episode(length, generator, std=STD, logvar=-20.0):
 def latents(mu, logvar, actions):
     steps, ends = np.zeros(len(actions), np.float32), np.arange(len(actions)) == len(actions) - 1
     halves = mu.astype(np.float16), logvar.astype(np.float16)
-    return LatentEpisode(*halves, actions, steps, steps, steps, ends, ~ends & False, ends)
+    return LatentEpisode(*halves, actions, steps, steps, ends, ~ends & False, ends)
 
 
 @pytest.fixture

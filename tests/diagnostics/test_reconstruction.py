@@ -75,7 +75,7 @@ def test_some_frames_of_each_episode(tmp_path):
         frames = np.full((45, 64, 64, 3), level, np.uint8)
         frames[:, 0, 0, 0] = np.arange(45)
         numbers, flags = np.zeros(44, np.float32), np.zeros(44, bool)
-        Episode(frames, numbers[:, None], numbers, numbers, numbers, flags, flags).save(path)
+        Episode(frames, numbers[:, None], numbers, numbers, flags, flags).save(path)
     some = some_frames(paths, each=20)
     assert some.frames.shape == some.medians.shape == (30, 64, 64, 3)
     assert some.frames[:15, 0, 0, 0].tolist() == list(range(0, 45, 3))

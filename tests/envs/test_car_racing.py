@@ -157,28 +157,6 @@ def test_visits_repaint_the_own_lane_only():
     assert (picture[:84].reshape(-1, 3) == 100).all(1).sum() > 50
 
 
-def test_missed_tiles_are_those_behind_the_car_that_it_has_not_visited():
-    """The car is put on the road tile by tile, but for four tiles, which it passes on the grass."""
-    env = CarRacing()
-    env.reset(seed=3)
-    centres = np.array([point[2:] for point in env.track])
-    across = centres - np.roll(centres, 1, axis=0)
-    across = across[:, ::-1] / np.linalg.norm(across, axis=1, keepdims=True) * [1, -1]
-    found = []
-    for tile in range(40):
-        place = centres[tile] + (12.0 * across[tile] if 20 <= tile < 24 else 0.0)
-        for body in (env.car.hull, *env.car.wheels):
-            body.position = place
-        env.step(np.zeros(3, np.float32))
-        found.append(env.tiles_missed)
-    missed = [tile.idx for tile in env.road[:39] if not tile.road_visited]
-    assert found[20] == 0
-    assert found[-1] == len(missed) >= 3
-    assert set(missed) <= {20, 21, 22, 23}
-    env.reset(seed=3)
-    assert env.tiles_missed == 0
-
-
 def test_domain_randomize_and_discrete_actions():
     ours = CarRacing(domain_randomize=True, continuous=False)
     theirs = Official(domain_randomize=True, continuous=False)

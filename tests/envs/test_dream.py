@@ -1,6 +1,5 @@
 """The dream: a known world's statistics, lanes that leave each other alone, two registrations."""
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from worldmodels.envs.dream import DreamConfig, DreamEnv, make_dream
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.engine import CompiledEngine, ReferenceEngine
-from worldmodels.models.heads.reward import CostHead, CountHead, RewardHead
+from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
@@ -297,22 +296,6 @@ def test_a_dream_ends_at_its_goal_and_pays_no_more():
     assert env.step(np.zeros((2, 2), np.float32))[1] == pytest.approx([4.75, 4.75])
 
 
-def test_costs_are_subtracted_and_do_not_count_towards_the_goal():
-    world = EnvConfig(reward="count", count_attribute="n", cost_attribute="m")
-    mdnrnn = lively(heads=[CountHead(reward_per_count=10.0), CostHead()])
-    mdnrnn.head.weight[-2:] = mdnrnn.head.bias[-2:] = 0.0  # 5 a step, and a cost of ln 2
-    env = dream(mdnrnn, 1, world=world, goal=12.0, cost_weight=3.0)
-    env.reset(seed=0)
-    paid = [env.step(np.zeros((1, 2), np.float32))[1][0] for _ in range(3)]
-    assert paid == pytest.approx(np.array([5.0, 5.0, 2.0]) - 3.0 * math.log(2), abs=1e-4)
-    assert env.terminated.all()
-    env = dream(mdnrnn, 1, world=world)
-    env.reset(seed=0)
-    assert env.step(np.zeros((1, 2), np.float32))[1] == pytest.approx([5.0])
-    with pytest.raises(InputError, match=r"dream.cost_weight is 3.0, but M predicts no cost"):
-        dream(lively(), 1, cost_weight=3.0)
-
-
 def test_joint_mixtures_dream_too():
     env = dream(lively(mixture="joint"), 3)
     env.reset(seed=[1, 1, 2])
@@ -486,7 +469,7 @@ def test_equal_seeds_end_together_and_the_threshold_never_below_a_half():
     assert not calm.terminated.any()
 
 
-def test_a_plain_dream_has_neither_goal_nor_costs_nor_weight():
-    trained = DreamConfig(goal=3.0, cost_weight=2.0, weight="risk", ends="none", horizon=7)
+def test_a_plain_dream_has_neither_goal_nor_weight():
+    trained = DreamConfig(goal=3.0, weight="risk", ends="none", horizon=7)
     assert trained.plain == DreamConfig(ends="sampled", horizon=7)
     assert DreamConfig(goal=3.0, ends="threshold").plain == DreamConfig()

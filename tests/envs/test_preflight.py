@@ -136,18 +136,6 @@ def test_a_wrong_screen_or_crop(found, message):
     refused(found, message)
 
 
-def test_costs_are_of_the_training_environment():
-    found = EnvConfig(
-        id="CarRacing-v3",
-        training_id="worldmodels/CarRacing-v3",
-        reward="count",
-        count_attribute="tile_visited_count",
-        cost_attribute="tiles_missed",
-    )
-    assert describe(found).config == found
-    refused(replace(found, training_id=None), r"env.cost_attribute: CarRacing-v3 has no `tiles_m")
-
-
 STEP_MISTAKES = {
     "raises": r"step 5 after reset\(seed=\d+\): ValueError: the square is gone \(.*user_world.py",
     "four values": r"step 5 .*step\(\) returns 4 values, but 5 are needed: \(observation, reward",

@@ -10,7 +10,7 @@ from worldmodels.world import EnvConfig
 def episode(frames):
     steps = np.zeros(4, np.float32)
     actions = np.eye(3, dtype=np.float32)[[1, 0, 2, 1]]
-    return Episode(frames, actions, steps, steps, steps, steps > 0, steps > 0)
+    return Episode(frames, actions, steps, steps, steps > 0, steps > 0)
 
 
 def test_pictures_that_redden_show_damage():

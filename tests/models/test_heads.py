@@ -12,7 +12,7 @@ from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for, features
 from worldmodels.models.heads.build import WorldMDNRNNConfig, heads_of, mdnrnn_for
-from worldmodels.models.heads.reward import CostHead, CountHead, RewardHead, bin_values
+from worldmodels.models.heads.reward import CountHead, RewardHead, bin_values
 from worldmodels.models.heads.risk import RiskHead, dropout_mask
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
@@ -30,7 +30,7 @@ CHOICES = Actions("discrete", counts=(3,)).to_dict()
 def batch_of(B=2, T=5, Z=3, A=1, **labels):
     """A batch of zeros, and what is given."""
     flags = torch.zeros(B, T)
-    parts = dict.fromkeys(("rewards", "counts", "costs", "terminated", "marked", "first"), flags)
+    parts = dict.fromkeys(("rewards", "counts", "terminated", "marked", "first"), flags)
     parts |= {"valid": torch.ones(B, T, dtype=torch.bool), "next_known": flags.bool()}
     parts |= {"mu": torch.zeros(B, T + 1, Z), "logvar": torch.zeros(B, T + 1, Z)}
     return SequenceBatch(**{**parts, "actions": torch.zeros(B, T, A), **labels})
@@ -143,12 +143,6 @@ def test_count_nll_is_poissons_up_to_the_factorial():
     torch.testing.assert_close(head.nll(raw[:, None], counts), expected)
 
 
-def test_cost_nll_is_poissons_up_to_the_factorial():
-    raw, costs = torch.randn(6), torch.arange(6.0)
-    expected = -Poisson(softplus(raw)).log_prob(costs) - torch.lgamma(costs + 1)
-    torch.testing.assert_close(CostHead().nll(raw[:, None], costs), expected, rtol=1e-3, atol=1e-3)
-
-
 def test_real_nll_by_hand():
     """A reward a third of the way between two bins is two thirds the first, one third the other."""
     low, high = bin_values()[[42, 43]].tolist()
@@ -168,7 +162,6 @@ def test_cross_entropy_weighs_ends():
     ("head", "label"),
     [
         (CountHead(), "counts"),
-        (CostHead(), "costs"),
         (RewardHead(), "rewards"),
         (TerminationHead(), "terminated"),
     ],

@@ -36,7 +36,7 @@ def batch_of(seed, B=5, T=11, Z=4):
     first = (torch.arange(T) == 0).float().expand(B, T)
     known = valid & (ends == 0)
     marked = ends.roll(3, 1)
-    flags = ends, ends, ends, marked, first, valid, known
+    flags = ends, ends, marked, first, valid, known
     return SequenceBatch(mu, torch.full_like(mu, -4), actions, 3 * actions[..., 0], *flags)
 
 

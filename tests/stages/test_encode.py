@@ -28,7 +28,7 @@ def files(tmp_path):
     for path, length in zip(paths, LENGTHS, strict=True):
         frames = generator.integers(0, 256, (length + 1, 64, 64, 3)).astype(np.uint8)
         steps = np.arange(length, dtype=np.float32)
-        Episode(frames, steps[:, None], steps, steps, steps, steps > 1, steps > 2).save(path)
+        Episode(frames, steps[:, None], steps, steps, steps > 1, steps > 2).save(path)
     return paths
 
 
@@ -68,7 +68,7 @@ def test_damage_and_mirror_images(tmp_path, float32):
     frames[3, ..., 0] += 100
     steps, flags = np.zeros(4, np.float32), np.zeros(4, bool)
     actions = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
-    Episode(frames, actions, steps, steps, steps, flags, flags).save(tmp_path / "00_000000.npz")
+    Episode(frames, actions, steps, steps, flags, flags).save(tmp_path / "00_000000.npz")
     vae = VAE(VAEConfig(latent_size=3, width=4))
     files, folder = [tmp_path / "00_000000.npz"], tmp_path / "latents"
     world = EnvConfig(damage_redness=8.0, mirrored_actions=(0, 2, 1))

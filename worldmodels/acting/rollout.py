@@ -131,13 +131,12 @@ def _episode(first: np.ndarray, taken: list[Step], lane: int) -> Episode | str:
     ended = not mine[-1].live[lane]
     seen = mine[:-1] if ended and not mine[-1].observations[lane].any() else mine
     frames = np.stack([first, *(step.observations[lane] for step in seen)])
-    actions, rewards, counts, costs = (
+    actions, rewards, counts = (
         np.asarray(np.stack(values), np.float32)
         for values in (
             [step.actions[lane] for step in mine],
             [step.rewards[lane] for step in mine],
             [step.infos["count"][lane] for step in mine],
-            [step.infos["cost"][lane] for step in mine],
         )
     )
     terminated, truncated = (
@@ -145,4 +144,4 @@ def _episode(first: np.ndarray, taken: list[Step], lane: int) -> Episode | str:
         for name in ("terminated", "truncated")
     )
     truncated[-1] |= not ended
-    return Episode(frames, actions, rewards, counts, costs, terminated, truncated)
+    return Episode(frames, actions, rewards, counts, terminated, truncated)

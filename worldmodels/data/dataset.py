@@ -218,21 +218,22 @@ def collate(windows: list[Window], length: int) -> SequenceBatch:
     size, latent, action = len(windows), windows[0][0].mu.shape[1], windows[0][0].actions.shape[1]
     mu, logvar = (np.zeros((size, length + 1, latent), np.float32) for _ in range(2))
     actions = np.zeros((size, length, action), np.float32)
-    earned = np.zeros((3, size, length), np.float32)
-    terminated, marked, first = np.zeros((3, size, length), np.float32)
+    rewards, counts, terminated, marked, first = np.zeros((5, size, length), np.float32)
     valid, known = (np.zeros((size, length), bool) for _ in range(2))
     for row, (episode, begin, end) in enumerate(windows):
         steps = end - begin
         frames = min(steps + 1, len(episode.mu) - begin)
         mu[row, :frames] = episode.mu[begin : begin + frames]
         logvar[row, :frames] = episode.logvar[begin : begin + frames]
-        named = zip((actions, *earned), ("actions", "rewards", "counts", "costs"), strict=True)
-        for target, name in named:
-            target[row, :steps] = getattr(episode, name)[begin:end]
+        actions[row, :steps] = episode.actions[begin:end]
+        rewards[row, :steps] = episode.rewards[begin:end]
+        counts[row, :steps] = episode.counts[begin:end]
         terminated[row, :steps] = episode.terminated[begin:end]
         marked[row, :steps] = episode.marked[begin:end]
         first[row, 0] = begin == 0
         valid[row, :steps] = True
         known[row, : frames - 1] = True
-    arrays = (mu, logvar, actions, *earned, terminated, marked, first, valid, known)
-    return SequenceBatch(*(torch.from_numpy(array) for array in arrays))
+    flags = terminated, marked, first, valid, known
+    return SequenceBatch(
+        *(torch.from_numpy(array) for array in (mu, logvar, actions, rewards, counts, *flags))
+    )

@@ -56,8 +56,6 @@ class _Steps:
         """
         entry = load_manifest(path.parent).get(path.name)
         names, arrays = cls._names(), load_arrays(path, cls.made_by, entry and entry["sha256"])
-        if "costs" not in arrays and "rewards" in arrays:  # older files have none
-            arrays["costs"] = np.zeros_like(arrays["rewards"])
         again = f"delete it and run `{cls.made_by}` again"
         if missing := [name for name in names if name not in arrays]:
             raise InputError(f"{path} has no array `{missing[0]}`: {again}")
@@ -101,8 +99,6 @@ class Episode(_Steps):
     """The environment's rewards, summed over the frames of a step."""
     counts: Float32[np.ndarray, " T"]
     """The count of each step (tiles); zeros if the environment has none."""
-    costs: Float32[np.ndarray, " T"]
-    """The cost of each step (missed tiles); zeros if the environment has none."""
     terminated: Bool[np.ndarray, " T"]
     truncated: Bool[np.ndarray, " T"]
 
@@ -118,7 +114,6 @@ class LatentEpisode(_Steps):
     actions: Float32[np.ndarray, "T A"]
     rewards: Float32[np.ndarray, " T"]
     counts: Float32[np.ndarray, " T"]
-    costs: Float32[np.ndarray, " T"]
     terminated: Bool[np.ndarray, " T"]
     truncated: Bool[np.ndarray, " T"]
     marked: Bool[np.ndarray, " T"]

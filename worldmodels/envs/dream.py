@@ -32,7 +32,7 @@ from worldmodels.models.engine import CompiledEngine, DreamState, Engine, Output
 from worldmodels.models.mdnrnn import MDNRNN, Head
 from worldmodels.models.vae import VAE, frames_of
 from worldmodels.precision import product_dtype
-from worldmodels.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, check_ranges
+from worldmodels.ranges import PositiveFloat, PositiveInt, check_ranges
 from worldmodels.schema import checked
 from worldmodels.seeding import numpy_generator
 from worldmodels.world import World
@@ -53,9 +53,6 @@ class DreamConfig:
     goal: PositiveFloat | None = None
     """Return, without env.reward_per_frame, at which a dream ends. Let goal and horizon be the same
     share of an episode's total reward and of its time limit. null: no limit."""
-    cost_weight: NonNegativeFloat = 0.0
-    """What each unit of predicted cost (env.cost_attribute) takes from the reward in the dreams in
-    which C is evolved. A cost is what the task punishes later than a dream lasts."""
     ends: Ends = "threshold"
     """When M's termination head ends a dream: `threshold`, if the predicted probability is above
     1/2 (the paper); `sampled`, with the predicted probability, at any temperature (needs
@@ -76,9 +73,9 @@ class DreamConfig:
     def plain(self) -> DreamConfig:
         """The dream without what only evolution needs, for playing and for statistics.
 
-        It has no goal and no costs, and sampled ends in place of weights.
+        It has no goal, and sampled ends in place of weights.
         """
-        free = replace(self, goal=None, cost_weight=0.0)
+        free = replace(self, goal=None)
         return free if self.weight == "none" else replace(free, ends="sampled", weight="none")
 
 
@@ -103,19 +100,18 @@ class Rules:
     """
 
     def __init__(self, mdnrnn: MDNRNN, config: DreamConfig, reward: float) -> None:
-        """Reads the heads that pay, cost, end and weigh.
+        """Reads the heads that pay, end and weigh.
 
         Args:
             mdnrnn: M.
-            config: goal, costs, ends, weight.
+            config: goal, ends, weight.
             reward: of every step, beside what the heads pay.
 
         Raises:
-            InputError: M lacks the head that weighs, or one that costs.
+            InputError: M lacks the head that weighs.
         """
         self.config, self.reward = config, reward
         self.payers = [head for head in mdnrnn.heads if head.does("pays")]
-        self.costing = _costing(mdnrnn, config.cost_weight)
         enders = [head for head in mdnrnn.heads if head.does("ends")]
         self.enders = [] if config.ends == "none" else enders
         self.weigher = _weigher(mdnrnn, config.weight)
@@ -157,8 +153,6 @@ class Rules:
             rewards = rewards.minimum(self.config.goal - earned)
             earned = earned + rewards
             ended = ended | (earned >= self.config.goal)
-        for head in self.costing:
-            rewards = rewards - self.config.cost_weight * head.costs(outputs[head.name])
         return Outcome((rewards + self.reward) * weights, ended, later, earned)
 
 
@@ -367,17 +361,6 @@ def inputs_of(bundle: Bundle, inputs: str | None) -> str:
         config = checked(ControllerConfig, {"inputs": inputs})
         controller_for(config, bundle.mdnrnn)
     return config.inputs
-
-
-def _costing(mdnrnn: MDNRNN, weight: float) -> list[Head]:
-    """The heads whose costs a dream subtracts; none at a weight of 0."""
-    heads = [head for head in mdnrnn.heads if head.does("costs")] if weight else []
-    if weight and not heads:
-        raise InputError(
-            f"dream.cost_weight is {weight}, but M predicts no cost: set it to 0, or train M with "
-            "env.cost_attribute and mdnrnn.reward_head"
-        )
-    return heads
 
 
 def _weigher(mdnrnn: MDNRNN, name: str) -> Head | None:

@@ -112,7 +112,6 @@ def _preflight(config: EnvConfig) -> Preflight:
         played = _play(guard, key, rendered=rendered)
         if config.count_attribute and not hasattr(guard.env.unwrapped, config.count_attribute):
             raise InputError(f"env.count_attribute: {config.id} has no `{config.count_attribute}`")
-        _check_cost(config)
         raw = record(config, played.pictures, _part(space, key), rendered=rendered, key=key)
         fps = float(guard.env.metadata.get("render_fps") or 30)
         world = World(config, actions.to_dict(), fps, package_versions(), raw)
@@ -123,19 +122,6 @@ def _preflight(config: EnvConfig) -> Preflight:
     finally:
         guard.close()
     return Preflight(world, first, frame_of(first, config), rows, limit, _warnings(played))
-
-
-def _check_cost(config: EnvConfig) -> None:
-    """Checks that the training environment has the attribute of costs."""
-    if not config.cost_attribute:
-        return
-    guard = Guard(config, official=False)
-    try:
-        if not hasattr(guard.env.unwrapped, config.cost_attribute):
-            name = config.training_id or config.id
-            raise InputError(f"env.cost_attribute: {name} has no `{config.cost_attribute}`")
-    finally:
-        guard.close()
 
 
 def _check_choices(guard: Guard, config: EnvConfig, actions: Actions) -> None:

@@ -26,8 +26,7 @@ __all__ = ["RealEnvs", "describe", "make_env"]
 class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
     """Environments that step one after the other; observations are frames uint8 (E, S, S, 3).
 
-    A step holds the action for `action_repeat` frames. `infos["count"]` is the count of the step,
-    `infos["cost"]` its cost, which an official environment does not have.
+    A step holds the action for `action_repeat` frames. `infos["count"]` is the count of the step.
     Under AutoresetMode.DISABLED a finished lane is frozen until `reset` with a mask.
 
     A lane whose environment fails, or returns what it may not, says so in one line and is
@@ -102,14 +101,14 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
             InputError: the actions do not fit the action space; no lane has been stepped.
         """
         actions = own_actions(actions, self.action_space)
-        rewards, found = np.zeros(self.num_envs), np.zeros((2, self.num_envs), np.float32)
+        rewards, counts = np.zeros(self.num_envs), np.zeros(self.num_envs, np.float32)
         for lane in range(self.num_envs):
             if not (self.terminated[lane] or self.truncated[lane]):
-                rewards[lane], found[:, lane] = self._advance(lane, actions[lane])
+                rewards[lane], counts[lane] = self._advance(lane, actions[lane])
             elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
                 self._reset_lane(lane, None)
         flags = self.terminated.copy(), self.truncated.copy()
-        infos = {"count": found[0], "cost": found[1], "broken": self.broken.copy()}
+        infos = {"count": counts, "broken": self.broken.copy()}
         return self.frames.copy(), rewards, *flags, infos
 
     def retire(self, lanes: np.ndarray) -> np.ndarray:
@@ -140,11 +139,11 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         except BrokenEnvError as error:
             self._break(lane, error)
 
-    def _advance(self, lane: int, action: Any) -> tuple[float, np.ndarray]:
+    def _advance(self, lane: int, action: Any) -> tuple[float, float]:
         guard, repeat = self.guards[lane], self.world.config.action_repeat
         self.steps[lane] += 1
         try:
-            before = self._found(guard.env)
+            before = self._count(guard.env)
             if isinstance(guard.env, HoldsActions) and not self.official:
                 observation, total, terminated, truncated = guard.hold(action, repeat)
             else:
@@ -153,10 +152,10 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
             self.frames[lane] = self._frame(guard, observation, later=True, over=over)
         except BrokenEnvError as error:
             self._break(lane, error)
-            return 0.0, np.zeros(2)
+            return 0.0, 0.0
         self.truncated[lane] = truncated
         self.terminated[lane] = terminated and not truncated
-        return total, self._found(guard.env) - before
+        return total, self._count(guard.env) - before
 
     def _break(self, lane: int, error: BrokenEnvError) -> None:
         self.broken[lane], self.truncated[lane] = str(error), True
@@ -177,11 +176,10 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
                 break
         return observation, total, terminated, truncated
 
-    def _found(self, env: gymnasium.Env[Any, Any]) -> np.ndarray:
-        """Count and cost of the episode so far."""
-        config = self.world.config
-        names = config.count_attribute, None if self.official else config.cost_attribute
-        return np.array([getattr(env.unwrapped, name) if name else 0.0 for name in names], float)
+    def _count(self, env: gymnasium.Env[Any, Any]) -> float:
+        """The count of the episode so far."""
+        name = self.world.config.count_attribute
+        return float(getattr(env.unwrapped, name)) if name else 0.0
 
     def _frame(
         self, guard: Guard, observation: Any, *, later: bool = False, over: bool = False

@@ -55,8 +55,8 @@ class Head:
     """Something that M predicts beside the next z. A head is a description and holds no weights.
 
     A head reads `size` outputs of M's last layer, or layers of its own (`network`), or both. It
-    learns by `loss`, gives `features` to the controller, and acts in a dream by `pays`, `costs`,
-    `ends` and `survives`, as far as it defines them. There `outputs` are its own, of the last step.
+    learns by `loss`, gives `features` to the controller, and acts in a dream by `pays`, `ends`
+    and `survives`, as far as it defines them. There `outputs` are its own, of the last step.
     """
 
     name: str
@@ -108,10 +108,6 @@ class Head:
 
     def pays(self, outputs: Float[Tensor, "n size"]) -> Float64[Tensor, " n"]:
         """The reward of the step, added to those of other heads and to the constant reward."""
-        raise NotImplementedError
-
-    def costs(self, outputs: Float[Tensor, "n size"]) -> Float64[Tensor, " n"]:
-        """The cost of the step, which `dream.cost_weight` subtracts from its reward."""
         raise NotImplementedError
 
     def ends(self, outputs: Float[Tensor, "n size"]) -> Float[Tensor, " n"]:

@@ -23,7 +23,6 @@ class SequenceBatch:
     actions: Float[Tensor, "B T A"]
     rewards: Float[Tensor, "B T"]
     counts: Float[Tensor, "B T"]
-    costs: Float[Tensor, "B T"]
     terminated: Float[Tensor, "B T"]
     marked: Float[Tensor, "B T"]
     """1 where the step is marked, see `LatentEpisode`."""

@@ -32,7 +32,7 @@ EPISODES = 100
 """Recorded episodes on which C's outputs are compared."""
 BATCH = 256
 """Frames that V encodes at once."""
-RIDGE = 1.0
+RIDGE = 0.1
 """λ, in units of the features' mean square: draws the weights towards the old ones, which hold
 where the episodes say nothing."""
 

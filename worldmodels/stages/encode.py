@@ -134,6 +134,6 @@ def _encode(vae: VAE, episode: Episode, world: EnvConfig) -> LatentEpisode:
     mu, logvar = (
         torch.cat(part).cpu().numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )
-    numbers = episode.actions, episode.rewards, episode.counts, episode.costs
+    numbers = episode.actions, episode.rewards, episode.counts
     flags = episode.terminated, episode.truncated, marked_steps(world, episode)
     return LatentEpisode(mu, logvar, *numbers, *flags)

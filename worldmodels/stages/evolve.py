@@ -54,9 +54,9 @@ class EvolveConfig:
 
     generations: NonNegativeInt = 1800
     """Generations in the dream; 0: none."""
-    start: Literal["fresh", "best"] = "fresh"
-    """In later rounds: `fresh` starts from zeros; `best` from the best controller so far, fitted to
-    the new V and M. The fitted controller is validated too, and may be kept."""
+    start: Literal["fresh", "previous"] = "fresh"
+    """In later rounds: `fresh` starts from zeros; `previous` from the controller of the round
+    before, fitted to the new V and M. The fitted controller is validated too, and may be kept."""
     start_from: str | None = None
     """A run or a bundle whose controller evolution starts from, instead of zeros. It is fitted by
     least squares if V or M differ, is validated too, and may be kept."""

@@ -173,9 +173,9 @@ def _episode(world: World, record: Record) -> Episode:
             f"{record.named('frames')} holds {len(frames)} pictures for {len(steps.actions)} "
             "actions: one before each action is needed, and perhaps a last one"
         )
-    none = np.zeros_like(steps.rewards)
     actions = _actions(world, record, steps.actions)
-    rest = steps.rewards, none, none, steps.terminated, steps.truncated
+    counts = np.zeros_like(steps.rewards)
+    rest = steps.rewards, counts, steps.terminated, steps.truncated
     return Episode(np.stack(frames), actions, *rest)
 
 

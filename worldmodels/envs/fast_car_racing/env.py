@@ -32,8 +32,6 @@ from worldmodels.envs.fast_car_racing.motion import Car
 
 CACHED_TRACKS = 64
 NEAR = 6.0  # zoom above which two samples a pixel and axis are enough
-PASSABLE = 20  # tiles that the car may pass between two looks, also beside the road
-BESIDE = 20.0  # metres from a tile's centre within which the car passes it
 REACH = math.hypot(official.WINDOW_W / 2, official.WINDOW_H * 0.75)  # from the car to a corner
 
 
@@ -78,31 +76,11 @@ class CarRacing(SkipsDrawing, official.CarRacing):
         self._picture: Picture = np.zeros((96, 96, 3), np.uint8)
         self._track: Track | None = None
         self._raster: Raster | None = None
-        self._missed = self._passed = 0
 
     def step(self, action: Any) -> Any:
         if action is None:  # `reset` has just built the car
             self.car.__class__ = Car
-            self._missed = self._passed = 0
-            self._centres = np.array([point[2:] for point in self.track])
         return super().step(action)
-
-    @property
-    def tiles_missed(self) -> int:
-        """Tiles that the car has passed without visiting them. Read it after every few steps.
-
-        A lap that misses one does not end before the time limit.
-        """
-        if self.car is None:  # before the first reset
-            return 0
-        ahead = self._centres[self._passed : self._passed + PASSABLE]
-        distances = np.hypot(*(ahead - np.array(self.car.hull.position)).T)
-        nearest = int(distances.argmin())
-        if distances[nearest] < BESIDE:
-            passed = self.road[self._passed : self._passed + nearest]
-            self._missed += sum(not tile.road_visited for tile in passed)
-            self._passed += nearest
-        return self._missed
 
     def draw(self) -> Picture:
         """A new picture of the present state."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
-from worldmodels.models.heads.reward import CostHead, CountHead, RewardHead
+from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
@@ -23,8 +23,7 @@ class WorldMDNRNNConfig(MDNRNNConfig):
     """M's sizes and heads. Defaults: the paper's CarRacing."""
 
     reward_head: Literal["none", "world"] = "none"
-    """`world`: predict the reward, of the kind env.reward, and the cost, if env.cost_attribute is
-    set; the paper: none."""
+    """`world`: predict the reward, of the kind env.reward; the paper: none."""
     termination_head: Literal["none", "world"] = "none"
     """`world`: predict the end of the episode, if env.terminates; the paper's Doom: world."""
     positive_weight: NonNegativeFloat = 10.0
@@ -52,8 +51,6 @@ def heads_of(config: WorldMDNRNNConfig, world: World) -> tuple[Head, ...]:
         limit = env.count_limit * env.action_repeat
         count = CountHead(count_limit=limit, reward_per_count=env.reward_per_count)
         heads.append(count if env.reward == "count" else RewardHead())
-    if config.reward_head == "world" and env.cost_attribute:
-        heads.append(CostHead())
     if config.termination_head == "world" and env.terminates:
         heads.append(TerminationHead(positive_weight=config.positive_weight))
     if config.risk_horizons:

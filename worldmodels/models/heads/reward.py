@@ -1,4 +1,4 @@
-"""The heads that predict the count, the reward or the cost of a step.
+"""The heads that predict the count or the reward of a step.
 
 Differs: the paper's M predicts no reward.
 """
@@ -26,8 +26,8 @@ BINS_EACH_SIDE = 30
 """Bins above 0, and below. The largest is 1e8; larger rewards count as this."""
 
 
-class Expectation(Head):
-    """A head whose outputs say the mean of a number of the step."""
+class Payer(Head):
+    """A head whose outputs say what a step earns on average."""
 
     def loss(
         self,
@@ -53,10 +53,6 @@ class Expectation(Head):
     def expected(self, outputs: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch"]:
         """The mean of the target."""
         raise NotImplementedError
-
-
-class Payer(Expectation):
-    """A head whose outputs say what a step earns on average."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,30 +81,6 @@ class CountHead(Payer):
 
     def pays(self, outputs: Float[Tensor, "n 1"]) -> Float64[Tensor, " n"]:
         return self.expected(outputs).double() * self.reward_per_count
-
-
-@dataclass(frozen=True, kw_only=True)
-class CostHead(Expectation):
-    """Predicts the cost of each step, such as missed tiles: at least 0."""
-
-    name: str = "cost"
-    size: int = 1
-
-    def target(self, batch: SequenceBatch) -> Float[Tensor, "B T"]:
-        return batch.costs
-
-    def nll(
-        self, outputs: Float[Tensor, "*batch 1"], target: Float[Tensor, "*batch"]
-    ) -> Float[Tensor, "*batch"]:
-        """Poisson, λ - n ln λ with λ = softplus(output)."""
-        rate = self.expected(outputs)
-        return rate - target * rate.log()
-
-    def expected(self, outputs: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch"]:
-        return functional.softplus(outputs[..., 0]) + SMALLEST
-
-    def costs(self, outputs: Float[Tensor, "n 1"]) -> Float64[Tensor, " n"]:
-        return self.expected(outputs).double()
 
 
 @dataclass(frozen=True, kw_only=True)
