@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import worldmodels
-from worldmodels.artifacts import Bundle, link, load_controller
+from worldmodels.artifacts import Bundle, link, load_controller, load_mdnrnn
 from worldmodels.config import Config
 from worldmodels.files import append_line, file_hash, load_json
+from worldmodels.models.controller import controller_for
 from worldmodels.pipeline import KEPT, minutes_left
 from worldmodels.run import Run
+from worldmodels.stages.carry import carried_over
 from worldmodels.stages.history import History, history_file
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -217,6 +219,10 @@ def test_more_rounds(script, tmp_run, tiny, hashes, capsys):
     assert (
         load_json(tmp_run.evaluation_file)["returns"] == load_json(whole.evaluation_file)["returns"]
     )
+    before, last = whole.round(1), whole.round(2)  # whichever of them validated best
+    controller = controller_for(load_controller(last).config, load_mdnrnn(last))
+    carried = carried_over(before, last, controller)
+    np.testing.assert_array_equal(History.load(history_file(last)).start, carried)
 
 
 def check_kills_after_selection(script, run, flags, hashes):
