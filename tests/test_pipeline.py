@@ -219,7 +219,7 @@ def test_more_rounds(script, tmp_run, tiny, hashes, capsys):
     assert (
         load_json(tmp_run.evaluation_file)["returns"] == load_json(whole.evaluation_file)["returns"]
     )
-    before, last = whole.round(1), whole.round(2)  # whichever of them validated best
+    before, last = whole.round(1), whole.round(2)  # a round starts from the one before
     controller = controller_for(load_controller(last).config, load_mdnrnn(last))
     carried = carried_over(before, last, controller)
     np.testing.assert_array_equal(History.load(history_file(last)).start, carried)
