@@ -108,8 +108,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
             elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
                 self._reset_lane(lane, None)
         flags = self.terminated.copy(), self.truncated.copy()
-        infos = {"count": counts, "broken": self.broken.copy()}
-        return self.frames.copy(), rewards, *flags, infos
+        return self.frames.copy(), rewards, *flags, {"count": counts, "broken": self.broken.copy()}
 
     def retire(self, lanes: np.ndarray) -> np.ndarray:
         """Freezes the lanes of a mask until they are reset, as if truncated.
