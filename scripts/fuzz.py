@@ -37,6 +37,7 @@ from worldmodels.artifacts import Bundle, SavedController
 from worldmodels.command_line import mapping_of, read
 from worldmodels.config import Config
 from worldmodels.data.episode import Episode, LatentEpisode
+from worldmodels.data.manifest import entry_of, load_manifest, save_manifest
 from worldmodels.data.recording import Recording
 from worldmodels.data.starts import Starts
 from worldmodels.envs.dream import make_dream
@@ -523,6 +524,9 @@ def _save_records(folder: Path) -> None:
     save_json(folder / "partial.json", {"bundle": "0", "chunks": {"0+2": [1.0, 2.0]}})
     save_json(folder / "selection.json", {"best": 0, "steps": 3})
     save_tensors(folder / "tensors.safetensors", {"x": torch.zeros(2)}, {"a": [1]})
+    save_manifest(
+        folder, {"00_000000.npz": entry_of(b"", 5, 7), "00_000001.npz": entry_of(b"x", 3)}
+    )
 
 
 def _read_records(folder: Path) -> None:
@@ -532,6 +536,7 @@ def _read_records(folder: Path) -> None:
     assert sum(map(len, known["chunks"].values())) >= 0
     assert load_like(folder / "selection.json", Selection)["best"] is not None
     load_tensors(folder / "tensors.safetensors")[1].get("a")
+    assert all(entry["steps"] >= 0 for entry in load_manifest(folder).values())
 
 
 INK = "<Session><StrokeSet>{}</StrokeSet></Session>"

@@ -241,22 +241,25 @@ def compiled(folder: Path) -> Path:
 def chosen(
     points: Sequence[Point], modes: Sequence[str], kinds: bool, every: int
 ) -> list[tuple[Point, str]]:
-    """Each `every`-th fault of all modes, in the order of the operations."""
-    faults = [(point, mode) for point in points for mode in modes if point.meets(mode)]
-    if kinds:
-        first: dict[tuple[str, ...], tuple[Point, str]] = {}
-        for point, mode in faults:
-            name = re.sub(r"[0-9]+", "#", point.path)
-            first.setdefault((mode, point.operation, point.kind, name), (point, mode))
-        faults = list(first.values())
-    return faults[every // 2 :: every]
+    """Each `every`-th fault of each mode, in the order of the operations."""
+    found = list[tuple[Point, str]]()
+    for mode in modes:
+        faults = [point for point in points if point.meets(mode)]
+        if kinds:
+            first: dict[tuple[str, ...], Point] = {}
+            for point in faults:
+                name = re.sub(r"[0-9]+", "#", point.path)
+                first.setdefault((point.operation, point.kind, name), point)
+            faults = list(first.values())
+        found += [(point, mode) for point in faults[every // 2 :: every]]
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     text = "One of each kind: of the faults that differ by the numbers in a file's name alone."
     parser.add_argument("--kinds", action="store_true", help=text)
-    parser.add_argument("--every", type=int, default=1, help="Only each N-th of them.")
+    parser.add_argument("--every", type=int, default=1, help="Only each N-th of a mode.")
     parser.add_argument("--first", type=int, default=0, help="Only from this operation on.")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="Only these.")
     parser.add_argument("--library", type=Path, help=argparse.SUPPRESS)

@@ -168,8 +168,8 @@ def smoke_copy(smoke_run, tmp_run):
             config[name] |= values
         tmp_run.config_file.write_text(yaml.safe_dump(config))
         resolved = read(Config, tmp_run.config_file)
-        tmp_run.config_file.unlink()
-        keep(resolved, tmp_run)
+        shutil.copyfile(smoke_run.config_file, tmp_run.config_file)
+        keep(resolved, tmp_run, replace=True)
         return tmp_run
 
     return copy

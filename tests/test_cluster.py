@@ -1,5 +1,6 @@
 """Three nodes of a Ray cluster on this machine: results are those of one process, bit for bit."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -65,12 +66,13 @@ def wait_for(condition):
 def both(script, nodes):
     """A stage in this process, in a run's folder, and on the cluster, in a copy of it."""
 
-    def run(run, stage, *flags):
+    def run(run, stage, meanwhile=None):
         twin = Run(run.folder.parent / "cluster")
         shutil.copytree(run.folder, twin.folder)
-        script(stage, "--run", run.folder, *flags)
+        script(stage, "--run", run.folder)
         where = "--workers.backend=ray", f"--workers.address={nodes.address}"
-        script(stage, "--run", twin.folder, *where, *flags)
+        with contextlib.nullcontext() if meanwhile is None else meanwhile(twin):
+            script(stage, "--run", twin.folder, *where)
         return run, twin
 
     return run
@@ -112,6 +114,46 @@ def test_evolve_and_evaluate(both, smoke_copy, hashes):
     reports = [load_json(run.evaluation_file) for run in (one, other)]
     for name in ("returns", "baselines", "bundle_sha256"):
         assert reports[0][name] == reports[1][name]
+
+
+@pytest.mark.parametrize(
+    ("stage", "made", "first", "parts", "changes"),
+    [
+        ("collect", "episodes", "*.npz", (), {"collect": {"episodes": 400}}),
+        (
+            *("evolve", "controller", "history*", ("episodes", "vae", "latents", "mdnrnn")),
+            {"evolve": {"generations": 0, "real_generations": 9, "rollouts_per_candidate": 16}},
+        ),
+    ],
+)
+def test_a_stage_outlives_a_node(
+    cluster, both, smoke_copy, hashes, stage, made, first, parts, changes
+):
+    """A node is removed when something is made, with jobs on it, and another one comes."""
+    left = []
+
+    @contextlib.contextmanager
+    def meanwhile(run):
+        def change():
+            wait_for(lambda: list((run.folder / made).glob(first)))
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+            left.append(not over.is_set())
+            cluster.add_node(**NODE)
+
+        over, thread = threading.Event(), threading.Thread(target=change)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    run = smoke_copy(*parts, **changes)
+    if stage == "collect":
+        run.world_file.unlink()
+    one, other = both(run, stage, meanwhile)
+    assert left == [True]
+    assert hashes(one.folder / made) == hashes(other.folder / made)
 
 
 def test_v_and_m_travel(nodes, smoke_run, tmp_path):

@@ -72,6 +72,15 @@ def test_a_config_of_somebody_else(fails, tmp_run, tiny, environment, text):
     assert os.listdir(tmp_run.folder) == ["config.yaml"]
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluation.json", "report.html"])
+def test_a_folder_of_somebody_else(fails, tmp_run, tiny, name):
+    tmp_run.folder.mkdir()
+    (tmp_run.folder / name).write_text('{"loss": 0.5}')
+    line = fails("collect", tmp_run, "--config", ROOT / "configs/smoke.yaml", *tiny)
+    assert f"{tmp_run.folder / name} is there, but no config.yaml of this program: use an" in line
+    assert os.listdir(tmp_run.folder) == [name]
+
+
 def test_latents_of_somebody_else(fails, smoke_copy):
     run = smoke_copy("episodes", "vae")
     (run.latents / "thesis").mkdir(parents=True)

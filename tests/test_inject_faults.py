@@ -11,10 +11,10 @@ SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "inject_faults.py"
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="needs LD_PRELOAD")
-def test_a_few_of_the_faults(tmp_path):
+def test_one_fault_of_each_mode(tmp_path):
     """All of them take hours: `python scripts/inject_faults.py`."""
     command = [sys.executable, SCRIPT, "--kinds", "--every", "250"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 faults" in done.stdout
-    assert done.stdout.count("faults end with the same files") == 4
+    for mode in ("kill", "once", "full", "readonly"):
+        assert f"{mode}: 1 of 1 faults end with the same files" in done.stdout

@@ -223,6 +223,23 @@ def test_more_rounds(script, tmp_run, tiny, hashes, capsys):
     controller = controller_for(load_controller(last).config, load_mdnrnn(last))
     carried = carried_over(before, last, controller)
     np.testing.assert_array_equal(History.load(history_file(last)).start, carried)
+    check_other_files_stay(script, whole, [*flags, "--run", whole.folder, "--rounds=3", later % 1])
+
+
+def check_other_files_stay(script, run, flags):
+    """When another round is the best, a user's files stay and those of the old one go."""
+    best = run.holds
+    others = run.videos / "play_1.webm", run.vae / "notes.txt"
+    for path in others:
+        path.write_text("mine")
+    stale = run.vae / "stale.safetensors"
+    for path in (stale, run.round(1 - best % 2).vae / stale.name):
+        path.write_text("of the other round")
+    run.best_round_file.write_text(f"{1 - best % 2}\n")
+    script("pipeline", *flags)
+    assert run.holds == best
+    assert [path.read_text() for path in others] == ["mine", "mine"]
+    assert not stale.exists()
 
 
 def check_kills_after_selection(script, run, flags, hashes):

@@ -299,6 +299,13 @@ def link_all(source: Path, target: Path) -> None:
             link(path, target / path.relative_to(source))
 
 
+def unlink_all(source: Path, target: Path) -> None:
+    """Removes what `link_all` put into a folder; other files stay."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            (target / path.relative_to(source)).unlink(missing_ok=True)
+
+
 def has_film(bundle: Path) -> bool:
     """Whether a bundle's card shows its film; the card is written after it."""
     card = bundle / CARD

@@ -135,7 +135,7 @@ def import_(name: str, flags: list[str]) -> None:
     try:
         import_episodes(first, _named(source, "source", "import SOURCE --run RUN"), config.env)
     except InputError:
-        if not first.world_file.exists():  # nothing has begun
+        if not (first.world_file.exists() or run.metrics.exists()):  # nothing has begun
             run.config_file.unlink(missing_ok=True)
         raise
     _say_next("train-vae", f"--run {run.folder}")

@@ -190,7 +190,14 @@ def read(kind: type[C], file: Path, base: C | None = None) -> C:
         raise InputError(f"{file}{made_by}: {error}") from error
 
 
-def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use another --run") -> None:
+def keep(
+    config: Any,
+    run: Run,
+    free: Collection[str] = (),
+    fix: str = "use another --run",
+    *,
+    replace: bool = False,
+) -> None:
     """Saves the resolved config in the run, or compares it with the one saved there.
 
     Args:
@@ -198,14 +205,16 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
         run: where it belongs.
         free: sections, and fields such as `evolve.generations`, that may change between stages.
         fix: the other way out of a contradiction, for the error message.
+        replace: does not compare.
 
     Raises:
-        InputError: naming the first field that contradicts the run.
+        InputError: naming the first field that contradicts the run, or the file of another program.
     """
+    check_own(run)
     about = f"# Format {FORMAT}, version {worldmodels.__version__}."
     text = f"{MARK}\n{about}\n{yaml.safe_dump(mapping_of(config), sort_keys=False)}"
-    if run.config_file.exists() and run.config_file.read_bytes() != text.encode():
-        check_mark(run)
+    there = run.config_file.exists() and not replace
+    if there and run.config_file.read_bytes() != text.encode():
         kind = type(config)
         parser, both = Parser.of(kind), (read(kind, run.config_file), config)
         old, new = (dict(parser.parse_object(mapping_of(one)).items()) for one in both)
@@ -219,15 +228,21 @@ def keep(config: Any, run: Run, free: Collection[str] = (), fix: str = "use anot
         save_text(run.config_file, text)
 
 
-def check_mark(run: Run) -> None:
-    """Checks that the run's config.yaml, if there is one, was written by `keep`.
+def check_own(run: Run) -> None:
+    """Checks that the folder has a config.yaml that `keep` wrote, or no file of a run's names.
 
     Raises:
-        InputError: another program wrote it.
+        InputError: another program wrote one of them.
     """
     file = run.config_file
     require_regular(file)
-    if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(MARK):
+    if not file.exists():
+        others = [path for path in run.files if path.exists()]
+        if others:
+            raise InputError(
+                f"{others[0]} is there, but no config.yaml of this program: use another --run"
+            )
+    elif not file.read_text(encoding="utf-8", errors="replace").startswith(MARK):
         raise InputError(
             f"{file} was not written by this program: use another --run, or move the file and "
             "name it with --config"

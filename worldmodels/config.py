@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, TypeVar
 
-from worldmodels.command_line import check_mark, keep, parse, read, validated
+from worldmodels.command_line import check_own, keep, parse, read, validated
 from worldmodels.device import Device, set_device
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.envs.preflight import preflight
@@ -137,15 +137,16 @@ def begin(
         trust(*(module_of(id_) for id_ in named if id_))
     if not first:
         run.need(run.config_file, "worldmodels collect")
-    elif not (run.world_file.exists() or run.round(0).world_file.exists()):
-        check_mark(run)
+    begun = run.world_file.exists() or run.round(0).world_file.exists()
+    if first and not begun:
+        check_own(run)
         if config.env.live and config.collect == CollectConfig():
             say("the sizes are the paper's, days of work: `--config quick` takes about an hour")
         if config.env.live:
             # a folder is claimed only for an environment that can be made
             preflight(config.env, config.workers)
-        run.config_file.unlink(missing_ok=True)  # of a command that stopped before it made anything
-    keep(config, run, (*FREE, "rounds", "later") if _extends(config, run) else FREE)
+    free = (*FREE, "rounds", "later") if _extends(config, run) else FREE
+    keep(config, run, free, replace=first and not begun)  # of a command that made nothing
     return config.of_round(run.number), run
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
-from worldmodels.artifacts import has_film, link_all, load_controller
+from worldmodels.artifacts import has_film, link_all, load_controller, unlink_all
 from worldmodels.config import Config
 from worldmodels.errors import InputError
 from worldmodels.figure import new_figure
 from worldmodels.files import save_text
-from worldmodels.report.report import report
+from worldmodels.report.report import report, told_by
 from worldmodels.run import Metrics, Run, say
 from worldmodels.stages.collect import collect
 from worldmodels.stages.encode import encode
@@ -24,6 +24,7 @@ from worldmodels.stages.watch import watch
 
 KEPT = ("world.json", "vae", "mdnrnn", "latents", "controller")
 """What the best round gives to the top level of a run of several rounds."""
+FILM_KINDS = "webm", "webp"
 
 
 def pipeline(run: Run, config: Config) -> None:
@@ -43,7 +44,8 @@ def pipeline(run: Run, config: Config) -> None:
                 say(f"the rounds that are left take about {left:.0f} minutes on this machine")
         if config.rounds > 1:
             first = config.evolve.validation_episodes + config.evolve.final_episodes
-            _copy(select_round(run, rounds, config.select, config.workers, first), run)
+            best = select_round(run, rounds, config.select, config.workers, first)
+            _copy(best, run, _films(run, config))
         config = config.of_round(run.holds)
         evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
         if config.controller.senses == "own" and not _filmed(run, config):
@@ -108,32 +110,40 @@ def _work(config: Config, index: int) -> dict[str, int]:
     }
 
 
-def _copy(best: Run, run: Run) -> None:
-    """Links the best round's files at the top level, and says so last: a kill changes nothing."""
+def _copy(best: Run, run: Run, films: Sequence[Path]) -> None:
+    """Links the best round's files at the top level, and says so last: a kill changes nothing.
+
+    Those of another round are removed, and so are its agent's films.
+    """
     done, number = run.best_round_file, f"{best.number}\n"
     if done.exists() and done.read_text() == number:
         return
     if done.exists():  # the best of fewer rounds
-        for folder in (*(run.folder / name for name in KEPT[1:]), run.videos):
-            shutil.rmtree(folder, ignore_errors=True)
+        for name in KEPT[1:]:
+            unlink_all(run.round(run.holds).folder / name, run.folder / name)
+        for film in films:
+            film.unlink(missing_ok=True)
         done.unlink()
     for name in KEPT:
         link_all(best.folder / name, run.folder / name)
     save_text(done, number)
 
 
+def _films(run: Run, config: Config) -> list[Path]:
+    """The files that `watch` makes."""
+    return [run.videos / f"{film}.{kind}" for film in config.watch.films for kind in FILM_KINDS]
+
+
 def _filmed(run: Run, config: Config) -> bool:
-    names = [f"{film}.{kind}" for film in config.watch.films for kind in ("webm", "webp")]
-    if not all((run.videos / name).exists() for name in names):
+    if not all(film.exists() for film in _films(run, config)):
         return False
     return "dream" not in config.watch.films or has_film(run.bundle)
 
 
 def _report(run: Run) -> None:
-    """Writes the report, unless it is newer than the evaluation that it tells of."""
-    file, told = run.folder / "report.html", run.evaluation_file
-    told = told if told.exists() else run.bundle / "bundle.json"  # nothing was measured in reality
-    if file.exists() and file.stat().st_mtime >= told.stat().st_mtime:
+    """Writes the report, unless it is that of the evaluation."""
+    file = run.folder / "report.html"
+    if file.exists() and told_by(run) in file.read_text(encoding="utf-8"):
         say(f"{file} already exists")
         return
     try:

@@ -60,6 +60,16 @@ class Run:
         self.videos = self.folder / "videos"
         self.evaluation_file = self.folder / "evaluation.json"
 
+    @property
+    def files(self) -> "tuple[Path, ...]":
+        """The single files of a run at its top level, but for config.yaml."""
+        names = "report.html", "first_frame.png"
+        others = (self.folder / name for name in names)
+        return (
+            *(self.world_file, self.metrics, self.starts, self.evaluation_file),
+            *(self.best_round_file, *others),
+        )
+
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
 

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.timing import Row, Work, number, side_by_side, target
+from benchmark.timing import Row, Work, number, side_by_side, target, timed
 from benchmark.untrained import CAR_RACING, TAKE_COVER, Size
 from worldmodels.command_line import keep
 from worldmodels.config import Config
 from worldmodels.data.dataset import FrameBatch
 from worldmodels.data.episode import Episode, episode_files
+from worldmodels.data.manifest import entry_of, save_manifest
 from worldmodels.files import save_json
 from worldmodels.models.action import Actions
 from worldmodels.models.heads.build import mdnrnn_for
@@ -54,6 +55,7 @@ def training_rows(folder: Path, quick: bool) -> Iterable[Row]:
     yield mdnrnn_row(CAR_RACING, quick)
     yield mdnrnn_row(TAKE_COVER, quick)
     yield memory_row(quick)
+    yield opening_row(folder)
 
 
 def vae_row(quick: bool) -> Row:
@@ -180,6 +182,17 @@ def memory_row(quick: bool) -> Row:
         raise RuntimeError(f"{' '.join(command)} failed")
     what = f"peak memory of training V on {episodes * 1000:,} frames"
     return number(what, usage.ru_maxrss / 2**20, "GiB", MEMORY_LIMIT)
+
+
+def opening_row(folder: Path) -> Row:
+    """Seconds to open a folder of 20,000 episodes."""
+    episodes = folder / "many"
+    write_episodes(episodes, 20_000, 1, distinct=1)
+    files = sorted(episodes.iterdir())
+    entry = entry_of(files[0].read_bytes(), steps=1)
+    save_manifest(episodes, {file.name: entry for file in files})
+    found, seconds = timed(lambda: len(episode_files(episodes)))
+    return number(f"opening a folder of {found:,} episodes", seconds, "s", at_most=2.0)
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:

@@ -83,6 +83,7 @@ WHOLE = json.dumps(entry_of(b"", 1))
     "text",
     [
         *("{", "[]", '{"episodes": {"a.npz": {"sha256": 3}}}'),
+        f'{{"episodes": {{"a.npz": {json.dumps(entry_of(b"", -5))}}}}}',
         *(f'{{"episodes": {{"{name}": {WHOLE}}}}}' for name in ("../a.npz", r"a\n.npz", "a")),
     ],
 )

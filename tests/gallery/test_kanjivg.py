@@ -41,3 +41,13 @@ def test_foreign_folders_and_files_are_named(tmp_path):
         (tmp_path / "04e00.svg").write_text(content)
         with pytest.raises(InputError, match=r"04e00\.svg is not an SVG of KanjiVG"):
             read_kanjivg(kanjivg_files(tmp_path), 1.0)
+
+
+def test_a_huge_offset_is_skipped(tmp_path, capsys):
+    line = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M 5,{0} L 90,40"/></svg>'
+    for number in range(20):
+        last = 10**9 if number == 7 else number
+        (tmp_path / f"04e{number:02x}.svg").write_text(line.format(last))
+    drawings = read_kanjivg(kanjivg_files(tmp_path), 1.0)
+    assert len(drawings) == 19
+    assert "04e07.svg: an offset of 1e+09 is 100 times larger" in capsys.readouterr().out

@@ -97,6 +97,15 @@ def test_other_units_are_refused(tmp_path, columns, message):
         read_performances(tmp_path / "a.npz", "last")
 
 
+def test_what_is_clipped_is_counted(tmp_path, capsys):
+    raw = np.random.default_rng(0).uniform(size=(1, 400, 4)).astype(np.float32)
+    raw[0, 7], raw[0, 8, 0] = 1e9, -5.0
+    np.savez_compressed(tmp_path / "a.npz", perfs=np.array(list(raw), dtype=object))
+    found = np.concatenate(read_performances(tmp_path / "a.npz"))
+    assert (found.min(), found.max()) == (0.0, 5.0)
+    assert "2 of 400 touches are clipped: controls to 0 to 1" in capsys.readouterr().out
+
+
 def test_impsy_logs(tmp_path):
     for number in range(12):
         lines = [

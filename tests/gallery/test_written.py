@@ -112,6 +112,16 @@ def test_a_line_without_strokes_is_skipped_and_named(tmp_path, capsys, content):
     assert "a01-000u-02.xml is not an IAM-OnDB line" in shown
 
 
+def test_a_huge_offset_is_skipped(tmp_path, capsys):
+    folder = iam(tmp_path)
+    ink = INK.format(STROKE.format(0, 40) + STROKE.format(0, 10**9))
+    (folder / "lineStrokes/a01/a01-000/a01-000u-02.xml").write_text(ink)
+    words = read_words(folder, 0.01, 100)
+    assert len(words.train) + len(words.valid) == 19
+    assert words.scale < 1000
+    assert "a01-000u-02.xml: an offset of 1e+09 is 100 times larger" in capsys.readouterr().out
+
+
 def test_an_inverted_pen_is_refused(tmp_path):
     texts = np.array([f"w{i}" for i in range(30)])
     word = np.array([[0, 0, 0], [0.1, 0.5, 0], [0.2, 0, 1], [0.3, 0, 0], [0.4, 0.2, 0]], np.float32)

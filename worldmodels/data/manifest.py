@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict
+
+from msgspec import Meta
 
 from worldmodels.errors import InputError
 from worldmodels.files import save_json
@@ -27,8 +29,8 @@ class Entry(TypedDict):
     """What the manifest says of a file."""
 
     sha256: str
-    bytes: int
-    steps: int
+    bytes: Annotated[int, Meta(ge=0)]
+    steps: Annotated[int, Meta(ge=1)]
     seed: int | None
     """Of the environment; None: it is not known."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -167,7 +166,7 @@ class Inspection:
             "seed": config.seed,
             "episodes": [first, count],
         }
-        _claim(own.folder, about)
+        _claim(own, about)
         seeds = environment_seeds("validation", first, count)
         evolved = Evolved.of_run(self.run, "best") if controller else None
         fixed = seed_for(config.seed, "inspect", self.run.number, driver), 0
@@ -182,11 +181,13 @@ class Inspection:
         return HeldOut(driver, files, latents, seeds)
 
 
-def _claim(folder: Path, about: dict[str, Any]) -> None:
-    """Deletes what an earlier inspection recorded under other conditions."""
-    file = folder / "about.json"
+def _claim(run: Run, about: dict[str, Any]) -> None:
+    """Deletes what an earlier inspection recorded under other conditions; other files stay."""
+    file = run.folder / "about.json"
     if file.exists() and load_json(file) != plain(about):
-        shutil.rmtree(folder)
+        for folder in (run.episodes, run.latents):
+            for path in folder.rglob("*.npz"):
+                path.unlink()
     save_json(file, about)
 
 

@@ -6,11 +6,11 @@ A drawing is float32 (N, 3): dx and dy from the point before, and 1 where the pe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from worldmodels.gallery.public_files import kept, load_npz, reading
 from worldmodels.seeding import numpy_generator
 
 Drawing = Float32[np.ndarray, "_ 3"]
+Record = TypeVar("Record")
 
 DRAW, LIFT, END = range(3)
 """What the pen does after a point: it continues, is lifted, or ends the drawing."""
@@ -96,11 +97,38 @@ class Drawings:
         return not any(drawing[0, :2].any() for drawing in self.train)
 
 
-def _checked(drawing: np.ndarray, largest: float) -> Drawing:
+def kept_usual(
+    path: Path,
+    records: Iterable[tuple[str, Callable[[], Record]]],
+    drawing_of: Callable[[Record], Drawing],
+) -> list[Record]:
+    """`kept`, also without drawings that have an offset `OUTLIER` times larger than is usual.
+
+    Raises:
+        InputError: as `kept`.
+    """
+
+    def usual(record: Record, reach: float) -> Record:
+        if reach > largest:
+            raise ValueError(f"an offset of {reach:g} is {OUTLIER} times larger than is usual here")
+        return record
+
+    found = kept(path, ((place, partial(_placed, place, read)) for place, read in records))
+    reaches = [float(np.abs(drawing_of(record)[:, :2]).max(initial=0)) for _, record in found]
+    largest = OUTLIER * float(np.median(reaches)) if found else 0.0
+    both = zip(found, reaches, strict=True)
+    return kept(path, ((place, partial(usual, record, reach)) for (place, record), reach in both))
+
+
+def _placed(place: str, read: Callable[[], Record]) -> tuple[str, Record]:
+    return place, read()
+
+
+def _checked(drawing: np.ndarray) -> Drawing:
     """A drawing as float32.
 
     Raises:
-        ValueError: it is none, or has an offset above `largest`.
+        ValueError: it is none.
     """
     if drawing.ndim != 2 or drawing.shape[1] != 3:
         raise ValueError(f"{drawing.shape} is not (points, 3): dx, dy, whether the pen is lifted")
@@ -112,42 +140,24 @@ def _checked(drawing: np.ndarray, largest: float) -> Drawing:
         raise ValueError("it is not finite")
     if not np.isin(drawing[:, 2], (0, 1)).all():
         raise ValueError("the third column is not 0 or 1, whether the pen is lifted")
-    if (most := _reach(drawing)) > largest:
-        raise ValueError(f"an offset of {most:g} is {OUTLIER} times larger than is usual here")
     return found
-
-
-def _reach(drawing: np.ndarray) -> float:
-    """The largest offset of a drawing; NaN: it has none."""
-    if drawing.ndim != 2 or drawing.shape[1] < 2 or not len(drawing):
-        return np.nan
-    return float(np.abs(drawing[:, :2].astype(float)).max())
 
 
 def _kept_drawings(
     path: Path, lists: Mapping[str, Sequence[np.ndarray]]
 ) -> dict[str, list[Drawing]]:
     """The good drawings of a file, by part."""
-    reaches = np.array([_reach(drawing) for part in lists.values() for drawing in part])
-    usual = np.median(reaches[np.isfinite(reaches)]) if np.isfinite(reaches).any() else 0.0
-    largest = OUTLIER * float(usual)
-    named = [
-        (name, number, drawing)
+
+    def read(name: str, drawing: np.ndarray) -> tuple[str, Drawing]:
+        return name, _checked(drawing)
+
+    named = (
+        (f"{name} {number}".strip(), partial(read, name, drawing))
         for name, part in lists.items()
         for number, drawing in enumerate(part, 1)
-    ]
-    read = kept(
-        path,
-        (
-            (f"{name} {number}".strip(), partial(_named, name, drawing, largest))
-            for name, number, drawing in named
-        ),
     )
-    return {part: [drawing for name, drawing in read if name == part] for part in lists}
-
-
-def _named(name: str, drawing: np.ndarray, largest: float) -> tuple[str, Drawing]:
-    return name, _checked(drawing, largest)
+    found = kept_usual(path, named, lambda record: record[1])
+    return {part: [drawing for name, drawing in found if name == part] for part in lists}
 
 
 def _check_meaning(path: Path, drawings: Sequence[Drawing]) -> None:

@@ -32,12 +32,13 @@ from worldmodels.gallery.drawings import (
     batch_of,
     centred,
     from_strokes,
+    kept_usual,
     read_drawings,
     simplified,
     training_batch,
 )
 from worldmodels.gallery.pen import Pen, nats_of, paint
-from worldmodels.gallery.public_files import kept, reading
+from worldmodels.gallery.public_files import reading
 from worldmodels.gallery.system import Numbers, System, falling
 from worldmodels.models.mixture import Temperature
 from worldmodels.ranges import PositiveFloat, PositiveInt, Range
@@ -177,7 +178,8 @@ def read_kanjivg(paths: list[Path], epsilon: float) -> list[Drawing]:
             return from_strokes([stroke for stroke in strokes if len(stroke) > 1])
 
     listed = progress(paths, "KanjiVG")
-    return kept(paths[0].parent, ((path.name, partial(read, path)) for path in listed))
+    named = ((path.name, partial(read, path)) for path in listed)
+    return kept_usual(paths[0].parent, named, lambda drawing: drawing)
 
 
 def _flat(curve: Any) -> Float32[np.ndarray, "_ 2"]:

@@ -135,20 +135,14 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
         raise InputError(f"no system is named: worldmodels gallery NAME, one of {known}")
     kind = system_of(name)
     system, run = parse(kind, str(kind.__doc__), flags, home=f"runs/gallery/{name}")
-    new = not run.config_file.exists()
-    keep(system, run, free=system.free)
+    trained = any(run.folder.glob("*.safetensors"))
+    keep(system, run, free=system.free, replace=not trained)  # until then it may be corrected
     if system.float32:
         set_precision("float32")
-    try:
-        if (data := getattr(system, "data", None)) is not None:
-            _check_same(run, Path(data))
-        with Metrics(run, name) as metrics:
-            numbers = system.show(metrics)
-    except InputError:
-        if new and not any(run.folder.glob("*.safetensors")):
-            for file in (run.config_file, run.folder / DATA):
-                file.unlink(missing_ok=True)  # nothing was trained with it: it may be corrected
-        raise
+    if (data := getattr(system, "data", None)) is not None:
+        _keep_hash(run, Path(data), replace=not trained)
+    with Metrics(run, name) as metrics:
+        numbers = system.show(metrics)
     report = {
         "system": name,
         "numbers": numbers,
@@ -160,15 +154,20 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
     return run, numbers
 
 
-def _check_same(run: Run, data: Path) -> None:
+def _keep_hash(run: Run, data: Path, *, replace: bool) -> None:
     """Keeps the hash of the data in the run, or compares it with the one that is kept.
+
+    Args:
+        run: where it is kept.
+        data: a file or a folder.
+        replace: does not compare.
 
     Raises:
         InputError: the data are missing, or are others than the run was begun with.
     """
     paths = sorted(path for path in data.rglob("*") if path.is_file()) if data.is_dir() else [data]
     found, file = file_hash(*paths), run.folder / DATA
-    if file.exists() and load_like(file, _Data)["sha256"] != found:
+    if file.exists() and not replace and load_like(file, _Data)["sha256"] != found:
         raise InputError(
             f"{data} is not what {run.folder} was trained on, it has changed since: restore it, "
             "or use another --run"

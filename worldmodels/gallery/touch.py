@@ -144,8 +144,16 @@ def read_performances(path: Path, time: str = "auto") -> list[Performance]:
             raise InputError(f"{path} has performances of {sorted(sizes)} columns: use another")
         found = [part.astype(np.float32) for part in raw if len(part) > 1]
         _check_units(path, found)
-        found = _enough(path, found)
-        return [np.clip(part, 0, _limits(part.shape[1])).astype(np.float32) for part in found]
+        every = np.concatenate(found) if found else np.zeros((0, 2), np.float32)
+        if count := int((_clipped(every) != every).any(1).sum()):
+            limits = f"0 to 1, and times to 0 to {LONGEST:g} seconds"
+            say(f"{path}: {count} of {len(every)} touches are clipped: controls to {limits}")
+        return [_clipped(part) for part in _enough(path, found)]
+
+
+def _clipped(performance: np.ndarray) -> Performance:
+    """Within its ranges."""
+    return np.clip(performance, 0, _limits(performance.shape[1])).astype(np.float32)
 
 
 def _limits(columns: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from worldmodels.errors import InputError, install
 from worldmodels.files import read_bytes
-from worldmodels.gallery.drawings import Drawing, from_strokes, simplified
-from worldmodels.gallery.public_files import kept, load_npz, reading
+from worldmodels.gallery.drawings import Drawing, from_strokes, kept_usual, simplified
+from worldmodels.gallery.public_files import load_npz, reading
 
 FONTS = ("futural", "cursive", "timesr")
 """Hershey's Latin fonts in training; several other names have the same glyphs."""
@@ -214,7 +215,8 @@ def _cursive(path: Path, epsilon: float) -> list[Word]:
         return Word(text, from_strokes(_pen_strokes(word, epsilon)))
 
     pairs = enumerate(zip(texts, words, strict=True), 1)
-    return kept(path, ((f"word {number}", partial(read, *pair)) for number, pair in pairs))
+    named = ((f"word {number}", partial(read, *pair)) for number, pair in pairs)
+    return kept_usual(path, named, attrgetter("drawing"))
 
 
 def _pen_strokes(points: np.ndarray, epsilon: float) -> list[Stroke]:
@@ -244,7 +246,7 @@ def _iam(folder: Path, epsilon: float) -> list[Word]:
         raise InputError(
             f"{folder} has no lineStrokes/**/*.xml with an ascii/**/*.txt: not IAM-OnDB"
         )
-    return kept(folder, lines)
+    return kept_usual(folder, lines, attrgetter("drawing"))
 
 
 def _transcription(path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from worldmodels.files import save_text
+from worldmodels.files import file_hash, save_text
 from worldmodels.report.material import Material
 from worldmodels.report.parts import many, number, sections
 from worldmodels.run import Metrics, Run, say
@@ -34,12 +34,23 @@ def report(run: Run) -> Path:
     )
     environment.filters["drawn"] = Markup  # figures of our own
     page = environment.get_template("page.html").render(
-        name=run.name, world=_world(material), about=_about(material), sections=sections(material)
+        name=run.name,
+        told=told_by(run),
+        world=_world(material),
+        about=_about(material),
+        sections=sections(material),
     )
     path = run.folder / "report.html"
     save_text(path, page)
     say(f"{path} is the report: open it in a browser")
     return path
+
+
+def told_by(run: Run) -> str:
+    """The hash of the evaluation that the report tells of, or of the bundle; a report has it."""
+    bundle = run.bundle / "bundle.json"  # where nothing was measured in reality
+    told = [path for path in (run.evaluation_file, bundle) if path.exists()]
+    return file_hash(told[0]) if told else ""
 
 
 def _world(material: Material) -> str:
