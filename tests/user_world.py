@@ -44,6 +44,7 @@ PICTURES = {
     "uint16": lambda t: scene(t).astype(np.uint16),
     "bool": lambda t: scene(t) > 120,
     "zeros and ones": lambda t: (scene(t) > 120).astype(np.int32),
+    "codes": lambda t: grey(t) // 43,
     "alpha": alpha,
     "alpha of sprites": lambda t: np.concatenate([scene(t), scene(t)[..., :1] // 83 % 2 * 255], -1),
     "stack": lambda t: stack(grey, t),

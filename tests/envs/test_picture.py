@@ -1,5 +1,7 @@
 """From a raw picture to V's frame: what is refused, what is converted, and OpenCV's numbers."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from worldmodels.envs.picture import (
     resize,
 )
 from worldmodels.errors import InputError
-from worldmodels.world import EnvConfig, RawPicture, World
+from worldmodels.world import EnvConfig, World
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (96, 80, 3), np.uint8)
 
@@ -125,12 +127,33 @@ def test_a_missing_screen_is_named(observation):
         preprocess(world, observation)
 
 
-def test_the_range_is_that_of_the_space():
-    config, narrow = EnvConfig(), Box(10, 200, PIXELS.shape, np.uint8)
-    found = record(config, [PIXELS], narrow, rendered=False)
-    assert found == RawPicture((96, 80, 3), "uint8", 10, 200)
-    mask = Box(0, 1, PIXELS.shape, np.uint8)
-    assert record(EnvConfig(), [PIXELS // 128], mask, rendered=False).high == 1
+MASK, DARK = PIXELS // 128, PIXELS * 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+@pytest.mark.parametrize("rendered", [False, True])
+@pytest.mark.parametrize("most", [1, 255])
+@pytest.mark.parametrize(("picture", "high"), [(PIXELS, 255), (MASK, 1), (DARK, None)])
+def test_the_range_is_that_of_the_pictures(picture, high, most, rendered, dtype):
+    """Where they are dark, it is that of the space."""
+    space = Box(0, most, picture.shape, dtype)
+    if high is None:
+        high = most if not rendered else 1 if dtype == np.float32 else 255
+    found = record(EnvConfig(), [picture.astype(dtype)], space, rendered=rendered)
+    assert (found.low, found.high) == (0, high)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_what_leaves_the_range_of_the_first_pictures_is_refused(dtype):
+    first = MASK.astype(dtype)
+    world = replace(
+        world_of(first), picture=record(EnvConfig(), [first], Discrete(2), rendered=True)
+    )
+    assert preprocess(world, first).max() == 255
+    with pytest.raises(
+        InputError, match=r"ranges from 0 to 25\d, but the first ones lay between 0"
+    ):
+        preprocess(world, PIXELS.astype(dtype))
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def expected(picture, steps=6):
 
 
 REFUSED = list(user_world.PICTURES)[list(user_world.PICTURES).index("two channels") :]
-PLAIN = [name for name in user_world.PICTURES if name not in REFUSED]
+PLAIN = [name for name in user_world.PICTURES if name not in (*REFUSED, "codes")]
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -328,6 +328,7 @@ def test_the_table(tmp_path):
 @pytest.mark.parametrize(
     ("world", "warning"),
     [
+        (config("codes"), "V sees brightness from 0 to 5 of 255"),
         (config(kwargs={"mistake": "dark"}), "the picture has one colour"),
         (config(kwargs={"mistake": "still"}), "the picture never changes"),
         (config(kwargs={"mistake": "own chance"}), "the same seed gives another first picture"),

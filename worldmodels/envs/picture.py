@@ -197,24 +197,23 @@ def _is_padded(picture: np.ndarray) -> bool:
 
 
 def _range(said: str, pictures: np.ndarray, space: gymnasium.Space[Any] | None) -> tuple[int, int]:
-    """The numbers that are black and white: by the dtype, by the pictures, and by their space."""
+    """The numbers that are black and white: by the pictures; where these are dark, by their space.
+
+    Pictures of numbers up to 1 are taken as ones from 0 to 1, for larger numbers are refused later.
+    """
     low, high = float(pictures.min()), float(pictures.max())
-    bounds = (low, high)
+    least, most = low, np.inf
     if isinstance(space, gymnasium.spaces.Box):
-        bounds = float(space.low.min()), float(space.high.max())
-    if pictures.dtype == bool:
-        return 0, 1
-    if pictures.dtype == np.uint8:
-        return (int(bounds[0]), int(bounds[1])) if space is not None else (0, 255)
-    whole = pictures.dtype.kind in "ui" or not (pictures % 1).any()
-    if low >= -1 and high <= 1 and (bounds[1] <= 1 or not whole):
-        return -1 if low < 0 or -1 <= bounds[0] < 0 else 0, 1
-    if low >= 0 and high <= 255:
+        least, most = float(space.low.min()), float(space.high.max())
+    if not (low >= -1 and high <= 255) or (low < 0 and high > 1):
+        raise InputError(
+            f"{said}{pictures.dtype} from {low:g} to {high:g}: scale it to 0 to 255 in a wrapper "
+            "(env.wrappers)"
+        )
+    dark = low == high == 0 and most > 1 and (pictures.dtype.kind != "f" or most <= 255)
+    if high > 1 or dark:
         return 0, 255
-    raise InputError(
-        f"{said}{pictures.dtype} from {low:g} to {high:g}: scale it to 0 to 255 in a wrapper "
-        "(env.wrappers)"
-    )
+    return -1 if low < 0 or -1 <= least < 0 else 0, 1
 
 
 def preprocess(world: World, observation: Any) -> Frame:
@@ -239,7 +238,7 @@ def check_matches(world: World, picture: Any, lanes: int | None = None) -> None:
     raw = world.picture
     shape = raw.shape if lanes is None else (lanes, *raw.shape)
     if _is_array(picture) and picture.shape == shape and picture.dtype == raw.dtype:
-        if picture.dtype != np.uint8:
+        if picture.dtype != np.uint8 or raw.high <= 1:
             _check_range(raw, picture)
         return
     what = "render() of the environment" if raw.rendered else "the observation"
@@ -255,7 +254,8 @@ def _check_range(raw: RawPicture, picture: np.ndarray) -> None:
     if not (raw.low <= low and high <= raw.high):  # NaN too
         raise InputError(
             f"the picture ranges from {low:g} to {high:g}, but the first ones lay between "
-            f"{raw.low} and {raw.high}: keep its range in a wrapper (env.wrappers)"
+            f"{raw.low} and {raw.high}: scale it in a wrapper (env.wrappers), or let the first ones "
+            "show the whole range"
         )
 
 

@@ -25,13 +25,15 @@ from worldmodels.film import captioned
 from worldmodels.models.action import Actions
 from worldmodels.versions import package_versions
 from worldmodels.workers import WorkersConfig, run_jobs
-from worldmodels.world import EnvConfig, World
+from worldmodels.world import EnvConfig, RawPicture, World
 
 STEPS = 32
 """Random steps."""
 HERE = WorkersConfig(processes=1)
 SEED = 0
 """Of the first reset; later ones have the next seeds."""
+FEWEST_LEVELS = 16
+"""Of brightness, of 255, that a picture usually spans."""
 SHOWN = 256
 """Height of the pictures of first_frame.png, in pixels, at least."""
 
@@ -117,11 +119,12 @@ def _preflight(config: EnvConfig) -> Preflight:
         world = World(config, actions.to_dict(), fps, package_versions(), raw)
         first = plain(raw, np.asarray(played.pictures[0]))
         rows, limit = _rows(guard, world, played), guard.limit or MOST_FRAMES
+        warnings = _warnings(played, raw)
     except BrokenEnvError as error:
         raise InputError(str(error)) from error
     finally:
         guard.close()
-    return Preflight(world, first, frame_of(first, config), rows, limit, _warnings(played))
+    return Preflight(world, first, frame_of(first, config), rows, limit, warnings)
 
 
 def _check_choices(guard: Guard, config: EnvConfig, actions: Actions) -> None:
@@ -239,9 +242,15 @@ def _choices(guard: Guard, world: World) -> str:
     return f"{space}: C has {size} outputs" + (f", held for {held} frames" if held > 1 else "")
 
 
-def _warnings(played: _Played) -> tuple[str, ...]:
+def _warnings(played: _Played, raw: RawPicture) -> tuple[str, ...]:
     pictures = [np.asarray(picture) for picture in played.pictures]
-    found = []
+    seen = np.stack([plain(raw, picture) for picture in pictures])
+    found, levels = [], int(seen.max()) - int(seen.min())
+    if 0 < levels < FEWEST_LEVELS:
+        found.append(
+            f"V sees brightness from {seen.min()} to {seen.max()} of 255: if the numbers are codes, "
+            "make a picture of them in a wrapper (env.wrappers)"
+        )
     if all((picture == picture.flat[0]).all() for picture in pictures):
         found.append("the picture has one colour: name another in env.screen, or fix render()")
     elif len(pictures) > 2 and all(np.array_equal(pictures[0], other) for other in pictures):
