@@ -60,6 +60,13 @@ def test_init_fills_the_template_in(capsys):
     assert out.endswith("next: worldmodels pipeline --config mine.yaml --run runs/userworld\n")
 
 
+def test_init_limits_a_world_without_a_time_limit():
+    main(["init", f"{user_world.__file__}:UserWorld", "--out=mine.yaml", "--workers.processes=1"])
+    config = read(Config, Path("mine.yaml"))
+    assert (config.env.max_episode_steps, config.env.action_repeat) == (1000, 1)
+    assert config.collect.max_steps == 1000
+
+
 def test_init_keeps_what_is_there(capsys):
     Path("cartpole_v1.yaml").write_text("mine")
     with pytest.raises(SystemExit, match="2"):

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import user_world
 from gymnasium.vector import AutoresetMode
 
+from worldmodels.envs.make import drawing_cure
 from worldmodels.envs.picture import frame_of
 from worldmodels.envs.preflight import preflight
 from worldmodels.envs.real import RealEnvs, describe
@@ -336,6 +338,31 @@ def test_the_table(tmp_path):
 )
 def test_what_looks_wrong(world, warning):
     assert [w[: len(warning)] for w in preflight(world).warnings] == [warning]
+
+
+def test_another_scenario_of_vizdoom():
+    pytest.importorskip("vizdoom")
+    found = preflight(EnvConfig(id="VizdoomBasic-v1"))
+    assert found.rows["picture"].startswith("the observation's `screen`, uint8 (240, 320, 3)")
+    assert "(env.kwargs.episode_timeout)" in found.rows["end"]
+
+
+def test_mujoco_is_drawn():
+    pytest.importorskip("mujoco")
+    found = preflight(EnvConfig(id="InvertedPendulum-v5"))
+    assert found.rows["picture"].startswith("render(), uint8 (480, 480, 3)")
+    assert found.frame.std() > 5
+
+
+@pytest.mark.parametrize(
+    "text", ["'NoneType' object has no attribute 'glGetError'", "no EGL", "OpenGL platform library"]
+)
+def test_the_cure_where_mujoco_cannot_draw(monkeypatch, text):
+    assert drawing_cure(AttributeError(text)) is None
+    monkeypatch.setitem(sys.modules, "mujoco.gl_context", types.ModuleType("gl_context"))
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    assert drawing_cure(AttributeError(text)).startswith("MuJoCo cannot draw with MUJOCO_GL=osm")
+    assert drawing_cure(ValueError("a single number")) is None
 
 
 def test_another_range_later_costs_the_episode(capsys):

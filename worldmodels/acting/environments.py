@@ -139,11 +139,12 @@ def real_envs(
         envs.close()
         raise
     _kept[key] = envs
+    atexit.unregister(close_kept)  # to run before what the environments have registered by now:
+    atexit.register(close_kept)  # MuJoCo ends what its windows need to close
     while len(_kept) > MOST_KEPT:
         _kept.pop(next(iter(_kept))).close()
 
 
-@atexit.register
 def close_kept() -> None:
     """Closes the environments that this process keeps."""
     while _kept:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 import traceback
 from collections.abc import Callable
 from numbers import Real
@@ -15,7 +13,7 @@ import numpy as np
 
 from worldmodels.calls import TimeLimitError, limited, why_lost
 from worldmodels.envs.abilities import HoldsActions, SkipsDrawing
-from worldmodels.envs.make import make_env, reason
+from worldmodels.envs.make import drawing_cure, make_env, reason
 from worldmodels.world import EnvConfig
 
 MOST_FRAMES = 5000
@@ -145,11 +143,7 @@ def _wording(error: Exception) -> str:
     if isinstance(error, ValueError) and "values to unpack (expected 5, got" in text:
         count = text.rpartition(" ")[2].rstrip(")")
         return f"step() returns {count} values, but 5 are needed: {STEP_VALUES}"
-    if "mujoco" in sys.modules and ("GL" in text or "glfw" in text.lower()):
-        chosen = os.environ.get("MUJOCO_GL", "glfw")
-        return (
-            f"{reason(error)}: MuJoCo cannot draw with MUJOCO_GL={chosen}; install libegl1 and set "
-            "egl, or libosmesa6 and osmesa"
-        )
+    if cure := drawing_cure(error):
+        return f"{reason(error)}: {cure}"
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{reason(error)} ({place.filename}, line {place.lineno})"

@@ -97,11 +97,16 @@ def _maker(name: str) -> Callable[..., gymnasium.Env[Any, Any]]:
     made: str | EnvSpec = EnvSpec(id=f"{id_}-v0", entry_point=found) if callable(found) else id_
     if id_ in QUICKER and not home:
         made = replace(gymnasium.spec(id_), entry_point=QUICKER[id_])
-    if id_.startswith("Vizdoom"):
+    if is_doom(id_):
         from worldmodels.envs.take_cover import make_doom
 
         return lambda **kwargs: make_doom(id_, **kwargs)
     return lambda **kwargs: gymnasium.make(made, disable_env_checker=True, **kwargs)
+
+
+def is_doom(id_: str) -> bool:
+    """Whether an environment is one of ViZDoom's, whose limit is env.kwargs.episode_timeout."""
+    return id_.startswith("Vizdoom")
 
 
 def imported(name: str, field: str = "env.id") -> Any:
@@ -166,7 +171,20 @@ def _extra(error: Exception) -> str:
     return next((install(EXTRAS[name]) for name in EXTRAS if name in str(error)), "")
 
 
+def drawing_cure(error: Exception) -> str | None:
+    """What helps where MuJoCo cannot draw: it fails when it is imported, made, or first drawn."""
+    loaded = any(name.partition(".")[0] == "mujoco" for name in list(sys.modules))
+    if not (loaded and re.search(r"\b(gl|egl|glfw|opengl|osmesa)", str(error), re.I)):
+        return None
+    return (
+        f"MuJoCo cannot draw with MUJOCO_GL={os.environ.get('MUJOCO_GL', 'glfw')}; install libegl1 "
+        "and set egl, or libosmesa6 and osmesa"
+    )
+
+
 def _cure(error: Exception) -> str:
+    if cure := drawing_cure(error):
+        return cure
     match error:
         case ModuleNotFoundError():
             return "install that module, or begin the command in its folder"

@@ -254,8 +254,8 @@ def _check_range(raw: RawPicture, picture: np.ndarray) -> None:
     if not (raw.low <= low and high <= raw.high):  # NaN too
         raise InputError(
             f"the picture ranges from {low:g} to {high:g}, but the first ones lay between "
-            f"{raw.low} and {raw.high}: scale it in a wrapper (env.wrappers), or let the first ones "
-            "show the whole range"
+            f"{raw.low} and {raw.high}: scale it in a wrapper (env.wrappers), or let the first "
+            "ones show the whole range"
         )
 
 

@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 
 from worldmodels.envs.guard import MOST_FRAMES, BrokenEnvError, Guard
-from worldmodels.envs.make import is_rendered
+from worldmodels.envs.make import is_doom, is_rendered
 from worldmodels.envs.picture import choose, frame_of, picture_key, plain, record
 from worldmodels.errors import InputError
 from worldmodels.files import save_bytes
@@ -190,7 +190,8 @@ def _play(guard: Guard, key: str | None, *, rendered: bool) -> _Played:
 
 def _rows(guard: Guard, world: World, played: _Played) -> dict[str, str]:
     rewards = np.array(played.rewards)
-    cut = f"no registered time limit: cut at {MOST_FRAMES} frames (env.max_episode_steps)"
+    field = "env.kwargs.episode_timeout" if is_doom(world.config.id) else "env.max_episode_steps"
+    cut = f"no registered time limit: cut at {MOST_FRAMES} frames ({field})"
     ends = f"{len(played.lengths)} episodes ended, {played.terminated} of them terminated; "
     return {
         "picture": _source(world),
@@ -248,8 +249,8 @@ def _warnings(played: _Played, raw: RawPicture) -> tuple[str, ...]:
     found, levels = [], int(seen.max()) - int(seen.min())
     if 0 < levels < FEWEST_LEVELS:
         found.append(
-            f"V sees brightness from {seen.min()} to {seen.max()} of 255: if the numbers are codes, "
-            "make a picture of them in a wrapper (env.wrappers)"
+            f"V sees brightness from {seen.min()} to {seen.max()} of 255: if the numbers are "
+            "codes, make a picture of them in a wrapper (env.wrappers)"
         )
     if all((picture == picture.flat[0]).all() for picture in pictures):
         found.append("the picture has one colour: name another in env.screen, or fix render()")

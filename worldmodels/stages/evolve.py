@@ -220,8 +220,8 @@ def _validation(
 ) -> Dreams | Reality:
     """Where averages are validated: in reality; without an environment in held-out dreams.
 
-    These begin in other windows of the episodes, with other noise, and have the whole horizon and
-    nothing that only evolution needs.
+    Their noise is another, they begin in windows of the same episodes that are sampled anew, and
+    they have the whole horizon and nothing that only evolution needs.
     """
     if load_world(run).config.live:
         return Reality.of_run(run, controller)

@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 from worldmodels.command_line import CONFIGS
+from worldmodels.envs.guard import MOST_FRAMES
+from worldmodels.envs.make import is_doom
 from worldmodels.envs.preflight import Preflight, preflight
 from worldmodels.errors import InputError
 from worldmodels.files import save_text
@@ -23,6 +25,9 @@ DECISIONS = 15
 MOST_REPEATS = 4
 SHORT = 500
 """Frames of an episode that is too short to hold actions."""
+UNLIMITED = 1000
+"""Frames after which an episode is cut where the environment has no time limit: an agent that does
+not arrive would make evaluation take hours."""
 MOST_STEPS, MOST_DREAMT = 1000, 200
 """Most steps of a recorded episode, and of a dream."""
 
@@ -58,11 +63,14 @@ def init_config(env: EnvConfig, workers: WorkersConfig, file: Path) -> None:
 
 def filled(template: str, found: Preflight) -> str:
     """The template with the environment's section, and the lengths that fit it."""
-    env = found.world.config
-    if env.action_repeat == 1 and found.limit > SHORT:
+    env, limit = found.world.config, found.limit
+    if limit == MOST_FRAMES and not is_doom(env.id):  # no limit of its own, unless it is that one
+        limit = UNLIMITED
+        env = replace(env, max_episode_steps=limit)
+    if env.action_repeat == 1 and limit > SHORT:
         held = min(MOST_REPEATS, max(1, round(found.world.fps / DECISIONS)))
         env = replace(env, action_repeat=held)
-    steps = min(MOST_STEPS, math.ceil(found.limit / env.action_repeat))
+    steps = min(MOST_STEPS, math.ceil(limit / env.action_repeat))
     shown = [
         *found.lines,
         "docs/environments.md explains the fields, docs/your_world.md is a tutorial.",
