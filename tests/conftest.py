@@ -86,9 +86,13 @@ def no_type_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products are float32, as in plain PyTorch."""
-    monkeypatch.setenv("WORLDMODELS_PRECISION", "float32")
+def float32() -> Iterator[None]:
+    """Products are float32, as in plain PyTorch; on a GPU too, where other tests may allow TF32."""
+    from worldmodels.precision import set_precision
+
+    set_precision("float32")
+    yield
+    set_precision("auto")
 
 
 @pytest.fixture

@@ -55,7 +55,8 @@ class OneDevice(TorchDispatchMode):
 
 
 def test_a_device_that_is_not_there_is_one_line(tmp_path, capsys):
-    for name in ("cuda", "mps"):
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    for name in (name for name, found in there.items() if not found):
         with pytest.raises(SystemExit, match="2"):
             main(["collect", f"--device={name}", f"--run={tmp_path / 'run'}"])
         error = capsys.readouterr().err
@@ -83,7 +84,7 @@ def test_the_setting_and_its_variable(monkeypatch):
         get_device()
 
 
-def test_a_run_goes_on_on_another_device(script, smoke_copy):
+def test_a_stage_says_which_device_it_used(script, smoke_copy):
     run = smoke_copy("episodes")
     script("train_vae", "--run", run.folder, "--device=cpu")
     assert (run.vae / "vae.safetensors").exists()
@@ -131,13 +132,10 @@ def test_v_trains_and_encodes_on_the_device_of_its_weights(size):
     assert mu.shape == logvar.shape == (3, 4)
 
 
-@pytest.mark.parametrize(
-    ("precision", "tolerance"),
-    [("float32", 1e-4), pytest.param("bfloat16", 0.02, marks=pytest.mark.bfloat16)],
-)
-def test_a_gpus_arithmetic_is_that_of_the_cpu_to_rounding(precision, tolerance):
-    """`VAE.plain` is what a GPU computes."""
-    set_precision(precision)
+@pytest.mark.bfloat16
+def test_a_gpus_arithmetic_is_that_of_the_cpu_to_rounding():
+    """`VAE.plain` is what a GPU computes; in float32 the CPU computes it too."""
+    set_precision("bfloat16")
     torch.manual_seed(0)
     vae = VAE(VAEConfig(latent_size=4, width=4, first_weights="he"))
     noise = torch.randn(6, 4)
@@ -145,7 +143,7 @@ def test_a_gpus_arithmetic_is_that_of_the_cpu_to_rounding(precision, tolerance):
     ours, theirs = vae.plain(frames, noise), vae(frames, noise)
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == torch.float32
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +173,7 @@ def test_training_on_cuda_is_training_on_the_cpu():
     set_precision("auto")
     vae, mdnrnn = (
         VAE(VAEConfig(latent_size=4, width=8)),
-        MDNRNN(MDNRNNConfig(), 4, 2, [RewardHead()]),
+        MDNRNN(MDNRNNConfig(), 4, 2, [RewardHead(), RISK]),
     )
     frames = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
     numbers = {}

@@ -36,19 +36,25 @@ def main() -> None:
     parser.add_argument("--agent", type=Path, help="Bundle or run: its returns in both pictures.")
     parser.add_argument("--tracks", type=int, default=100, help="Of --agent's comparison.")
     options = parser.parse_args()
-    gpu, start, rows = get_device(), time.perf_counter(), []
+    gpu, start = get_device(), time.perf_counter()
+    rows = list[dict[str, Any]]()
+    report: dict[str, Any] = {"machine": machine(), "rows": rows, "growth": {}}
     set_device("cpu")
     with TemporaryDirectory() as folder:
+
+        def save() -> None:
+            report["seconds"] = time.perf_counter() - start
+            save_json(options.out / "benchmark.json", report)
+            save_text(options.out / "benchmark.md", markdown(report))
+
         for row in _measured(Path(folder), options, gpu):
             rows.append(row)
             say(line_of(row))
-        growth = {}
+            save()  # a command that is stopped keeps its rows
         if "growth" in options.parts:
             growth = frames_growth(options.quick) | dream_growth(Path(folder), options.quick)
-    seconds = time.perf_counter() - start
-    report = {"machine": machine(), "seconds": seconds, "rows": rows, "growth": growth}
-    save_json(options.out / "benchmark.json", report)
-    save_text(options.out / "benchmark.md", markdown(report))
+            report["growth"] = growth
+        save()
     print(markdown(report))
     for what in missed(rows):
         print(f"below the target: {what}")

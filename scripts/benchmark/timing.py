@@ -48,7 +48,7 @@ def side_by_side(
     }
 
 
-def target(bfloat16: float, float32: float | None) -> float | None:
+def target(bfloat16: float | None, float32: float | None) -> float | None:
     """The target of a row, by the number type of the products on this processor."""
     return bfloat16 if product_dtype() == torch.bfloat16 else float32
 

@@ -14,6 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.bounds import (
+    forward_products,
+    mdnrnn_products,
+    training_products,
+    vae_products,
+)
 from benchmark.timing import Row, Work, number, side_by_side, target, timed
 from benchmark.untrained import CAR_RACING, TAKE_COVER, Size
 from worldmodels.command_line import keep
@@ -28,7 +34,8 @@ from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import mixture_loss
 from worldmodels.models.sequence import SequenceBatch
 from worldmodels.models.vae import VAE, VAEConfig, images_of, vae_loss
-from worldmodels.run import Run
+from worldmodels.precision import name_of, product_dtype
+from worldmodels.run import Run, cores
 from worldmodels.seeding import numpy_generator, torch_generator
 from worldmodels.stages.encode import BATCH as ENCODING_BATCH
 from worldmodels.stages.encode import encode_episodes
@@ -50,15 +57,15 @@ MEMORY_STEPS = 220
 
 def training_rows(folder: Path, quick: bool) -> Iterable[Row]:
     """All rows about training; episodes are written in `folder`."""
-    yield vae_row(quick)
-    yield encoding_row(folder, quick)
-    yield mdnrnn_row(CAR_RACING, quick)
-    yield mdnrnn_row(TAKE_COVER, quick)
+    yield from vae_rows(quick)
+    yield from encoding_rows(folder, quick)
+    yield from mdnrnn_rows(CAR_RACING, quick)
+    yield from mdnrnn_rows(TAKE_COVER, quick)
     yield memory_row(quick)
     yield opening_row(folder)
 
 
-def vae_row(quick: bool) -> Row:
+def vae_rows(quick: bool) -> Iterable[Row]:
     """Images a second in training V of the paper's size."""
     config, frames = TrainVAEConfig(batch_size=BATCH), torch.from_numpy(pictures(BATCH))
     ours, plain = VAE(VAEConfig()), VAE(VAEConfig())
@@ -73,19 +80,18 @@ def vae_row(quick: bool) -> Row:
         reconstruction = plain_decode(plain, mu + torch.exp(0.5 * logvar) * noise)
         return vae_loss(images, reconstruction, mu, logvar, config.free_nats)[0]
 
-    batches = 2 if quick else 6
-    return side_by_side(
-        f"training V, z 32, batches of {BATCH}",
-        PLAIN,
-        "images/s",
-        training(our_loss, adam(ours, 1e-4), 2 * batches, BATCH),
-        training(plain_loss, torch.optim.Adam(plain.parameters(), 1e-4), batches, BATCH),
-        rounds=3 if quick else 7,
-        target=target(2.0, None),
-    )
+    batches, rounds = (2, 3) if quick else (6, 7)
+    what = f"training V, z 32, batches of {BATCH}"
+    work = training(our_loss, adam(ours, 1e-4), 2 * batches, BATCH)
+    theirs = training(plain_loss, torch.optim.Adam(plain.parameters(), 1e-4), batches, BATCH)
+    against = PLAIN, "images/s", work, theirs
+    yield side_by_side(what, *against, rounds=rounds, target=target(2.0, None))
+    encoder, decoder = vae_products(ours, BATCH)
+    against = products_alone(), "images/s", work, training_products([*encoder, *decoder], BATCH)
+    yield side_by_side(what, *against, rounds=rounds, target=target(None, 0.7))
 
 
-def encoding_row(folder: Path, quick: bool) -> Row:
+def encoding_rows(folder: Path, quick: bool) -> Iterable[Row]:
     """Images a second of encoding files to files, against V's layers on frames in memory."""
     vae = VAE(VAEConfig())
     episodes, latents = folder / "encoding", folder / "encoded"
@@ -97,15 +103,15 @@ def encoding_row(folder: Path, quick: bool) -> Row:
         with torch.inference_mode():
             return sum(len(plain_encode(vae, images_of(batch))[0]) for batch in batches)
 
-    return side_by_side(
-        f"encoding, z 32, batches of {ENCODING_BATCH}, with reading and writing files",
-        "V in plain float32, in memory",
-        "images/s",
-        lambda: encode_episodes(vae, files, latents, EnvConfig()),
-        plain,
-        rounds=3 if quick else 7,
-        target=target(2.5, None),
-    )
+    def ours() -> float:
+        return encode_episodes(vae, files, latents, EnvConfig())
+
+    what = f"encoding, z 32, batches of {ENCODING_BATCH}, with reading and writing files"
+    against, rounds = ("V in plain float32, in memory", "images/s", ours, plain), 3 if quick else 7
+    yield side_by_side(what, *against, rounds=rounds, target=target(2.5, None))
+    encoder, _ = vae_products(vae, ENCODING_BATCH)
+    against = products_alone(), "images/s", ours, forward_products(encoder, ENCODING_BATCH)
+    yield side_by_side(what, *against, rounds=rounds, target=target(None, 0.7))
 
 
 def plain_encode(vae: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,32 +131,37 @@ def plain_decode(vae: VAE, z: Tensor) -> Tensor:
     return x
 
 
-def mdnrnn_row(size: Size, quick: bool) -> Row:
+def mdnrnn_rows(size: Size, quick: bool) -> Iterable[Row]:
     """Steps a second in training M of one of the paper's sizes."""
     config = TrainMDNRNNConfig(batch_size=WINDOWS, sequence_length=STEPS)
     ours, plain = untrained_mdnrnn(size), untrained_mdnrnn(size)
     batch = sequences(size)
 
     trainable = [p for p in plain.parameters() if p.requires_grad]
-    return side_by_side(
-        f"training M, {size.name}, batches of {WINDOWS} x {STEPS}",
-        PLAIN,
-        "steps/s",
-        training(
-            lambda generator: mdnrnn_loss(ours, batch, config, generator)[0],
-            adam(ours, 1e-3),
-            3 if quick else 6,
-            WINDOWS * STEPS,
-        ),
-        training(
-            lambda generator: plain_mdnrnn_loss(plain, batch, generator),
-            torch.optim.Adam(trainable, 1e-3),
-            1 if quick else 2,
-            WINDOWS * STEPS,
-        ),
-        rounds=3 if quick else 7,
-        target=target(2.0, None),
+    units, rounds = WINDOWS * STEPS, 3 if quick else 7
+    what = f"training M, {size.name}, batches of {WINDOWS} x {STEPS}"
+    work = training(
+        lambda generator: mdnrnn_loss(ours, batch, config, generator)[0],
+        adam(ours, 1e-3),
+        3 if quick else 6,
+        units,
     )
+    theirs = training(
+        lambda generator: plain_mdnrnn_loss(plain, batch, generator),
+        torch.optim.Adam(trainable, 1e-3),
+        1 if quick else 2,
+        units,
+    )
+    against = PLAIN, "steps/s", work, theirs
+    yield side_by_side(what, *against, rounds=rounds, target=target(2.0, None))
+    bound = training_products(mdnrnn_products(ours, WINDOWS, STEPS), units)
+    against = products_alone(), "steps/s", work, bound
+    yield side_by_side(what, *against, rounds=rounds, target=target(None, 0.7))
+
+
+def products_alone() -> str:
+    """What a row is compared with that has a bound."""
+    return f"their matrix products alone, in {name_of(product_dtype())}, {cores()} threads"
 
 
 def plain_mdnrnn_loss(mdnrnn: MDNRNN, batch: SequenceBatch, generator: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from gymnasium.envs.box2d.car_racing import FPS
 from jaxtyping import Float32
 
 import worldmodels  # noqa: F401  (registers the environment)
-from benchmark.timing import Row, Work, number, rate, side_by_side
+from benchmark.timing import Row, Work, number, rate, side_by_side, timed
 from benchmark.untrained import CAR_RACING, untrained
 from worldmodels.acting.environments import ModelFiles, Reality
 from worldmodels.acting.evaluate import Evaluation, interval
@@ -47,6 +47,7 @@ def world_rows(folder: Path, quick: bool) -> Iterable[Row]:
     yield frames_row(quick, shared=True)
     yield frames_row(quick, shared=False)
     yield seeing_row(folder, quick)
+    yield laps_row(quick)
     yield from picture_rows(quick)
     yield motion_row(quick)
 
@@ -113,6 +114,21 @@ def smooth_actions(driver: int, steps: int) -> Float32[np.ndarray, "steps 3"]:
         walk = 0.9 * walk + 0.25 * step
         actions[t] = np.clip(walk, (-1, 0, 0), 1)
     return actions
+
+
+def laps_row(quick: bool) -> Row:
+    """Laps a second of candidates near the shipped agent, as evolution in reality drives them."""
+    folder = bundle_folder("car_racing_dream")
+    bundle, generator = Bundle.load(folder), numpy_generator(0, "laps")
+    noise = generator.normal(0, 0.05, (64, bundle.controller.num_parameters))
+    reality = Reality(bundle.world, ModelFiles.of_bundle(folder), bundle.controller)
+    evaluate = Evaluation(place=reality, workers=WorkersConfig(), patience=30)
+    seeds = environment_seeds("train", 0, 2 if quick else 8)
+    candidates = bundle.parameters.double().numpy() + noise
+    evaluate(candidates[:2], seeds[:1])  # begins the workers
+    _, seconds = timed(lambda: float(evaluate(candidates, seeds)[0].size))
+    what = f"evolution in reality: 64 candidates x {len(seeds)} laps, {cores()} cores"
+    return number(what, 64 * len(seeds) / seconds, "laps/s")
 
 
 def seeing_row(folder: Path, quick: bool) -> Row:
