@@ -536,7 +536,7 @@ def _read_records(folder: Path) -> None:
     assert sum(map(len, known["chunks"].values())) >= 0
     assert load_like(folder / "selection.json", Selection)["best"] is not None
     load_tensors(folder / "tensors.safetensors")[1].get("a")
-    assert all(entry["steps"] >= 0 for entry in load_manifest(folder).values())
+    assert all(entry["steps"] >= 1 for entry in load_manifest(folder).values())
 
 
 INK = "<Session><StrokeSet>{}</StrokeSet></Session>"

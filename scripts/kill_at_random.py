@@ -111,7 +111,7 @@ def main() -> int:
     temporary.mkdir()
     os.environ |= {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "SDL_VIDEODRIVER": "dummy"}
     tempfile.tempdir = None
-    shared = set(SHARED_MEMORY.iterdir())
+    known = set(SHARED_MEMORY.iterdir())
     import_everything()
     command = Faulty(folder, config=options.config, fields=fields)
     begun = time.monotonic()
@@ -143,12 +143,13 @@ def main() -> int:
         bad += options.times - good
         time.sleep(1.0)  # the workers of a fork end soon after it, and leave their folders
         command.command()  # removes them
-        left = [*temporary.iterdir(), *set(SHARED_MEMORY.iterdir()) - shared]
+        left = {*temporary.iterdir(), *SHARED_MEMORY.iterdir()} - known
+        known |= left
         bad += len(left)
         print(
             f"{kind}: {good} of {options.times} kills end with the same files; other processes "
             f"lived {longest:.1f} s longer at most; {len(left)} temporary files left",
-            *left[:3],
+            *sorted(left)[:3],
             flush=True,
         )
     print(f"{(time.monotonic() - begun) / 60:.1f} minutes; an undisturbed run takes {took:.0f} s")

@@ -77,7 +77,7 @@ def test_a_folder_of_somebody_else(fails, tmp_run, tiny, name):
     tmp_run.folder.mkdir()
     (tmp_run.folder / name).write_text('{"loss": 0.5}')
     line = fails("collect", tmp_run, "--config", ROOT / "configs/smoke.yaml", *tiny)
-    assert f"{tmp_run.folder / name} is there, but no config.yaml of this program: use an" in line
+    assert f"{tmp_run.folder / name} is there, but no config.yaml of this program: move it" in line
     assert os.listdir(tmp_run.folder) == [name]
 
 

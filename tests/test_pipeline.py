@@ -17,6 +17,7 @@ from worldmodels.config import Config
 from worldmodels.files import append_line, file_hash, load_json
 from worldmodels.models.controller import controller_for
 from worldmodels.pipeline import KEPT, minutes_left
+from worldmodels.report.report import told_by
 from worldmodels.run import Run
 from worldmodels.stages.carry import carried_over
 from worldmodels.stages.history import History, history_file
@@ -235,9 +236,14 @@ def check_other_files_stay(script, run, flags):
     stale = run.vae / "stale.safetensors"
     for path in (stale, run.round(1 - best % 2).vae / stale.name):
         path.write_text("of the other round")
+    film, page = run.videos / "dream.webm", run.folder / "report.html"
+    for path in (film, page):
+        path.write_text("of the other round")
     run.best_round_file.write_text(f"{1 - best % 2}\n")
     script("pipeline", *flags)
     assert run.holds == best
+    assert film.stat().st_size > 1000
+    assert told_by(run) in page.read_text()
     assert [path.read_text() for path in others] == ["mine", "mine"]
     assert not stale.exists()
 

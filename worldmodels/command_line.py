@@ -232,15 +232,16 @@ def check_own(run: Run) -> None:
     """Checks that the folder has a config.yaml that `keep` wrote, or no file of a run's names.
 
     Raises:
-        InputError: another program wrote one of them.
+        InputError: it has another config.yaml, or such a file without one.
     """
     file = run.config_file
     require_regular(file)
     if not file.exists():
-        others = [path for path in run.files if path.exists()]
+        others = [path for path in run.top_files if path.exists()]
         if others:
             raise InputError(
-                f"{others[0]} is there, but no config.yaml of this program: use another --run"
+                f"{others[0]} is there, but no config.yaml of this program: move it, or use "
+                "another --run"
             )
     elif not file.read_text(encoding="utf-8", errors="replace").startswith(MARK):
         raise InputError(

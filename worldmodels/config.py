@@ -146,7 +146,8 @@ def begin(
             # a folder is claimed only for an environment that can be made
             preflight(config.env, config.workers)
     free = (*FREE, "rounds", "later") if _extends(config, run) else FREE
-    keep(config, run, free, replace=first and not begun)  # of a command that made nothing
+    # an earlier command may have stopped before it made anything
+    keep(config, run, free, replace=first and not begun)
     return config.of_round(run.number), run
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from worldmodels.artifacts import has_film, link_all, load_controller, unlink_all
@@ -20,7 +20,7 @@ from worldmodels.stages.explore import Evolved
 from worldmodels.stages.select_round import select_round
 from worldmodels.stages.train_mdnrnn import train_mdnrnn
 from worldmodels.stages.train_vae import train_vae
-from worldmodels.stages.watch import watch
+from worldmodels.stages.watch import FILMS, watch
 
 KEPT = ("world.json", "vae", "mdnrnn", "latents", "controller")
 """What the best round gives to the top level of a run of several rounds."""
@@ -45,7 +45,7 @@ def pipeline(run: Run, config: Config) -> None:
         if config.rounds > 1:
             first = config.evolve.validation_episodes + config.evolve.final_episodes
             best = select_round(run, rounds, config.select, config.workers, first)
-            _copy(best, run, _films(run, config))
+            _copy(best, run)
         config = config.of_round(run.holds)
         evaluate(run, config.dream, config.evaluate, config.workers, config.seed)
         if config.controller.senses == "own" and not _filmed(run, config):
@@ -110,7 +110,7 @@ def _work(config: Config, index: int) -> dict[str, int]:
     }
 
 
-def _copy(best: Run, run: Run, films: Sequence[Path]) -> None:
+def _copy(best: Run, run: Run) -> None:
     """Links the best round's files at the top level, and says so last: a kill changes nothing.
 
     Those of another round are removed, and so are its agent's films.
@@ -121,7 +121,7 @@ def _copy(best: Run, run: Run, films: Sequence[Path]) -> None:
     if done.exists():  # the best of fewer rounds
         for name in KEPT[1:]:
             unlink_all(run.round(run.holds).folder / name, run.folder / name)
-        for film in films:
+        for film in _films(run, FILMS):
             film.unlink(missing_ok=True)
         done.unlink()
     for name in KEPT:
@@ -129,13 +129,13 @@ def _copy(best: Run, run: Run, films: Sequence[Path]) -> None:
     save_text(done, number)
 
 
-def _films(run: Run, config: Config) -> list[Path]:
-    """The files that `watch` makes."""
-    return [run.videos / f"{film}.{kind}" for film in config.watch.films for kind in FILM_KINDS]
+def _films(run: Run, names: Iterable[str]) -> list[Path]:
+    """The files of films."""
+    return [run.videos / f"{name}.{kind}" for name in names for kind in FILM_KINDS]
 
 
 def _filmed(run: Run, config: Config) -> bool:
-    if not all(film.exists() for film in _films(run, config)):
+    if not all(film.exists() for film in _films(run, config.watch.films)):
         return False
     return "dream" not in config.watch.films or has_film(run.bundle)
 
@@ -143,7 +143,7 @@ def _filmed(run: Run, config: Config) -> bool:
 def _report(run: Run) -> None:
     """Writes the report, unless it is that of the evaluation."""
     file = run.folder / "report.html"
-    if file.exists() and told_by(run) in file.read_text(encoding="utf-8"):
+    if file.exists() and told_by(run) in file.read_text(encoding="utf-8", errors="replace"):
         say(f"{file} already exists")
         return
     try:

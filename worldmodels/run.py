@@ -61,14 +61,11 @@ class Run:
         self.evaluation_file = self.folder / "evaluation.json"
 
     @property
-    def files(self) -> "tuple[Path, ...]":
-        """The single files of a run at its top level, but for config.yaml."""
-        names = "report.html", "first_frame.png"
-        others = (self.folder / name for name in names)
-        return (
-            *(self.world_file, self.metrics, self.starts, self.evaluation_file),
-            *(self.best_round_file, *others),
-        )
+    def top_files(self) -> "list[Path]":
+        """The files at the top level that may be there, but for config.yaml."""
+        names = "report.html", "first_frame.png", "selection.json", "data.json", "results.json"
+        own = self.world_file, self.metrics, self.starts, self.evaluation_file, self.best_round_file
+        return [*own, *(self.folder / name for name in names)]
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"

@@ -92,7 +92,7 @@ def markdown(report: dict[str, Any]) -> str:
 def missed(rows: list[dict[str, Any]]) -> list[str]:
     """What lies below its target or above its limit."""
     return [
-        row["what"]
+        " against ".join(row[name] for name in ("what", "against") if name in row)
         for row in rows
         if (row.get("target") is not None and row["ratio"] < row["target"])
         or (row.get("at_most") is not None and row["value"] > row["at_most"])

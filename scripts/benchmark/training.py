@@ -196,7 +196,7 @@ def memory_row(quick: bool) -> Row:
 
 
 def opening_row(folder: Path) -> Row:
-    """Seconds to open a folder of 20,000 episodes."""
+    """Seconds to open a folder of 20,000 episodes, which are links to one file."""
     episodes = folder / "many"
     write_episodes(episodes, 20_000, 1, distinct=1)
     files = sorted(episodes.iterdir())

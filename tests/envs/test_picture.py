@@ -130,17 +130,16 @@ def test_a_missing_screen_is_named(observation):
 MASK, DARK = PIXELS // 128, PIXELS * 0
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
-@pytest.mark.parametrize("rendered", [False, True])
-@pytest.mark.parametrize("most", [1, 255])
-@pytest.mark.parametrize(("picture", "high"), [(PIXELS, 255), (MASK, 1), (DARK, None)])
-def test_the_range_is_that_of_the_pictures(picture, high, most, rendered, dtype):
-    """Where they are dark, it is that of the space."""
-    space = Box(0, most, picture.shape, dtype)
-    if high is None:
-        high = most if not rendered else 1 if dtype == np.float32 else 255
-    found = record(EnvConfig(), [picture.astype(dtype)], space, rendered=rendered)
-    assert (found.low, found.high) == (0, high)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, bool])
+@pytest.mark.parametrize("most", [1, 255, None])
+@pytest.mark.parametrize("kind", ["picture", "mask", "black"])
+def test_the_range_is_that_of_the_pictures(kind, most, dtype):
+    """Where they are zeros and ones, or black, it is that of the space, if they have one."""
+    picture = {"picture": PIXELS, "mask": MASK, "black": DARK}[kind].astype(dtype)
+    space = Box(0, most or 255, picture.shape, np.float32)
+    found = record(EnvConfig(), [picture], space, rendered=most is None)
+    high = {"picture": 255, "mask": most or 1, "black": most or (1 if dtype == np.float32 else 255)}
+    assert (found.low, found.high) == (0, 1 if dtype is bool else high[kind])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

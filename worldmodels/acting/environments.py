@@ -139,8 +139,9 @@ def real_envs(
         envs.close()
         raise
     _kept[key] = envs
-    atexit.unregister(close_kept)  # to run before what the environments have registered by now:
-    atexit.register(close_kept)  # MuJoCo ends what its windows need to close
+    # the last function that is registered runs first: before MuJoCo's, which ends EGL
+    atexit.unregister(close_kept)
+    atexit.register(close_kept)
     while len(_kept) > MOST_KEPT:
         _kept.pop(next(iter(_kept))).close()
 

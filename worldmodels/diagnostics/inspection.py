@@ -186,7 +186,7 @@ def _claim(run: Run, about: dict[str, Any]) -> None:
     file = run.folder / "about.json"
     if file.exists() and load_json(file) != plain(about):
         for folder in (run.episodes, run.latents):
-            for path in folder.rglob("*.npz"):
+            for path in folder.rglob("[0-9][0-9]_*.npz"):
                 path.unlink()
     save_json(file, about)
 

@@ -106,7 +106,7 @@ def _maker(name: str) -> Callable[..., gymnasium.Env[Any, Any]]:
 
 def is_doom(id_: str) -> bool:
     """Whether an environment is one of ViZDoom's, whose limit is env.kwargs.episode_timeout."""
-    return id_.startswith("Vizdoom")
+    return id_.rpartition(":")[2].startswith("Vizdoom")
 
 
 def imported(name: str, field: str = "env.id") -> Any:
@@ -174,7 +174,7 @@ def _extra(error: Exception) -> str:
 def drawing_cure(error: Exception) -> str | None:
     """What helps where MuJoCo cannot draw: it fails when it is imported, made, or first drawn."""
     loaded = any(name.partition(".")[0] == "mujoco" for name in list(sys.modules))
-    if not (loaded and re.search(r"\b(gl|egl|glfw|opengl|osmesa)", str(error), re.I)):
+    if not (loaded and re.search(r"\b(gl[A-Z]|E?GL|(?i:glfw|opengl|osmesa))", str(error))):
         return None
     return (
         f"MuJoCo cannot draw with MUJOCO_GL={os.environ.get('MUJOCO_GL', 'glfw')}; install libegl1 "

@@ -197,10 +197,14 @@ def _is_padded(picture: np.ndarray) -> bool:
 
 
 def _range(said: str, pictures: np.ndarray, space: gymnasium.Space[Any] | None) -> tuple[int, int]:
-    """The numbers that are black and white: by the pictures; where these are dark, by their space.
+    """The numbers that are black and white: by the pictures, and by their space.
 
-    Pictures of numbers up to 1 are taken as ones from 0 to 1, for larger numbers are refused later.
+    Pictures of zeros and ones are from 0 to 255 only where their space says so. Without a space
+    they are from 0 to 1, for later pictures that are brighter are refused; black ones of whole
+    numbers are from 0 to 255.
     """
+    if pictures.dtype == bool:
+        return 0, 1
     low, high = float(pictures.min()), float(pictures.max())
     least, most = low, np.inf
     if isinstance(space, gymnasium.spaces.Box):
@@ -210,9 +214,13 @@ def _range(said: str, pictures: np.ndarray, space: gymnasium.Space[Any] | None) 
             f"{said}{pictures.dtype} from {low:g} to {high:g}: scale it to 0 to 255 in a wrapper "
             "(env.wrappers)"
         )
-    dark = low == high == 0 and most > 1 and (pictures.dtype.kind != "f" or most <= 255)
-    if high > 1 or dark:
+    if high > 1:
         return 0, 255
+    whole = not (pictures % 1).any()
+    if low >= 0 and whole and most > 1:
+        black = high == 0 and pictures.dtype.kind != "f"
+        if most <= 255 or black:
+            return 0, 255
     return -1 if low < 0 or -1 <= least < 0 else 0, 1
 
 

@@ -25,15 +25,15 @@ from worldmodels.film import captioned
 from worldmodels.models.action import Actions
 from worldmodels.versions import package_versions
 from worldmodels.workers import WorkersConfig, run_jobs
-from worldmodels.world import EnvConfig, RawPicture, World
+from worldmodels.world import EnvConfig, World
 
 STEPS = 32
 """Random steps."""
 HERE = WorkersConfig(processes=1)
 SEED = 0
 """Of the first reset; later ones have the next seeds."""
-FEWEST_LEVELS = 16
-"""Of brightness, of 255, that a picture usually spans."""
+LEAST_SPAN = 16
+"""Least difference between the brightest and the darkest pixel, of 255, that is usual."""
 SHOWN = 256
 """Height of the pictures of first_frame.png, in pixels, at least."""
 
@@ -49,8 +49,8 @@ class Preflight:
     """The same as V sees it."""
     rows: dict[str, str]
     """The table: what, and what was found."""
-    limit: int
-    """Frames after which an episode is cut."""
+    limit: int | None
+    """Frames after which an episode is cut; none: the environment has no limit."""
     warnings: tuple[str, ...]
     """What looks wrong, but hinders nothing."""
 
@@ -118,8 +118,8 @@ def _preflight(config: EnvConfig) -> Preflight:
         fps = float(guard.env.metadata.get("render_fps") or 30)
         world = World(config, actions.to_dict(), fps, package_versions(), raw)
         first = plain(raw, np.asarray(played.pictures[0]))
-        rows, limit = _rows(guard, world, played), guard.limit or MOST_FRAMES
-        warnings = _warnings(played, raw)
+        rows, limit = _rows(guard, world, played), guard.limit
+        warnings = _warnings(played, world)
     except BrokenEnvError as error:
         raise InputError(str(error)) from error
     finally:
@@ -243,11 +243,11 @@ def _choices(guard: Guard, world: World) -> str:
     return f"{space}: C has {size} outputs" + (f", held for {held} frames" if held > 1 else "")
 
 
-def _warnings(played: _Played, raw: RawPicture) -> tuple[str, ...]:
+def _warnings(played: _Played, world: World) -> tuple[str, ...]:
     pictures = [np.asarray(picture) for picture in played.pictures]
-    seen = np.stack([plain(raw, picture) for picture in pictures])
-    found, levels = [], int(seen.max()) - int(seen.min())
-    if 0 < levels < FEWEST_LEVELS:
+    seen = np.stack([frame_of(plain(world.picture, one), world.config) for one in pictures])
+    found, span = [], int(seen.max()) - int(seen.min())
+    if 0 < span < LEAST_SPAN:
         found.append(
             f"V sees brightness from {seen.min()} to {seen.max()} of 255: if the numbers are "
             "codes, make a picture of them in a wrapper (env.wrappers)"

@@ -107,21 +107,30 @@ def kept_usual(
     Raises:
         InputError: as `kept`.
     """
+    tried = [(place, _tried(read)) for place, read in records]
+    reaches = {
+        place: float(np.abs(drawing_of(found)[:, :2]).max(initial=0))
+        for place, found in tried
+        if not isinstance(found, Exception)
+    }
+    largest = OUTLIER * float(np.median([*reaches.values()])) if reaches else 0.0
 
-    def usual(record: Record, reach: float) -> Record:
-        if reach > largest:
+    def usual(place: str, found: Record | Exception) -> Record:
+        if isinstance(found, Exception):
+            raise found
+        if (reach := reaches[place]) > largest:
             raise ValueError(f"an offset of {reach:g} is {OUTLIER} times larger than is usual here")
-        return record
+        return found
 
-    found = kept(path, ((place, partial(_placed, place, read)) for place, read in records))
-    reaches = [float(np.abs(drawing_of(record)[:, :2]).max(initial=0)) for _, record in found]
-    largest = OUTLIER * float(np.median(reaches)) if found else 0.0
-    both = zip(found, reaches, strict=True)
-    return kept(path, ((place, partial(usual, record, reach)) for (place, record), reach in both))
+    return kept(path, ((place, partial(usual, place, found)) for place, found in tried))
 
 
-def _placed(place: str, read: Callable[[], Record]) -> tuple[str, Record]:
-    return place, read()
+def _tried(read: Callable[[], Record]) -> Record | Exception:
+    """What is read, or what that raises."""
+    try:
+        return read()
+    except Exception as error:  # foreign bytes make readers raise nearly anything
+        return error
 
 
 def _checked(drawing: np.ndarray) -> Drawing:

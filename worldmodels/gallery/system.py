@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.artifacts import fill, naming
-from worldmodels.command_line import keep, name_and_flags, parse
+from worldmodels.command_line import check_own, keep, name_and_flags, parse
 from worldmodels.errors import InputError
 from worldmodels.files import file_hash, load_tensors, save_json, save_tensors
 from worldmodels.precision import set_precision
@@ -135,14 +135,16 @@ def show(argv: Sequence[str]) -> tuple[Run, Numbers]:
         raise InputError(f"no system is named: worldmodels gallery NAME, one of {known}")
     kind = system_of(name)
     system, run = parse(kind, str(kind.__doc__), flags, home=f"runs/gallery/{name}")
-    trained = any(run.folder.glob("*.safetensors"))
-    keep(system, run, free=system.free, replace=not trained)  # until then it may be corrected
     if system.float32:
         set_precision("float32")
-    if (data := getattr(system, "data", None)) is not None:
-        _keep_hash(run, Path(data), replace=not trained)
-    with Metrics(run, name) as metrics:
-        numbers = system.show(metrics)
+    check_own(run)
+    with run.lock():
+        trained = any(run.folder.glob("*.safetensors"))
+        keep(system, run, free=system.free, replace=not trained)  # until then it may be corrected
+        if (data := getattr(system, "data", None)) is not None:
+            _keep_hash(run, Path(data), replace=not trained)
+        with Metrics(run, name) as metrics:
+            numbers = system.show(metrics)
     report = {
         "system": name,
         "numbers": numbers,

@@ -35,7 +35,7 @@ def report(run: Run) -> Path:
     environment.filters["drawn"] = Markup  # figures of our own
     page = environment.get_template("page.html").render(
         name=run.name,
-        told=told_by(run),
+        told=Markup(told_by(run)),
         world=_world(material),
         about=_about(material),
         sections=sections(material),
@@ -47,10 +47,10 @@ def report(run: Run) -> Path:
 
 
 def told_by(run: Run) -> str:
-    """The hash of the evaluation that the report tells of, or of the bundle; a report has it."""
+    """A tag with the hash of the evaluation that the report tells of, or of the bundle."""
     bundle = run.bundle / "bundle.json"  # where nothing was measured in reality
     told = [path for path in (run.evaluation_file, bundle) if path.exists()]
-    return file_hash(told[0]) if told else ""
+    return f'<meta name="evaluation" content="{file_hash(told[0]) if told else ""}">'
 
 
 def _world(material: Material) -> str:

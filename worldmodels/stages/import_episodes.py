@@ -184,7 +184,8 @@ def _raw_picture(env: EnvConfig, found: _Found) -> RawPicture:
     pictures = list(islice(found.first.frames(), LOOKED_AT)) or [None]
     shape = getattr(pictures[0], "shape", (1,))
     try:
-        space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+        whole = getattr(pictures[0], "dtype", None) == np.uint8
+        space = gymnasium.spaces.Box(0, 255 if whole else np.inf, shape)
         return record(env, pictures, space, rendered=False)
     except InputError as error:
         raise InputError(f"{found.first.named('frames')}: {error}") from error

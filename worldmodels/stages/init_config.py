@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 
 from worldmodels.command_line import CONFIGS
-from worldmodels.envs.guard import MOST_FRAMES
 from worldmodels.envs.make import is_doom
 from worldmodels.envs.preflight import Preflight, preflight
 from worldmodels.errors import InputError
@@ -63,9 +62,8 @@ def init_config(env: EnvConfig, workers: WorkersConfig, file: Path) -> None:
 
 def filled(template: str, found: Preflight) -> str:
     """The template with the environment's section, and the lengths that fit it."""
-    env, limit = found.world.config, found.limit
-    if limit == MOST_FRAMES and not is_doom(env.id):  # no limit of its own, unless it is that one
-        limit = UNLIMITED
+    env, limit = found.world.config, found.limit or UNLIMITED
+    if found.limit is None and not is_doom(env.id):
         env = replace(env, max_episode_steps=limit)
     if env.action_repeat == 1 and limit > SHORT:
         held = min(MOST_REPEATS, max(1, round(found.world.fps / DECISIONS)))
