@@ -119,10 +119,10 @@ def test_evolve_and_evaluate(both, smoke_copy, hashes):
 @pytest.mark.parametrize(
     ("stage", "made", "first", "parts", "changes"),
     [
-        ("collect", "episodes", "*.npz", (), {"collect": {"episodes": 400}}),
+        ("collect", "episodes", "*.npz", (), {"collect": {"episodes": 160}}),
         (
             *("evolve", "controller", "history*", ("episodes", "vae", "latents", "mdnrnn")),
-            {"evolve": {"generations": 0, "real_generations": 9, "rollouts_per_candidate": 16}},
+            {"evolve": {"generations": 0, "real_generations": 4, "rollouts_per_candidate": 16}},
         ),
     ],
 )

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from worldmodels.acting.environments import Dreams
@@ -35,6 +36,10 @@ def test_controllers_are_evolved_studied_and_ranked_without_the_data(script, unp
     script("evolve", "--run", run.folder)
     bundle, saved = Bundle.load(folder), load_controller(run)
     assert saved.best.shape == bundle.parameters.shape
+    script("evaluate", "--run", run.folder, "--evaluate.episodes=2")
+    again = Bundle.load(run.bundle)
+    torch.testing.assert_close(again.parameters, saved.best, rtol=1e-3, atol=1e-3)
+    assert torch.equal(again.starts.mu, bundle.starts.mu)
     rows = tmp_path / "study.yaml"
     rows.write_text(yaml.safe_dump({"study": {**BUDGET, "rows": {"own": {}}}}))
     script("study", run.folder, "--config", rows)

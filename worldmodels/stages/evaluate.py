@@ -20,6 +20,7 @@ from worldmodels.artifacts import (
     bundle_folder,
     load_controller,
     load_mdnrnn,
+    load_starts,
     load_vae,
     load_world,
 )
@@ -281,13 +282,11 @@ def _write_bundle(run: Run, dream: DreamConfig, seed: int) -> None:
     vae = load_vae(run)
     mdnrnn = load_mdnrnn(run)
     saved = load_controller(run)
-    starts = sample_starts(
-        latent_source(run),
-        count=STARTS,
-        window=dream.warmup,
-        kind=dream.starts,
-        seed=seed,
-    )
+    if run.starts.exists():  # of an unpacked bundle
+        starts = load_starts(run.starts)
+    else:
+        how: Any = {"window": dream.warmup, "kind": dream.starts, "seed": seed}
+        starts = sample_starts(latent_source(run), count=STARTS, **how)
     made = {"seed": seed, "validation": saved.validation_return}
     bundle = Bundle(
         load_world(run),
