@@ -14,11 +14,19 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 NOTES = "from worldmodels.calls import begin_notes; begin_notes()"
 LOCK = "from worldmodels.run import Run\nwith Run({!r}).lock(): pass"
 
+POOL = """
+import os
+from worldmodels.workers import WorkersConfig, run_jobs
+run_jobs(abs, [(1,), (2,)], WorkersConfig(processes=2))
+os.killpg(os.getpid(), 9)
+"""
 
-def python(code, folder):
+
+def python(code, folder, **how):
     environment = {name: text for name, text in os.environ.items() if name != "WORLDMODELS_CALLS"}
     environment["TMPDIR"], pipe = str(folder), subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdin=pipe, stdout=pipe)
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, **how)
 
 
 def test_the_notes_of_a_killed_process_are_removed(tmp_path):
@@ -46,6 +54,18 @@ def test_a_command_on_a_run_removes_what_a_killed_game_left(tmp_path):
         assert locking.wait() == 0
     assert not folder.exists()
     assert not shared.exists()
+
+
+def test_a_command_on_a_run_removes_the_semaphores_of_a_killed_pool(tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with python(POOL, temporary, start_new_session=True) as killed:
+        assert killed.wait() == -signal.SIGKILL
+    of_pool = f"sem.loky-{killed.pid}-*"
+    assert list(Path("/dev/shm").glob(of_pool))
+    with python(LOCK.format(str(tmp_path / "run")), temporary) as locking:
+        assert locking.wait() == 0
+    assert not list(Path("/dev/shm").glob(of_pool))
 
 
 def test_other_names_have_no_owner(tmp_path, monkeypatch):

@@ -48,12 +48,18 @@ def remove_left_behind() -> None:
         for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
             owner, mine = owner_of(folder), folder.lstat().st_uid == os.getuid()
             if owner is not None and mine and is_alive(owner) is False:
-                _remove_shared_memory(folder)
+                _remove_shared_memory(folder, owner)
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_shared_memory(folder: Path) -> None:
-    """Removes what a killed ViZDoom left in memory; its folder has the arguments of its start."""
+def _remove_shared_memory(folder: Path, owner: int) -> None:
+    """Removes what a killed process left in memory: the semaphores of its pool, and its ViZDoom's.
+
+    The folder of a ViZDoom has the arguments of its start.
+    """
+    with contextlib.suppress(OSError):
+        for semaphore in Path("/dev/shm").glob(f"sem.loky-{owner}-*"):
+            semaphore.unlink(missing_ok=True)
     with contextlib.suppress(OSError, ValueError, IndexError):  # another folder, or killed before
         words = (folder / "arguments").read_text().split()
         engine = words[words.index("+viz_instance_id") + 1]
