@@ -23,10 +23,14 @@ SIZES = re.compile(r"^(UPDATES|STEPS|EPISODES) = .*$", re.M)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language):
-    """(page:line, text) of all fenced blocks in a language."""
+def name_of(page):
+    return page.name
+
+
+def blocks(language, *pages):
+    """The texts of the fenced blocks in a language, of some pages or all; their ids say where."""
     found = []
-    for page in PAGES:
+    for page in pages or PAGES:
         text = page.read_text(encoding="utf-8")
         for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.M | re.S):
             line = text[: match.start()].count("\n") + 1
@@ -49,15 +53,19 @@ def help_of(name):
     return out.getvalue()
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python(code, tiny_bundle, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks("python", page)], ids=name_of)
+def test_python(page, tiny_bundle, tmp_path, monkeypatch):
+    """The blocks of a page, one after the other: each may use the names of those before it."""
     (tmp_path / "runs").mkdir()
     tiny_bundle.rename(tmp_path / "runs" / "quick")
     short = functools.partial(gymnasium.make, max_episode_steps=10)
     monkeypatch.setattr(gymnasium, "make", short)
-    if "stable_baselines3" in code:
-        pytest.importorskip("stable_baselines3")
-    exec(compile(SIZES.sub(r"\1 = 1", code), "docs", "exec"), {})
+    names = {}
+    for block in blocks("python", page):
+        (code,) = block.values
+        if "stable_baselines3" in code:
+            pytest.importorskip("stable_baselines3")
+        exec(compile(SIZES.sub(r"\1 = 1", code), block.id, "exec"), names)
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))

@@ -18,34 +18,36 @@ from worldmodels.web.graphs import Decoder
 from worldmodels.world import EnvConfig
 
 
-def test_the_whole_pipeline_at_96(script, tmp_run, tiny, tmp_path):
-    """CartPole's picture of 400x600 keeps its aspect: 64 of 96 rows, between black bars."""
-    sized = ["--env.size=96", "--env.fit=letterbox", "--collect.explore.policy=random_network"]
+@pytest.mark.parametrize("size", [96, 128])
+def test_the_whole_pipeline(script, tmp_run, tiny, tmp_path, size):
+    """CartPole's picture of 400x600 keeps its aspect: two thirds of the rows, between bars."""
+    bar = size // 6
+    sized = [f"--env.size={size}", "--env.fit=letterbox", "--collect.explore.policy=random_network"]
     flags = ["--config=smoke", "--run", tmp_run.folder, *tiny, "--collect.episodes=3"]
     script("pipeline", *flags, *sized)
     frames = Episode.load(tmp_run.episodes / "00_000000.npz").frames
-    assert frames.shape[1:] == (96, 96, 3)
-    assert not frames[:, :16].any()
-    assert not frames[:, 80:].any()
-    assert frames[:, 16:80].any(axis=(2, 3)).all()
+    assert frames.shape[1:] == (size, size, 3)
+    assert not frames[:, :bar].any()
+    assert not frames[:, -bar:].any()
+    assert frames[:, bar + 1 : -bar - 1].any(axis=(2, 3)).all()
     assert load_json(tmp_run.evaluation_file)["episodes"] == 2
-    assert middle_of(tmp_run.videos / "dream.webm").shape[1] == 3 * 3 * 96 + 2 * 4
+    assert middle_of(tmp_run.videos / "dream.webm").shape[1] == 3 * 3 * size + 2 * 4
     bundle = Bundle.load(tmp_run.folder)
-    assert {one.frames.shape[1:] for one in bundle.recordings} == {(96, 96, 3)}
-    check_worlds(tmp_run.folder)
+    assert {one.frames.shape[1:] for one in bundle.recordings} == {(size, size, 3)}
+    check_worlds(tmp_run.folder, size)
     manifest, shown = _manifest(bundle, 3), Decoder(bundle.vae)(bundle.starts.mu[0, :1])
-    assert (manifest["size"], shown.shape) == (96, (96, 96, 3))
+    assert (manifest["size"], shown.shape) == (size, (size, size, 3))
     play(tmp_run.folder, PlayConfig(mode="both", scale=2), tmp_path, max_frames=3)
 
 
-def check_worlds(folder):
+def check_worlds(folder, size):
     """The agent, its dream and its reality as a user opens them."""
     agent = worldmodels.load(folder)
     assert agent.act(np.zeros((400, 600, 3), np.uint8)) in (0, 1)
     for name in ("Dream", "Real"):
         env = gymnasium.make(f"worldmodels/{name}-v0", bundle=folder)
         env.reset(seed=0)
-        assert np.asarray(env.render()).shape[-3:] == (96, 96, 3)
+        assert np.asarray(env.render()).shape[-3:] == (size, size, 3)
         env.close()
 
 

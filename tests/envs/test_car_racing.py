@@ -13,6 +13,7 @@ from gymnasium.envs.box2d.car_racing import CarRacing as Official
 import worldmodels  # noqa: F401  (registers the environment)
 from worldmodels.envs.fast_car_racing import env as car_racing
 from worldmodels.envs.fast_car_racing.env import CarRacing
+from worldmodels.envs.fast_car_racing.official import CarRacing as Undrawn
 from worldmodels.envs.make import make_env
 from worldmodels.world import EnvConfig
 
@@ -80,6 +81,29 @@ def test_the_official_one_without_the_pictures_that_nobody_looks_at(seed):
             last = pair[0]
         assert pair[0] is last
         ours.drawing = step % 4 == 3
+
+
+LONG = {
+    "still, then away": [[0, 0, 0]] * 60 + [[0.1, 1, 0]] * 60,
+    "locked wheels": [[-1, 1, 0]] * 80 + [[1, 0.2, 0]] * 80 + [[1, 0, 1]] * 40 + [[0, 0, 0.5]] * 60,
+    "top speed, over grass": [[0, 1, 0]] * 150 + [[0.3, 1, 0.1]] * 150,
+    "a walk": smooth_actions(3, 400),
+}
+
+
+@pytest.mark.parametrize("actions", LONG.values(), ids=LONG)
+def test_the_car_moves_as_in_box2d_to_the_bit(actions):
+    """Sleep, limits of joints, velocities that repeat and that do not, and the end of the map."""
+    ours, theirs = CarRacing(), Undrawn()
+    ours.drawing = theirs.drawing = False
+    for _ in play_both(ours, theirs, 17, np.array(actions, np.float32)):
+        mine, others = (
+            [sorted(tile.idx for tile in wheel.tiles) for wheel in env.car.wheels]
+            for env in (ours, theirs)
+        )
+        assert mine == others
+    assert [t.road_visited for t in ours.road] == [t.road_visited for t in theirs.road]
+    assert all((a.color == b.color).all() for a, b in zip(ours.road, theirs.road, strict=True))
 
 
 def test_the_maps_edge_is_drawn():

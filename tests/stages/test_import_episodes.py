@@ -356,8 +356,7 @@ def test_everything_after_collect_works_and_says_that_nothing_real_was_measured(
     sizes.write_text(yaml.safe_dump(SIZES))
     source, run = write_npz(tmp_path / "npz"), ["--run", str(tmp_run.folder)]
     main(["import", str(source), "--config", "recorded", "--config", str(sizes), *run])
-    for stage in ("collect", "train-vae", "encode", "train-mdnrnn", "evolve", "evaluate"):
-        main([stage, *run])
+    main(["pipeline", *run])
     said = capsys.readouterr().out
     assert "3 imported episodes" in said
     assert said.count("nothing was measured in reality") == 2

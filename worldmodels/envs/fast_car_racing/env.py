@@ -1,8 +1,9 @@
 """CarRacing with its observation redrawn: Gymnasium's physics, tracks and rewards, much faster.
 
 Gymnasium spends 98% of a step on drawing. Here `kernel.paint` draws. In the far view of the first
-third of a second and near the map's edge OpenCV draws the field (`field.Camera`). `motion` moves
-the car by the parent's arithmetic: rewards, ends and positions are equal to the last bit.
+third of a second and near the map's edge OpenCV draws the field (`field.Camera`). `physics` moves
+the car by the arithmetic of Gymnasium and Box2D: rewards, ends and positions are equal to the last
+bit.
 """
 
 import math
@@ -28,7 +29,8 @@ from worldmodels.envs.fast_car_racing.field import (
     zoom_at,
 )
 from worldmodels.envs.fast_car_racing.kernel import paint, paint_overlays
-from worldmodels.envs.fast_car_racing.motion import Car
+from worldmodels.envs.fast_car_racing.motion import Car, Polygons, Road, Tile
+from worldmodels.envs.fast_car_racing.physics import ANGLE, OMEGA, PHASE, PX, PY, SPIN, VX, VY
 
 CACHED_TRACKS = 64
 NEAR = 6.0  # zoom above which two samples a pixel and axis are enough
@@ -43,6 +45,7 @@ class Track:
     start_alpha: float
     road: list[tuple[list[tuple[float, float]], Any]]
     """Corners in drawing order, with the colour of a border, or None for a tile."""
+    tiles: Polygons
     state_after: Any
     _raster: "weakref.ref[Raster] | None" = None
 
@@ -76,18 +79,30 @@ class CarRacing(SkipsDrawing, official.CarRacing):
         self._picture: Picture = np.zeros((96, 96, 3), np.uint8)
         self._track: Track | None = None
         self._raster: Raster | None = None
+        self._begun = False  # whether the first tile has been visited
+        self.world.Step = lambda *_: None  # the car moves itself
 
     def step(self, action: Any) -> Any:
         if action is None:  # `reset` has just built the car
-            self.car.__class__ = Car
+            self.car = Car(self.car, self._road, self._visit)
         return super().step(action)
+
+    def _visit(self, tiles: int) -> None:
+        """Pays for new tiles; a lap ends at the first one where enough have been visited before."""
+        for _ in range(tiles):
+            self.reward += 1000.0 / len(self.track)
+        self.tile_visited_count += tiles
+        enough = self.tile_visited_count / len(self.track) > self.lap_complete_percent
+        before, self._begun = self._begun, bool(self._road.visited[0])
+        if enough and self._begun and not before:
+            self.new_lap = True
 
     def draw(self) -> Picture:
         """A new picture of the present state."""
         if self._raster is None:
             assert self._track is not None, "reset() first"
             self._raster = self._track.raster()
-        raster, palette, road = self._raster, self._palette, self._road_colors
+        raster, palette, road = self._raster, self._palette, self._road.colors
         picture, zoom = np.empty((SIDE, SIDE, 3), np.uint8), zoom_at(self.t)
         overlays = hull_at(zoom), text_of(f"{self.reward:04.0f}"), numbers_of(self.car), zoom
         if self._is_near(zoom):
@@ -105,7 +120,11 @@ class CarRacing(SkipsDrawing, official.CarRacing):
 
     def _render(self, mode: str) -> Any:
         if mode != "state_pixels":
-            return super()._render(mode)
+            mine, self.car = self.car, self.car.built()
+            try:
+                return super()._render(mode)
+            finally:
+                self.car = mine
         if self.drawing:
             self._picture = self.draw()
         return self._picture
@@ -119,53 +138,46 @@ class CarRacing(SkipsDrawing, official.CarRacing):
             while not super()._create_track():  # type: ignore[no-untyped-call]
                 pass
             road = [(p, None if isinstance(c, np.ndarray) else c) for p, c in self.road_poly]
-            track = Track(self.track, self.start_alpha, road, generator.state)
+            tiles = Polygons.of([tile.fixtures[0] for tile in self.road], 4)
+            for tile in self.road:
+                self.world.DestroyBody(tile)
+            track = Track(self.track, self.start_alpha, road, tiles, generator.state)
         else:
             generator.state = track.state_after
-            self._rebuild(track)
         _tracks[key] = track
         if len(_tracks) > CACHED_TRACKS:
             _tracks.popitem(last=False)
         if track is not self._track:
             self._track, self._raster = track, None
-        self._take_colors()
+        self._lay(track)
         return True
 
-    def _rebuild(self, track: Track) -> None:
-        """Makes the bodies of a cached track in the order in which the parent makes them."""
+    def _lay(self, track: Track) -> None:
+        """Takes a track, whose polygons' colours are rows of one array."""
         self.track, self.start_alpha = track.path, track.start_alpha
-        self.road = []
-        for corners, color in track.road:
-            if color is None:
-                self.fd_tile.shape.vertices = corners
-                tile = self.world.CreateStaticBody(fixtures=self.fd_tile)
-                tile.userData = tile
-                tile.idx = len(self.road)
-                tile.color = color = self.road_color + 0.01 * (tile.idx % 3) * 255
-                tile.road_visited = False
-                tile.road_friction = 1.0
-                tile.fixtures[0].sensor = True
-                self.road.append(tile)
-            self.road_poly.append((corners, color))
+        rows = np.array([row for row, (_, color) in enumerate(track.road) if color is None])
+        colors = np.array([color or (0, 0, 0) for _, color in track.road], float)
+        colors[rows] = self.road_color + 0.01 * (np.arange(len(rows))[:, None] % 3) * 255
+        self._road = Road(track.tiles, colors, rows, np.array(self.road_color, float))
+        self.road = [Tile(self._road, index) for index in range(len(rows))]
+        self.road_poly = [
+            (corners, colors[row] if color is None else color)
+            for row, (corners, color) in enumerate(track.road)
+        ]
+        self._palette, self._begun = Palette(self.bg_color, self.grass_color), False
 
-    def _take_colors(self) -> None:
-        """Moves the colours into one array; each tile owns a row, and repaints it in place."""
-        colors = self._road_colors = np.array([color for _, color in self.road_poly], float)
-        tiles = iter(self.road)
-        for row, (corners, color) in enumerate(self.road_poly):
-            if isinstance(color, np.ndarray):
-                next(tiles).color = colors[row]
-                self.road_poly[row] = (corners, colors[row])
-        self._palette = Palette(self.bg_color, self.grass_color)
+    def _destroy(self) -> None:
+        if self.road:
+            self.road = []
+            self.car.destroy()
 
 
-def numbers_of(car: Any) -> Float64[np.ndarray, " 26"]:
+def numbers_of(car: Car) -> Float64[np.ndarray, " 26"]:
     """What the picture shows of a car: six numbers for the hull, five for each wheel."""
-    hull = car.hull
-    position, velocity = hull.position, hull.linearVelocity
-    speed, turn = math.hypot(velocity.x, velocity.y), hull.angularVelocity
-    numbers = [position.x, position.y, hull.angle, speed, car.wheels[0].joint.angle, turn]
-    for wheel in car.wheels:
-        position = wheel.position
-        numbers += [position.x, position.y, wheel.angle, wheel.omega, wheel.phase]
-    return np.array(numbers)
+    hull, numbers = car.bodies[0], np.empty(26)
+    x, y, angle, v_x, v_y = hull[[PX, PY, ANGLE, VX, VY]].tolist()
+    joint = car.bodies[1, ANGLE] - hull[ANGLE]
+    numbers[:6] = x, y, angle, math.hypot(v_x, v_y), joint, hull[SPIN]
+    wheels = numbers[6:].reshape(4, 5)
+    wheels[:, :3], wheels[:, 3:] = car.bodies[1:, [PX, PY, ANGLE]], car.steered[:, [OMEGA, PHASE]]
+    return numbers
