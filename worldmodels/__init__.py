@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+from gymnasium.envs.registration import WrapperSpec
 
 from worldmodels.errors import InputError
 
@@ -24,6 +25,9 @@ gymnasium.register(
     id="worldmodels/CarRacing-v3",
     entry_point="worldmodels.envs.fast_car_racing.env:CarRacing",
     max_episode_steps=1000,
+    additional_wrappers=(
+        WrapperSpec("Held", "worldmodels.envs.fast_car_racing.held:Held", kwargs={}),
+    ),
 )
 gymnasium.register(
     id="worldmodels/Dream-v0",

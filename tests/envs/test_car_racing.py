@@ -83,6 +83,7 @@ def test_the_official_one_without_the_pictures_that_nobody_looks_at(seed):
         ours.drawing = step % 4 == 3
 
 
+OURS = "worldmodels/CarRacing-v3"
 LONG = {
     "still, then away": [[0, 0, 0]] * 60 + [[0.1, 1, 0]] * 60,
     "locked wheels": [[-1, 1, 0]] * 80 + [[1, 0.2, 0]] * 80 + [[1, 0, 1]] * 40 + [[0, 0, 0.5]] * 60,
@@ -230,8 +231,36 @@ def test_the_bar_survives_the_end_of_pygame():
     assert picture.shape == (96, 96, 3)
 
 
+HELD = {
+    "to the time limit": (smooth_actions(3, 100), 250),
+    "off the map": (np.tile(np.float32([0, 1, 0]), (400, 1)), 1000),
+}
+
+
+@pytest.mark.parametrize(("actions", "limit"), HELD.values(), ids=HELD)
+def test_holding_an_action_is_as_many_steps(actions, limit):
+    held, stepped = (gymnasium.make(OURS, max_episode_steps=limit) for _ in range(2))
+    held.reset(seed=17)
+    stepped.reset(seed=17)
+    taken = over = 0
+    for action in actions:
+        mine, total = held.hold(action, 3), 0.0
+        for _ in range(3):
+            theirs = stepped.step(action)
+            total, taken, over = total + theirs[1], taken + 1, theirs[2] or theirs[3]
+            if over:
+                break
+        assert mine[1:4] == (total, *theirs[2:4])
+        assert (mine[0] == theirs[0]).all()
+        assert state(held.unwrapped) == state(stepped.unwrapped)
+        if over:
+            break
+    assert over
+    assert (taken == limit) == (limit == 250)
+
+
 def test_registered_with_the_official_limit_and_arguments():
-    env = gymnasium.make("worldmodels/CarRacing-v3", continuous=False)
+    env = gymnasium.make(OURS, continuous=False)
     assert env.spec.max_episode_steps == 1000
     assert isinstance(env.unwrapped, CarRacing)
     picture, _ = env.reset(seed=1)

@@ -30,7 +30,7 @@ from worldmodels.envs.fast_car_racing.field import (
 )
 from worldmodels.envs.fast_car_racing.kernel import paint, paint_overlays
 from worldmodels.envs.fast_car_racing.motion import Car, Polygons, Road, Tile
-from worldmodels.envs.fast_car_racing.physics import ANGLE, OMEGA, PHASE, PX, PY, SPIN, VX, VY
+from worldmodels.envs.fast_car_racing.physics import shown
 
 CACHED_TRACKS = 64
 NEAR = 6.0  # zoom above which two samples a pixel and axis are enough
@@ -86,6 +86,24 @@ class CarRacing(SkipsDrawing, official.CarRacing):
         if action is None:  # `reset` has just built the car
             self.car = Car(self.car, self._road, self._visit)
         return super().step(action)
+
+    def hold(self, action: Any, frames: int) -> tuple[Picture, float, int, bool, dict[str, Any]]:
+        """Takes some steps with one action, fewer where the episode ends, and draws the last.
+
+        Returns:
+            The picture, the sum of the rewards, the number of steps, whether the episode has
+            ended, and the last step's info.
+        """
+        drawing, total, taken, terminated = self.drawing, 0.0, 0, False
+        while taken < frames and not terminated:
+            taken += 1
+            self.drawing = drawing and taken == frames
+            picture, reward, terminated, _, info = self.step(action)
+            total += reward
+        self.drawing = drawing
+        if drawing and taken < frames:
+            picture = self._picture = self.draw()
+        return picture, total, taken, terminated, info
 
     def _visit(self, tiles: int) -> None:
         """Pays for new tiles; a lap ends at the first one where enough have been visited before."""
@@ -174,10 +192,6 @@ class CarRacing(SkipsDrawing, official.CarRacing):
 
 def numbers_of(car: Car) -> Float64[np.ndarray, " 26"]:
     """What the picture shows of a car: six numbers for the hull, five for each wheel."""
-    hull, numbers = car.bodies[0], np.empty(26)
-    x, y, angle, v_x, v_y = hull[[PX, PY, ANGLE, VX, VY]].tolist()
-    joint = car.bodies[1, ANGLE] - hull[ANGLE]
-    numbers[:6] = x, y, angle, math.hypot(v_x, v_y), joint, hull[SPIN]
-    wheels = numbers[6:].reshape(4, 5)
-    wheels[:, :3], wheels[:, 3:] = car.bodies[1:, [PX, PY, ANGLE]], car.steered[:, [OMEGA, PHASE]]
+    numbers = np.empty(26)
+    shown(numbers, car.bodies, car.steered)
     return numbers

@@ -113,6 +113,28 @@ def place(bodies, masses, body):
 
 @compiled
 @no_type_check
+def shown(numbers, bodies, wheels):
+    """Fills the numbers that the picture shows (26,).
+
+    Of the hull: place, angle, speed, steering angle, spin; of each wheel: place, angle, omega,
+    phase.
+    """
+    for body in range(5):
+        first = 0 if body == 0 else 6 + 5 * (body - 1)
+        numbers[first], numbers[first + 1] = bodies[body, PX], bodies[body, PY]
+        numbers[first + 2] = bodies[body, ANGLE]
+        if body:
+            numbers[first + 3], numbers[first + 4] = (
+                wheels[body - 1, OMEGA],
+                wheels[body - 1, PHASE],
+            )
+    v_x, v_y = np.float64(bodies[0, VX]), np.float64(bodies[0, VY])
+    numbers[3], numbers[4] = math.hypot(v_x, v_y), bodies[1, ANGLE] - bodies[0, ANGLE]
+    numbers[5] = bodies[0, SPIN]
+
+
+@compiled
+@no_type_check
 def _drive(bodies, wheels, joints, touching, forces, skids, wheel):
     """Steers and drives a wheel; the friction of the ground limits the force on it."""
     body = wheel + 1
