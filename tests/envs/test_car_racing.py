@@ -87,7 +87,8 @@ OURS = "worldmodels/CarRacing-v3"
 LONG = {
     "still, then away": [[0, 0, 0]] * 60 + [[0.1, 1, 0]] * 60,
     "locked wheels": [[-1, 1, 0]] * 80 + [[1, 0.2, 0]] * 80 + [[1, 0, 1]] * 40 + [[0, 0, 0.5]] * 60,
-    "top speed, over grass": [[0, 1, 0]] * 150 + [[0.3, 1, 0.1]] * 150,
+    "off the map": [[0, 0.6, 0]] * 400,
+    "spinning": [[0, 1, 0]] * 150 + [[0.3, 1, 0.1]] * 150,
     "a walk": smooth_actions(3, 400),
 }
 
@@ -233,7 +234,7 @@ def test_the_bar_survives_the_end_of_pygame():
 
 HELD = {
     "to the time limit": (smooth_actions(3, 100), 250),
-    "off the map": (np.tile(np.float32([0, 1, 0]), (400, 1)), 1000),
+    "off the map": (np.tile(np.float32([0, 0.6, 0]), (400, 1)), 1000),
 }
 
 
