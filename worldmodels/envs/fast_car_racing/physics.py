@@ -6,7 +6,8 @@ joints between them, in the same order: tyres in float64, Box2D's part in float3
 equal to the last bit, where the compilers do not fuse products and sums (x86-64). Nothing pushes
 the car: tiles are sensors, and wheels do not collide with the hull.
 
-Source: Gymnasium's `car_dynamics.py`, and Box2D 2.3 (b2Island, b2RevoluteJoint, b2Distance).
+Source: Gymnasium's `car_dynamics.py`, and Box2D 2.3 by Erin Catto (b2Island, b2RevoluteJoint,
+b2Distance; zlib licence), of which this is an altered part.
 Trap: nothing here checks shapes.
 """
 
