@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import getpass
 import os
 import random
 import shutil
@@ -111,6 +112,7 @@ def main() -> int:
     temporary.mkdir()
     os.environ |= {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "SDL_VIDEODRIVER": "dummy"}
     tempfile.tempdir = None
+    known = set(SHARED_MEMORY.iterdir())
     import_everything()
     command = Faulty(folder, config=options.config, fields=fields)
     begun = time.monotonic()
@@ -118,8 +120,11 @@ def main() -> int:
         sys.exit(f"the undisturbed run fails: {complaint}")
     took, expected = time.monotonic() - begun, files(command.run)
     undisturbed = command.run.rename(folder / "undisturbed")
-    known = {*temporary.iterdir(), *SHARED_MEMORY.iterdir()}  # such as PyTorch's cache
-    choose, bad = random.Random(options.seed), 0
+    left = {*temporary.iterdir(), *SHARED_MEMORY.iterdir()} - known
+    known |= left
+    left = {path for path in left if path.name != f"torchinductor_{getpass.getuser()}"}  # a cache
+    choose, bad = random.Random(options.seed), len(left)
+    print(f"an undisturbed run leaves {len(left)} temporary files", *sorted(left)[:3], flush=True)
     for kind in options.kinds:
         good, longest = 0, 0.0
         for _ in range(options.times):

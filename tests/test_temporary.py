@@ -1,5 +1,6 @@
 """Temporary folders of killed processes are removed by the next process, and no others."""
 
+import mmap
 import os
 import signal
 import subprocess
@@ -54,6 +55,24 @@ def test_a_command_on_a_run_removes_what_a_killed_game_left(tmp_path):
         assert locking.wait() == 0
     assert not folder.exists()
     assert not shared.exists()
+
+
+def test_the_memory_of_a_game_that_was_killed_before_its_launcher_wrote(tmp_path):
+    """Newer than its folder and used by no process; that of a living process stays."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    code = "from worldmodels.temporary import temporary_folder; print(temporary_folder('doom'))"
+    with python(code, temporary) as ended:
+        ended.stdout.read()
+    left, used = (Path(f"/dev/shm/ViZDoomMQCtr{os.getpid()}{kind}") for kind in "ab")
+    for memory in (left, used):
+        memory.write_bytes(bytes(100))
+    with used.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+        with python(LOCK.format(str(tmp_path / "run")), temporary) as locking:
+            assert locking.wait() == 0
+        assert used.exists()
+    used.unlink()
+    assert not left.exists()
 
 
 def test_a_command_on_a_run_removes_the_semaphores_of_a_killed_pool(tmp_path):

@@ -17,6 +17,8 @@ from pathlib import Path
 PREFIX = "worldmodels-"
 """Then the kind, `_system()`, the process id and a random name, with hyphens between them."""
 
+SHARED = Path("/dev/shm")
+
 
 def temporary_folder(kind: str) -> Path:
     """A new temporary folder of a kind (letters), which the caller removes."""
@@ -41,7 +43,10 @@ def owner_of(folder: Path) -> int | None:
 
 
 def remove_left_behind() -> None:
-    """Removes this user's temporary folders whose process is dead. Linux only."""
+    """Removes this user's temporary folders whose process is dead, and its shared memory.
+
+    Linux only.
+    """
     if sys.platform != "linux":
         return
     with contextlib.suppress(OSError):  # there is no temporary folder, or another removes them too
@@ -53,18 +58,50 @@ def remove_left_behind() -> None:
 
 
 def _remove_shared_memory(folder: Path, owner: int) -> None:
-    """Removes what a killed process left in memory: the semaphores of its pool, and its ViZDoom's.
+    """Removes the semaphores of a dead process's pool, and the memory of the game in a folder.
 
-    The folder of a ViZDoom has the arguments of its start.
+    The launcher of a game notes its arguments in the folder. Where it was killed before, the memory
+    is what is newer than the folder and no process uses.
     """
-    with contextlib.suppress(OSError):
-        for semaphore in Path("/dev/shm").glob(f"sem.loky-{owner}-*"):
-            semaphore.unlink(missing_ok=True)
-    with contextlib.suppress(OSError, ValueError, IndexError):  # another folder, or killed before
+    for semaphore in _mine(f"sem.loky-{owner}-*"):
+        _unlink(semaphore)
+    if not folder.name.startswith(f"{PREFIX}doom-"):
+        return
+    with contextlib.suppress(OSError, ValueError, IndexError):
         words = (folder / "arguments").read_text().split()
         engine = words[words.index("+viz_instance_id") + 1]
         for name in ("SM", "MQCtr", "MQDoom") if engine.isalnum() else ():
-            Path(f"/dev/shm/ViZDoom{name}{engine}").unlink(missing_ok=True)
+            _unlink(SHARED / f"ViZDoom{name}{engine}")
+        return
+    with contextlib.suppress(OSError):
+        begun = folder.lstat().st_mtime
+        used = "".join(_read(maps) for maps in Path("/proc").glob("[0-9]*/maps"))
+        for memory in _mine("ViZDoom*"):
+            if memory.lstat().st_mtime >= begun and str(memory) not in used:
+                _unlink(memory)
+
+
+def _mine(pattern: str) -> list[Path]:
+    """This user's shared memory by its name."""
+    found = []
+    for path in SHARED.glob(pattern):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == os.getuid():
+                found.append(path)
+    return found
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _read(path: Path) -> str:
+    """A file of a process, empty if the process has ended or is another user's."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def is_alive(process: int) -> bool | None:

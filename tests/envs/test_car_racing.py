@@ -10,7 +10,7 @@ import pygame
 import pytest
 from gymnasium.envs.box2d.car_racing import CarRacing as Official
 
-import worldmodels  # noqa: F401  (registers the environment)
+import worldmodels
 from worldmodels.envs.fast_car_racing import env as car_racing
 from worldmodels.envs.fast_car_racing.env import CarRacing
 from worldmodels.envs.fast_car_racing.official import CarRacing as Undrawn
@@ -98,6 +98,8 @@ def test_the_car_moves_as_in_box2d_to_the_bit(actions):
     """Sleep, limits of joints, velocities that repeat and that do not, and the end of the map."""
     ours, theirs = CarRacing(), Undrawn()
     ours.drawing = theirs.drawing = False
+    for env in (ours, theirs):
+        env.reset(seed=5)  # the episodes after it are the same in a world that was used
     for _ in play_both(ours, theirs, 17, np.array(actions, np.float32)):
         mine, others = (
             [sorted(tile.idx for tile in wheel.tiles) for wheel in env.car.wheels]
@@ -106,6 +108,26 @@ def test_the_car_moves_as_in_box2d_to_the_bit(actions):
         assert mine == others
     assert [t.road_visited for t in ours.road] == [t.road_visited for t in theirs.road]
     assert all((a.color == b.color).all() for a, b in zip(ours.road, theirs.road, strict=True))
+
+
+@pytest.mark.parametrize("share", [0.95, 0.004])
+def test_laps_end_as_gymnasiums(share):
+    """A whole lap of the shipped agent; at a small share the first tile ends it."""
+    agent = worldmodels.load("car_racing")
+    ours, theirs = (kind(lap_complete_percent=share) for kind in (CarRacing, Undrawn))
+    seen, _ = ours.reset(seed=100_000_003)
+    theirs.reset(seed=100_000_003)
+    theirs.drawing = False
+    for _ in range(1000):
+        action = agent.act(seen)
+        seen, *mine = ours.step(action)
+        _, *others = theirs.step(action)
+        assert mine == others
+        if mine[1]:
+            break
+    assert mine[-1] == {"lap_finished": True}
+    assert (ours.t > 12) == (share > 0.5)
+    assert state(ours) == state(theirs)
 
 
 def test_the_maps_edge_is_drawn():
@@ -120,7 +142,7 @@ def test_the_maps_edge_is_drawn():
 
 
 def test_traces_of_skidding_are_gymnasiums():
-    ours, theirs = CarRacing(), Official()
+    ours, theirs = CarRacing(render_mode="rgb_array"), Official()
     ours.drawing = False
     for env in (ours, theirs):
         env.reset(seed=5)
@@ -222,6 +244,16 @@ def test_people_see_gymnasiums_picture():
     assert (ours.render() == theirs.render()).all()
 
 
+def test_a_window_and_calls_of_gymnasiums_own():
+    env = CarRacing(render_mode="human")
+    env.reset(seed=2)
+    env.step(np.zeros(3, np.float32))
+    env.step(None)
+    assert env.car.wheels[0].tiles[0] in env.road
+    assert env.car.wheels[0].joint.angle == pytest.approx(0, abs=1e-6)
+    env.close()
+
+
 def test_the_bar_survives_the_end_of_pygame():
     env = CarRacing()
     env.reset(seed=2)
@@ -258,6 +290,25 @@ def test_holding_an_action_is_as_many_steps(actions, limit):
             break
     assert over
     assert (taken == limit) == (limit == 250)
+
+
+def test_what_cannot_be_held():
+    made = gymnasium.make(OURS, max_episode_steps=5)
+    env, action = gymnasium.make(made.spec, max_episode_steps=5), np.zeros(3, np.float32)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.hold(action, 2)
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match="frames is 0"):
+        env.hold(action, 0)
+    env.step(action)
+    env.unwrapped.drawing = False
+    assert not env.hold(action, 2)[3]
+    assert env.hold(action, 4)[3]  # three are left
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.hold(action, 1)
+    endless = gymnasium.make(OURS, max_episode_steps=-1)
+    endless.reset(seed=1)
+    assert not endless.hold(action, 3)[3]
 
 
 def test_registered_with_the_official_limit_and_arguments():

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
+import Box2D
 import gymnasium.envs.box2d.car_racing as official
 import numpy as np
 from jaxtyping import Float64
@@ -64,8 +65,10 @@ _tracks: OrderedDict[str, Track] = OrderedDict()
 class CarRacing(SkipsDrawing, official.CarRacing):
     """Gymnasium's CarRacing-v3 with a faster picture; takes the same arguments.
 
-    Differs: only the 96x96 observation, by less than one grey level of 255 on average. Gymnasium
-    draws what `render` returns. Published scores are measured in the official environment.
+    Differs: the 96x96 observation, by less than one grey level of 255 on average. Gymnasium draws
+    what `render` returns. `car` and `road` have the attributes that are read in a game (places,
+    velocities, controls, tiles), but are no objects of Box2D, and bodies that are added to `world`
+    do not move. Published scores are measured in the official environment.
 
     Without `drawing`, `step` and `reset` return the last picture that was drawn.
     """
@@ -73,6 +76,7 @@ class CarRacing(SkipsDrawing, official.CarRacing):
     track: Any  # the parent declares these too narrowly
     road: Any
     car: Any
+    world: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -80,33 +84,39 @@ class CarRacing(SkipsDrawing, official.CarRacing):
         self._track: Track | None = None
         self._raster: Raster | None = None
         self._begun = False  # whether the first tile has been visited
-        self.world.Step = lambda *_: None  # the car moves itself
 
     def step(self, action: Any) -> Any:
-        if action is None:  # `reset` has just built the car
-            self.car = Car(self.car, self._road, self._visit)
+        if not isinstance(self.car, Car):  # `reset` has just built it
+            marks = self.render_mode is not None
+            self.car = Car(self.car, self._road, self.road, self._visit, marks=marks)
         return super().step(action)
 
     def hold(self, action: Any, frames: int) -> tuple[Picture, float, int, bool, dict[str, Any]]:
-        """Takes some steps with one action, fewer where the episode ends, and draws the last.
+        """Takes some steps (at least 1) with one action, until the end at most; draws the last.
 
         Returns:
             The picture, the sum of the rewards, the number of steps, whether the episode has
             ended, and the last step's info.
         """
         drawing, total, taken, terminated = self.drawing, 0.0, 0, False
-        while taken < frames and not terminated:
-            taken += 1
-            self.drawing = drawing and taken == frames
-            picture, reward, terminated, _, info = self.step(action)
-            total += reward
-        self.drawing = drawing
+        try:
+            while taken < frames and not terminated:
+                taken += 1
+                self.drawing = drawing and taken == frames
+                picture, reward, terminated, _, info = self.step(action)
+                total += reward
+        finally:
+            self.drawing = drawing
         if drawing and taken < frames:
             picture = self._picture = self.draw()
         return picture, total, taken, terminated, info
 
     def _visit(self, tiles: int) -> None:
-        """Pays for new tiles; a lap ends at the first one where enough have been visited before."""
+        """Pays for new tiles.
+
+        The lap ends when a wheel first touches tile 0 and enough tiles have been visited. Of those
+        that are new in the same frame, Gymnasium may count only some.
+        """
         for _ in range(tiles):
             self.reward += 1000.0 / len(self.track)
         self.tile_visited_count += tiles
@@ -138,7 +148,9 @@ class CarRacing(SkipsDrawing, official.CarRacing):
 
     def _render(self, mode: str) -> Any:
         if mode != "state_pixels":
-            mine, self.car = self.car, self.car.built()
+            mine = self.car
+            if isinstance(mine, Car):
+                self.car = mine.built()
             try:
                 return super()._render(mode)
             finally:
@@ -157,8 +169,6 @@ class CarRacing(SkipsDrawing, official.CarRacing):
                 pass
             road = [(p, None if isinstance(c, np.ndarray) else c) for p, c in self.road_poly]
             tiles = Polygons.of([tile.fixtures[0] for tile in self.road], 4)
-            for tile in self.road:
-                self.world.DestroyBody(tile)
             track = Track(self.track, self.start_alpha, road, tiles, generator.state)
         else:
             generator.state = track.state_after
@@ -185,9 +195,9 @@ class CarRacing(SkipsDrawing, official.CarRacing):
         self._palette, self._begun = Palette(self.bg_color, self.grass_color), False
 
     def _destroy(self) -> None:
-        if self.road:
-            self.road = []
-            self.car.destroy()
+        """Begins a new world: Box2D keeps notes of all bodies until a step, and takes none here."""
+        self.road, self.world = [], Box2D.b2World((0, 0))
+        self.world.Step = lambda *_: None  # the car moves itself
 
 
 def numbers_of(car: Car) -> Float64[np.ndarray, " 26"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ from worldmodels.envs.fast_car_racing.physics import (
 
 F = np.float32
 MOST_CORNERS = 8
+MOST_MARKS = 1000
+"""Frames whose skids wait to be drawn."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,12 @@ class Wheel(Body):
     @property
     def tiles(self) -> list[Tile]:
         """The tiles that it touches."""
-        return [Tile(self._car.road, int(index)) for index in np.flatnonzero(self._touched)]
+        return [self._car.tiles[index] for index in np.flatnonzero(self._touched).tolist()]
+
+    @property
+    def joint(self) -> SimpleNamespace:
+        """Its `angle` is that of the wheel against the hull, in radians."""
+        return SimpleNamespace(angle=float(self._numbers[ANGLE] - self._car.bodies[0, ANGLE]))
 
 
 class Car:
@@ -165,15 +173,26 @@ class Car:
         fuel_spent: Gymnasium sets it, and reads it nowhere.
     """
 
-    def __init__(self, car: Any, road: Road, visit: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        car: Any,
+        road: Road,
+        tiles: Sequence[Tile],
+        visit: Callable[[int], None],
+        *,
+        marks: bool = True,
+    ) -> None:
         """Takes over from a car that Gymnasium has just built.
 
         Args:
             car: Gymnasium's.
             road: on which it stands.
+            tiles: of the road.
             visit: is called with the number of tiles that wheels touch for the first time.
+            marks: keeps the marks of skidding.
         """
-        self._built, self.road, self._visit, self.fuel_spent = car, road, visit, 0.0
+        self._built, self.road, self.tiles, self._visit = car, road, tiles, visit
+        self.fuel_spent, self._keeps_marks = 0.0, marks
         built = [car.hull, *car.wheels]
         self.masses = np.array([_mass(body) for body in built], F)
         self.bodies = np.zeros((5, physics.COLUMNS), F)
@@ -181,6 +200,7 @@ class Car:
             mine[[X, Y]], mine[ANGLE] = body.worldCenter, body.angle
         for body in range(5):
             physics.place(self.bodies, self.masses, body)
+        self.bodies[:, [PX, PY]] = [body.position for body in built]  # to the last bit
         self.steered = np.zeros((4, 6))
         self.steered[:, RADIUS] = [wheel.wheel_rad for wheel in car.wheels]
         joints = [wheel.joint for wheel in car.wheels]
@@ -228,7 +248,10 @@ class Car:
     def step(self, dt: float) -> None:
         """A frame; `dt` is always the world's."""
         self._visit(physics.advance(*self._arguments))
-        self._marks.append(self._skids.copy())
+        if self._keeps_marks:
+            self._marks.append(self._skids.copy())
+            if len(self._marks) == MOST_MARKS:
+                self._draw_marks()
 
     def built(self) -> Any:
         """Gymnasium's car in the same state, to be drawn."""
@@ -238,21 +261,21 @@ class Car:
             body.linearVelocity, body.angularVelocity = mine.linearVelocity, mine.angularVelocity
         for mine, wheel in zip(self.wheels, car.wheels, strict=True):
             wheel.omega, wheel.phase = mine.omega, mine.phase
-        for marks in self._marks:
-            for wheel, (kind, x, y) in zip(car.wheels, marks.tolist(), strict=True):
-                _skid(car, wheel, kind, (x, y))
-        self._marks.clear()
+        self._draw_marks()
         return car
 
     @property
     def particles(self) -> deque[Any]:
-        """The marks of skidding."""
+        """The marks of skidding, where they are kept."""
         marks: deque[Any] = self.built().particles
         return marks
 
-    def destroy(self) -> None:
-        """Removes Gymnasium's car from its world."""
-        self._built.destroy()
+    def _draw_marks(self) -> None:
+        """Gives the skids of the last frames to Gymnasium's car."""
+        for skids in self._marks:
+            for wheel, (kind, x, y) in zip(self._built.wheels, skids.tolist(), strict=True):
+                _skid(self._built, wheel, kind, (x, y))
+        self._marks.clear()
 
 
 def _mass(body: Any) -> list[Any]:

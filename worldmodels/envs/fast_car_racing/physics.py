@@ -6,10 +6,25 @@ joints between them, in the same order: tyres in float64, Box2D's part in float3
 equal to the last bit, where the compilers do not fuse products and sums (x86-64). Nothing pushes
 the car: tiles are sensors, and wheels do not collide with the hull.
 
-Source: Gymnasium's `car_dynamics.py`, and Box2D 2.3 by Erin Catto (b2Island, b2RevoluteJoint,
-b2Distance; zlib licence), of which this is an altered part.
-Trap: nothing here checks shapes.
+Source: Gymnasium's `car_dynamics.py`, and Box2D 2.3 (b2Island, b2RevoluteJoint, b2Distance), of
+which this is an altered version; their notices are below.
+Trap: nothing here checks shapes. Numba keeps machine code on disk, with Gymnasium's constants of
+the time when it was compiled.
 """
+
+# Gymnasium: MIT License, Copyright (c) 2016 OpenAI, Copyright (c) 2022 Farama Foundation
+#
+# Box2D: Copyright (c) 2006-2013 Erin Catto http://www.box2d.org
+# This software is provided 'as-is', without any express or implied warranty. In no event will the
+# authors be held liable for any damages arising from the use of this software. Permission is
+# granted to anyone to use this software for any purpose, including commercial applications, and to
+# alter it and redistribute it freely, subject to the following restrictions:
+# 1. The origin of this software must not be misrepresented; you must not claim that you wrote the
+#    original software. If you use this software in a product, an acknowledgment in the product
+#    documentation would be appreciated but is not required.
+# 2. Altered source versions must be plainly marked as such, and must not be misrepresented as being
+#    the original software.
+# 3. This notice may not be removed or altered from any source distribution.
 
 from __future__ import annotations
 
@@ -31,16 +46,22 @@ OMEGA, PHASE, GAS, BRAKE, STEER, RADIUS = range(6)
 """Columns of `wheels`."""
 IMPULSE_X, IMPULSE_Y, IMPULSE_Z, MOTOR, AT_LIMIT, SPEED = range(6)
 """Columns of `joints`: impulses of the frame before, -1 or 1 at an angle's limit, motor speed."""
+K11, K12, K13, K22, K23, K33, MOTOR_MASS = range(7)
+"""Columns of `matrices`: a joint's symmetric matrix, and the inverse of its last number."""
+A_X, A_Y, B_X, B_Y = range(4)
+"""Columns of `arms` and `anchors`: from the centres of the hull and of the wheel to the joint."""
+PUSH_X, PUSH_Y, PUSH_MOTOR, HULL_BEFORE, WHEEL_BEFORE, HULL_AFTER, WHEEL_AFTER = range(7)
+"""Columns of a tape: impulses on place and motor, spins before and after the motor's."""
 NO_SKID, ROAD_SKID, GRASS_SKID = range(3)
 
 F = np.float32
 DT = 1.0 / FPS
 H = F(DT)
-WARM = F(F(1) / H * H)  # Box2D scales old impulses by the ratio of the time steps
+DT_RATIO = F(F(1) / H * H)  # Box2D scales old impulses by the ratio of the time steps
 VELOCITY_ITERATIONS, POSITION_ITERATIONS = 6 * 30, 2 * 30
 LINEAR_SLOP, ANGULAR_SLOP = F(0.005), F(F(F(2) / F(180)) * F(math.pi))
-MOST_TURN = F(F(F(8) / F(180)) * F(math.pi))  # of a joint in an iteration for positions
-MOST_WAY, MOST_ROTATION = F(2), F(F(0.5) * F(math.pi))  # of a body in a frame
+MAX_CORRECTION = F(F(F(8) / F(180)) * F(math.pi))  # of a joint in an iteration for positions
+MAX_TRANSLATION, MAX_ROTATION = F(2), F(F(0.5) * F(math.pi))  # of a body in a frame
 RADII, EPSILON = F(F(2) * F(F(2) * LINEAR_SLOP)), F(1.1920929e-07)
 NEAR = F(F(10) * EPSILON)
 MARGIN = F(0.1)  # more than shapes that touch can be apart
@@ -49,7 +70,7 @@ SLEEP_SPEED, SLEEP_SPIN, SLEEP_SECONDS = (
     F(ANGULAR_SLOP * ANGULAR_SLOP),
     F(0.5),
 )
-ZERO, ONE, HALF = F(0), F(1), F(0.5)
+ZERO, ONE = F(0), F(1)
 
 FRICTION = official.FRICTION_LIMIT
 GRASS_LIMIT, ROAD_LIMIT = FRICTION * 0.6, FRICTION * 1.0
@@ -230,7 +251,8 @@ def _touches(tile, shape, seen, turn, simplex, indices):
         shape: corners in the frame of its body.
         seen: the same corners in the world.
         turn: sine and cosine of the body.
-        simplex, indices: memory.
+        simplex, indices: memory, float32 (3, 7) and int64 (3, 2): a row has a corner of the tile,
+            one of the shape, their difference, and its weight; and the corners' indices.
     """
     sine, cosine = turn
     count = 1
@@ -271,7 +293,7 @@ def _touches(tile, shape, seen, turn, simplex, indices):
         x = (a * simplex[0, 0] + b * simplex[1, 0]) - (a * simplex[0, 2] + b * simplex[1, 2])
         y = (a * simplex[0, 1] + b * simplex[1, 1]) - (a * simplex[0, 3] + b * simplex[1, 3])
     distance = math.sqrt(x * x + y * y)
-    return distance <= RADII or distance <= EPSILON or distance - RADII < NEAR
+    return distance - RADII < NEAR
 
 
 @compiled
@@ -307,7 +329,7 @@ def _move(simplex, indices, place, source):
 @compiled
 @no_type_check
 def _closest_of_two(simplex, indices):
-    """The part of a segment that is closest to the origin; returns its number of points."""
+    """Reduces a segment to the part closest to the origin; returns its number of points."""
     x, y = simplex[0, 4], simplex[0, 5]
     u, v = simplex[1, 4], simplex[1, 5]
     e_x, e_y = u - x, v - y
@@ -328,7 +350,7 @@ def _closest_of_two(simplex, indices):
 @compiled
 @no_type_check
 def _closest_of_three(simplex, indices):
-    """The part of a triangle that is closest to the origin; returns its number of points."""
+    """Reduces a triangle to the part closest to the origin; returns its number of points."""
     x1, y1 = simplex[0, 4], simplex[0, 5]
     x2, y2 = simplex[1, 4], simplex[1, 5]
     x3, y3 = simplex[2, 4], simplex[2, 5]
@@ -377,15 +399,15 @@ def _solve(bodies, masses, joints, anchors, limits):
         _begin_joint(bodies, masses, joints, anchors, limits, arms, matrices, joint)
     _correct_velocities(bodies, masses, joints, limits, arms, matrices)
     for body in range(5):
-        way_x, way_y = H * bodies[body, VX], H * bodies[body, VY]
-        square = way_x * way_x + way_y * way_y
-        if square > MOST_WAY * MOST_WAY:
-            ratio = MOST_WAY / math.sqrt(square)
+        d_x, d_y = H * bodies[body, VX], H * bodies[body, VY]
+        square = d_x * d_x + d_y * d_y
+        if square > MAX_TRANSLATION * MAX_TRANSLATION:
+            ratio = MAX_TRANSLATION / math.sqrt(square)
             bodies[body, VX] *= ratio
             bodies[body, VY] *= ratio
         turn = H * bodies[body, SPIN]
-        if turn * turn > MOST_ROTATION * MOST_ROTATION:
-            bodies[body, SPIN] *= MOST_ROTATION / abs(turn)
+        if turn * turn > MAX_ROTATION * MAX_ROTATION:
+            bodies[body, SPIN] *= MAX_ROTATION / abs(turn)
         bodies[body, X] += H * bodies[body, VX]
         bodies[body, Y] += H * bodies[body, VY]
         bodies[body, ANGLE] += H * bodies[body, SPIN]
@@ -398,7 +420,7 @@ def _solve(bodies, masses, joints, anchors, limits):
             break
     for body in range(5):
         place(bodies, masses, body)
-    _rest(bodies, solved)
+    _sleep(bodies, solved)
 
 
 @compiled
@@ -411,23 +433,23 @@ def _begin_joint(bodies, masses, joints, anchors, limits, arms, matrices, joint)
         sine, cosine = math.sin(angle), math.cos(angle)
         arms[joint, 2 * k] = cosine * x - sine * y
         arms[joint, 2 * k + 1] = sine * x + cosine * y
-    a_x, a_y, b_x, b_y = arms[joint, 0], arms[joint, 1], arms[joint, 2], arms[joint, 3]
+    a_x, a_y, b_x, b_y = arms[joint, A_X], arms[joint, A_Y], arms[joint, B_X], arms[joint, B_Y]
     m_a, m_b = masses[0, INVERSE_MASS], masses[wheel, INVERSE_MASS]
     i_a, i_b = masses[0, INVERSE_INERTIA], masses[wheel, INVERSE_INERTIA]
-    matrices[joint, 0] = m_a + m_b + a_y * a_y * i_a + b_y * b_y * i_b
-    matrices[joint, 1] = -a_y * a_x * i_a - b_y * b_x * i_b
-    matrices[joint, 2] = -a_y * i_a - b_y * i_b
-    matrices[joint, 3] = m_a + m_b + a_x * a_x * i_a + b_x * b_x * i_b
-    matrices[joint, 4] = a_x * i_a + b_x * i_b
-    matrices[joint, 5] = i_a + i_b
-    matrices[joint, 6] = ONE / (i_a + i_b)
+    matrices[joint, K11] = m_a + m_b + a_y * a_y * i_a + b_y * b_y * i_b
+    matrices[joint, K12] = -a_y * a_x * i_a - b_y * b_x * i_b
+    matrices[joint, K13] = -a_y * i_a - b_y * i_b
+    matrices[joint, K22] = m_a + m_b + a_x * a_x * i_a + b_x * b_x * i_b
+    matrices[joint, K23] = a_x * i_a + b_x * i_b
+    matrices[joint, K33] = i_a + i_b
+    matrices[joint, MOTOR_MASS] = ONE / (i_a + i_b)
     angle = bodies[wheel, ANGLE] - bodies[0, ANGLE]
     side = -ONE if angle <= limits[0] else ONE if angle >= limits[1] else ZERO
     if side == ZERO or side != joints[joint, AT_LIMIT]:
         joints[joint, IMPULSE_Z] = ZERO
     joints[joint, AT_LIMIT] = side
     for k in (IMPULSE_X, IMPULSE_Y, IMPULSE_Z, MOTOR):
-        joints[joint, k] *= WARM
+        joints[joint, k] *= DT_RATIO
     x, y, z = joints[joint, IMPULSE_X], joints[joint, IMPULSE_Y], joints[joint, IMPULSE_Z]
     motor = joints[joint, MOTOR]
     bodies[0, VX] -= m_a * x
@@ -443,13 +465,13 @@ def _begin_joint(bodies, masses, joints, anchors, limits, arms, matrices, joint)
 def _correct_velocities(bodies, masses, joints, limits, arms, matrices):
     """All iterations for velocities.
 
-    After some five of them velocities repeat those of two iterations before, to the bit, and only
-    impulses still change, by numbers that depend on velocities alone. So from then on only
-    impulses are summed, as long as that would leave the velocities as they were.
+    After about five of them the velocities alternate between two states, to the bit, and only the
+    sums of impulses change. Then `_repeat` adds to these, as long as the motors, whose impulses are
+    clamped, would leave the velocities as they are.
     """
-    free = True  # at a limit an impulse depends on those before
+    unlimited = True  # at a limit an impulse depends on those before
     for joint in range(4):
-        free &= joints[joint, AT_LIMIT] == ZERO
+        unlimited &= joints[joint, AT_LIMIT] == ZERO
     velocities = np.empty((2, 5, 3), np.float32)
     tape, motors = np.empty((2, 4, 7), np.float32), np.empty(4, np.float32)
     repeats = False
@@ -468,7 +490,7 @@ def _correct_velocities(bodies, masses, joints, limits, arms, matrices):
             changed |= _correct_velocity(bodies, masses, joints, limits, arms, matrices, joint, row)
         if not changed:  # nor would all further iterations
             return
-        repeats = free and iteration > 1
+        repeats = unlimited and iteration > 1
         for body in range(5):
             for k in range(3):
                 repeats &= velocities[now, body, k] == bodies[body, VX + k]
@@ -482,22 +504,23 @@ def _correct_velocities(bodies, masses, joints, limits, arms, matrices):
 @compiled
 @no_type_check
 def _repeat(masses, joints, limits, tape, motors):
-    """Sums the impulses of a recorded iteration; returns False, and sums none, if it would differ.
+    """Adds the impulses of a recorded iteration to their sums, if it would be the same again.
 
-    Only the motors' impulses change velocities by amounts that depend on their sum.
+    It is, if the motors change spins as they did: only their impulses depend on their sums.
+    Returns whether it is; if not, nothing is added.
     """
     most = H * limits[2]
     for joint in range(4):
         old = joints[joint, MOTOR]
-        motor = max(-most, min(old + tape[joint, 2], most))
+        motor = max(-most, min(old + tape[joint, PUSH_MOTOR], most))
         push, motors[joint] = motor - old, motor
-        w_a = tape[joint, 3] - masses[0, INVERSE_INERTIA] * push
-        w_b = tape[joint, 4] + masses[joint + 1, INVERSE_INERTIA] * push
-        if w_a != tape[joint, 5] or w_b != tape[joint, 6]:
+        w_a = tape[joint, HULL_BEFORE] - masses[0, INVERSE_INERTIA] * push
+        w_b = tape[joint, WHEEL_BEFORE] + masses[joint + 1, INVERSE_INERTIA] * push
+        if w_a != tape[joint, HULL_AFTER] or w_b != tape[joint, WHEEL_AFTER]:
             return False
     for joint in range(4):
-        joints[joint, IMPULSE_X] += tape[joint, 0]
-        joints[joint, IMPULSE_Y] += tape[joint, 1]
+        joints[joint, IMPULSE_X] += tape[joint, PUSH_X]
+        joints[joint, IMPULSE_Y] += tape[joint, PUSH_Y]
         joints[joint, MOTOR] = motors[joint]
     return True
 
@@ -513,22 +536,22 @@ def _correct_velocity(bodies, masses, joints, limits, arms, matrices, joint, tap
     wheel = joint + 1
     m_a, m_b = masses[0, INVERSE_MASS], masses[wheel, INVERSE_MASS]
     i_a, i_b = masses[0, INVERSE_INERTIA], masses[wheel, INVERSE_INERTIA]
-    a_x, a_y, b_x, b_y = arms[joint, 0], arms[joint, 1], arms[joint, 2], arms[joint, 3]
-    k11, k12, k13 = matrices[joint, 0], matrices[joint, 1], matrices[joint, 2]
-    k22, k23, k33 = matrices[joint, 3], matrices[joint, 4], matrices[joint, 5]
+    a_x, a_y, b_x, b_y = arms[joint, A_X], arms[joint, A_Y], arms[joint, B_X], arms[joint, B_Y]
+    k11, k12, k13 = matrices[joint, K11], matrices[joint, K12], matrices[joint, K13]
+    k22, k23, k33 = matrices[joint, K22], matrices[joint, K23], matrices[joint, K33]
     v_ax, v_ay, w_a = bodies[0, VX], bodies[0, VY], bodies[0, SPIN]
     v_bx, v_by, w_b = bodies[wheel, VX], bodies[wheel, VY], bodies[wheel, SPIN]
     x, y, z = joints[joint, IMPULSE_X], joints[joint, IMPULSE_Y], joints[joint, IMPULSE_Z]
 
     old = joints[joint, MOTOR]
     most = H * limits[2]
-    impulse = -matrices[joint, 6] * (w_b - w_a - joints[joint, SPEED])
-    tape[2], tape[3], tape[4] = impulse, w_a, w_b
+    impulse = -matrices[joint, MOTOR_MASS] * (w_b - w_a - joints[joint, SPEED])
+    tape[PUSH_MOTOR], tape[HULL_BEFORE], tape[WHEEL_BEFORE] = impulse, w_a, w_b
     motor = max(-most, min(old + impulse, most))
     push = motor - old
     w_a -= i_a * push
     w_b += i_b * push
-    tape[5], tape[6] = w_a, w_b
+    tape[HULL_AFTER], tape[WHEEL_AFTER] = w_a, w_b
 
     c_x = v_bx + -w_b * b_y - v_ax - -w_a * a_y
     c_y = v_by + w_b * b_x - v_ay - w_a * a_x
@@ -537,7 +560,7 @@ def _correct_velocity(bodies, masses, joints, limits, arms, matrices, joint, tap
     if side == ZERO:
         p_x, p_y = _solve_two(k11, k12, k22, -c_x, -c_y)
         new_x, new_y = x + p_x, y + p_y
-        tape[0], tape[1] = p_x, p_y
+        tape[PUSH_X], tape[PUSH_Y] = p_x, p_y
         w_a -= i_a * (a_x * p_y - a_y * p_x)
         w_b += i_b * (b_x * p_y - b_y * p_x)
     else:
@@ -580,17 +603,27 @@ def _correct_position(bodies, masses, joints, anchors, limits, matrices, joint):
         if side < ZERO:
             excess = angle_b - angle_a - limits[0]
             error = -excess
-            excess = max(-MOST_TURN, min(excess + ANGULAR_SLOP, ZERO))
+            excess = max(-MAX_CORRECTION, min(excess + ANGULAR_SLOP, ZERO))
         else:
             excess = angle_b - angle_a - limits[1]
             error = excess
-            excess = max(ZERO, min(excess - ANGULAR_SLOP, MOST_TURN))
-        push = -matrices[joint, 6] * excess
+            excess = max(ZERO, min(excess - ANGULAR_SLOP, MAX_CORRECTION))
+        push = -matrices[joint, MOTOR_MASS] * excess
         angle_a -= i_a * push
         angle_b += i_b * push
-    x, y, sine, cosine = anchors[joint, 0], anchors[joint, 1], math.sin(angle_a), math.cos(angle_a)
+    x, y, sine, cosine = (
+        anchors[joint, A_X],
+        anchors[joint, A_Y],
+        math.sin(angle_a),
+        math.cos(angle_a),
+    )
     a_x, a_y = cosine * x - sine * y, sine * x + cosine * y
-    x, y, sine, cosine = anchors[joint, 2], anchors[joint, 3], math.sin(angle_b), math.cos(angle_b)
+    x, y, sine, cosine = (
+        anchors[joint, B_X],
+        anchors[joint, B_Y],
+        math.sin(angle_b),
+        math.cos(angle_b),
+    )
     b_x, b_y = cosine * x - sine * y, sine * x + cosine * y
     c_x = bodies[wheel, X] + b_x - bodies[0, X] - a_x
     c_y = bodies[wheel, Y] + b_y - bodies[0, Y] - a_y
@@ -636,7 +669,7 @@ def _solve_three(k11, k12, k13, k22, k23, k33, x, y, z):
 
 @compiled
 @no_type_check
-def _rest(bodies, solved):
+def _sleep(bodies, solved):
     """Stops a car that has hardly moved for half a second."""
     least = F(np.inf)
     for body in range(5):
