@@ -55,17 +55,17 @@ def help_of(name):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks("python", page)], ids=name_of)
 def test_python(page, tiny_bundle, tmp_path, monkeypatch):
-    """The blocks of a page, one after the other: each may use the names of those before it."""
+    """Each block of a page; it may use the names of the first."""
     (tmp_path / "runs").mkdir()
     tiny_bundle.rename(tmp_path / "runs" / "quick")
     short = functools.partial(gymnasium.make, max_episode_steps=10)
     monkeypatch.setattr(gymnasium, "make", short)
-    names = {}
-    for block in blocks("python", page):
+    first = {}
+    for index, block in enumerate(blocks("python", page)):
         (code,) = block.values
         if "stable_baselines3" in code:
             pytest.importorskip("stable_baselines3")
-        exec(compile(SIZES.sub(r"\1 = 1", code), block.id, "exec"), names)
+        exec(compile(SIZES.sub(r"\1 = 1", code), block.id, "exec"), dict(first) if index else first)
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))
