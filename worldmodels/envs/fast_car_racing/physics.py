@@ -65,11 +65,7 @@ MAX_TRANSLATION, MAX_ROTATION = F(2), F(F(0.5) * F(math.pi))  # of a body in a f
 RADII, EPSILON = F(F(2) * F(F(2) * LINEAR_SLOP)), F(1.1920929e-07)
 NEAR = F(F(10) * EPSILON)
 MARGIN = F(0.1)  # more than shapes that touch can be apart
-SLEEP_SPEED, SLEEP_SPIN, SLEEP_SECONDS = (
-    F(F(0.01) * F(0.01)),
-    F(ANGULAR_SLOP * ANGULAR_SLOP),
-    F(0.5),
-)
+SLEEP_SECONDS, SLEEP_SPEED, SLEEP_SPIN = F(0.5), F(0.01), ANGULAR_SLOP
 ZERO, ONE = F(0), F(1)
 
 FRICTION = official.FRICTION_LIMIT
@@ -146,10 +142,8 @@ def shown(numbers, bodies, wheels):
         numbers[first], numbers[first + 1] = bodies[body, PX], bodies[body, PY]
         numbers[first + 2] = bodies[body, ANGLE]
         if body:
-            numbers[first + 3], numbers[first + 4] = (
-                wheels[body - 1, OMEGA],
-                wheels[body - 1, PHASE],
-            )
+            numbers[first + 3] = wheels[body - 1, OMEGA]
+            numbers[first + 4] = wheels[body - 1, PHASE]
     v_x, v_y = np.float64(bodies[0, VX]), np.float64(bodies[0, VY])
     numbers[3], numbers[4] = math.hypot(v_x, v_y), bodies[1, ANGLE] - bodies[0, ANGLE]
     numbers[5] = bodies[0, SPIN]
@@ -674,7 +668,10 @@ def _sleep(bodies, solved):
     least = F(np.inf)
     for body in range(5):
         v_x, v_y, spin = bodies[body, VX], bodies[body, VY], bodies[body, SPIN]
-        if spin * spin > SLEEP_SPIN or v_x * v_x + v_y * v_y > SLEEP_SPEED:
+        if (
+            spin * spin > SLEEP_SPIN * SLEEP_SPIN
+            or v_x * v_x + v_y * v_y > SLEEP_SPEED * SLEEP_SPEED
+        ):
             bodies[body, REST] = ZERO
         else:
             bodies[body, REST] += H
