@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,21 +59,35 @@ def test_a_command_on_a_run_removes_what_a_killed_game_left(tmp_path):
 
 
 def test_the_memory_of_a_game_that_was_killed_before_its_launcher_wrote(tmp_path):
-    """Newer than its folder and used by no process; that of a living process stays."""
+    """Newer than its folder, and used by no process; what is fresh is left to a later command."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     code = "from worldmodels.temporary import temporary_folder; print(temporary_folder('doom'))"
     with python(code, temporary) as ended:
         ended.stdout.read()
-    left, used = (Path(f"/dev/shm/ViZDoomMQCtr{os.getpid()}{kind}") for kind in "ab")
-    for memory in (left, used):
-        memory.write_bytes(bytes(100))
+    (folder,) = temporary.iterdir()
+    seconds = {"left": 100, "used": 100, "fresh": 0, "older": 300}
+    paths = {kind: Path(f"/dev/shm/ViZDoomMQCtr{os.getpid()}{kind}") for kind in seconds}
+    for path, ago in ((folder, 200), *((paths[kind], seconds[kind]) for kind in paths)):
+        if path != folder:
+            path.write_bytes(bytes(100))
+        os.utime(path, (time.time() - ago,) * 2)
+    used = paths.pop("used")
     with used.open("r+b") as file, mmap.mmap(file.fileno(), 0):
         with python(LOCK.format(str(tmp_path / "run")), temporary) as locking:
             assert locking.wait() == 0
         assert used.exists()
-    used.unlink()
-    assert not left.exists()
+    there = [kind for kind, path in paths.items() if path.exists()]
+    assert folder.exists()
+    os.utime(paths["fresh"], (time.time() - 100,) * 2)
+    with python(LOCK.format(str(tmp_path / "run")), temporary) as locking:
+        assert locking.wait() == 0
+    assert not folder.exists()
+    later = [kind for kind, path in paths.items() if path.exists()]
+    for path in (used, *paths.values()):
+        path.unlink(missing_ok=True)
+    assert there == ["fresh", "older"]
+    assert later == ["older"]
 
 
 def test_a_command_on_a_run_removes_the_semaphores_of_a_killed_pool(tmp_path):

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from functools import cache
@@ -18,6 +19,8 @@ PREFIX = "worldmodels-"
 """Then the kind, `_system()`, the process id and a random name, with hyphens between them."""
 
 SHARED = Path("/dev/shm")
+SETTLED = 10.0
+"""Seconds after which a process that has made shared memory uses it."""
 
 
 def temporary_folder(kind: str) -> Path:
@@ -52,33 +55,40 @@ def remove_left_behind() -> None:
     with contextlib.suppress(OSError):  # there is no temporary folder, or another removes them too
         for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
             owner, mine = owner_of(folder), folder.lstat().st_uid == os.getuid()
-            if owner is not None and mine and is_alive(owner) is False:
-                _remove_shared_memory(folder, owner)
+            dead = owner is not None and mine and is_alive(owner) is False
+            if owner and dead and _remove_shared_memory(folder, owner):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_shared_memory(folder: Path, owner: int) -> None:
+def _remove_shared_memory(folder: Path, owner: int) -> bool:
     """Removes the semaphores of a dead process's pool, and the memory of the game in a folder.
 
     The launcher of a game notes its arguments in the folder. Where it was killed before, the memory
-    is what is newer than the folder and no process uses.
+    is what is newer than the folder, has existed for some seconds, and is used by no process.
+    Returns whether all is removed; False: there is newer memory, which a later command removes.
     """
     for semaphore in _mine(f"sem.loky-{owner}-*"):
         _unlink(semaphore)
     if not folder.name.startswith(f"{PREFIX}doom-"):
-        return
+        return True
     with contextlib.suppress(OSError, ValueError, IndexError):
         words = (folder / "arguments").read_text().split()
         engine = words[words.index("+viz_instance_id") + 1]
         for name in ("SM", "MQCtr", "MQDoom") if engine.isalnum() else ():
             _unlink(SHARED / f"ViZDoom{name}{engine}")
-        return
+        return True
     with contextlib.suppress(OSError):
-        begun = folder.lstat().st_mtime
-        used = "".join(_read(maps) for maps in Path("/proc").glob("[0-9]*/maps"))
-        for memory in _mine("ViZDoom*"):
-            if memory.lstat().st_mtime >= begun and str(memory) not in used:
+        begun, last = folder.lstat().st_mtime, time.time() - SETTLED
+        # trap: a game that starts maps its memory after it has made it: so list it before `maps`
+        times = {memory: memory.lstat().st_mtime for memory in _mine("ViZDoom*")}
+        newer = [memory for memory in times if times[memory] >= begun]
+        used = "".join(_read(maps) for maps in Path("/proc").glob("[0-9]*/maps")) if newer else ""
+        unused = [memory for memory in newer if str(memory) not in used]
+        for memory in unused:
+            if times[memory] <= last:
                 _unlink(memory)
+        return all(times[memory] <= last for memory in unused)
+    return False
 
 
 def _mine(pattern: str) -> list[Path]:
