@@ -1,8 +1,8 @@
 """PPO of stable-baselines3 on CarRacing, for as many minutes as the quick run takes.
 
     pip install "stable-baselines3>=2.7"
-    python scripts/ppo.py --minutes 20
-    python scripts/ppo.py --minutes 20 --env worldmodels/CarRacing-v3
+    python scripts/ppo.py --minutes 40
+    python scripts/ppo.py --minutes 40 --env worldmodels/CarRacing-v3
 
 Trains with the settings of rl-baselines3-zoo, tests on the first test tracks of the official world,
 and prints one JSON line. The learning rate falls to zero over the minutes that are given.
