@@ -18,6 +18,8 @@ from pathlib import Path
 PREFIX = "worldmodels-"
 """Then the kind, `_system()`, the process id and a random name, with hyphens between them."""
 
+ARGUMENTS = "arguments"
+"""The file in which a game's launcher notes them."""
 SHARED = Path("/dev/shm")
 SETTLED = 10.0
 """Seconds after which a process that has made shared memory uses it."""
@@ -53,7 +55,9 @@ def remove_left_behind() -> None:
     if sys.platform != "linux":
         return
     with contextlib.suppress(OSError):  # there is no temporary folder, or another removes them too
-        for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        found = list(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+        # those first whose memory is known: the rest is then that of games without arguments
+        for folder in sorted(found, key=lambda path: not (path / ARGUMENTS).exists()):
             owner, mine = owner_of(folder), folder.lstat().st_uid == os.getuid()
             dead = owner is not None and mine and is_alive(owner) is False
             if owner and dead and _remove_shared_memory(folder, owner):
@@ -72,7 +76,7 @@ def _remove_shared_memory(folder: Path, owner: int) -> bool:
     if not folder.name.startswith(f"{PREFIX}doom-"):
         return True
     with contextlib.suppress(OSError, ValueError, IndexError):
-        words = (folder / "arguments").read_text().split()
+        words = (folder / ARGUMENTS).read_text().split()
         engine = words[words.index("+viz_instance_id") + 1]
         for name in ("SM", "MQCtr", "MQDoom") if engine.isalnum() else ():
             _unlink(SHARED / f"ViZDoom{name}{engine}")
