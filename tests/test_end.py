@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worldmodels.temporary import PREFIX
+from worldmodels.temporary import PREFIX, SETTLED
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = ["--collect.episodes=10000", "--collect.max_steps=500", "--workers.processes=2"]
@@ -112,5 +112,9 @@ def test_children_end_with_the_command(collecting, tmp_path, sent):
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert not any(file.parent.exists() for file in files)
+    if any(path.exists() for path in left):  # killed while the game started
+        time.sleep(SETTLED)
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not any(path.exists() for path in left)
     shared = os.listdir("/dev/shm")
     assert not any(name.endswith(engine) for name in shared for engine in engines)
