@@ -113,7 +113,7 @@ def test_children_end_with_the_command(collecting, tmp_path, sent):
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert not any(file.parent.exists() for file in files)
     if any(path.exists() for path in left):  # killed while the game started
-        time.sleep(SETTLED)
+        time.sleep(SETTLED + 1)
         subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert not any(path.exists() for path in left)
     shared = os.listdir("/dev/shm")

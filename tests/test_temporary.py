@@ -59,7 +59,7 @@ def test_a_command_on_a_run_removes_what_a_killed_game_left(tmp_path):
 
 
 def test_the_memory_of_a_game_that_was_killed_before_its_launcher_wrote(tmp_path):
-    """Newer than its folder, and used by no process; what is fresh is left to a later command."""
+    """Newer than its folder, older than the mark of the first command, and used by no process."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     code = "from worldmodels.temporary import temporary_folder; print(temporary_folder('doom'))"
@@ -68,26 +68,22 @@ def test_the_memory_of_a_game_that_was_killed_before_its_launcher_wrote(tmp_path
     (folder,) = temporary.iterdir()
     seconds = {"left": 100, "used": 100, "fresh": 0, "older": 300}
     paths = {kind: Path(f"/dev/shm/ViZDoomMQCtr{os.getpid()}{kind}") for kind in seconds}
-    for path, ago in ((folder, 200), *((paths[kind], seconds[kind]) for kind in paths)):
-        if path != folder:
-            path.write_bytes(bytes(100))
-        os.utime(path, (time.time() - ago,) * 2)
-    used = paths.pop("used")
-    with used.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+    for kind, path in paths.items():
+        path.write_bytes(bytes(100))
+        os.utime(path, (time.time() - seconds[kind],) * 2)
+    os.utime(folder, (time.time() - 200,) * 2)
+    with paths["used"].open("r+b") as file, mmap.mmap(file.fileno(), 0):
         with python(LOCK.format(str(tmp_path / "run")), temporary) as locking:
             assert locking.wait() == 0
-        assert used.exists()
+        first = [kind for kind, path in paths.items() if path.exists()]
+        os.utime(folder / "left", (time.time() - 50,) * 2)  # it was marked a while ago
+        with python(LOCK.format(str(tmp_path / "run")), temporary) as locking:
+            assert locking.wait() == 0
     there = [kind for kind, path in paths.items() if path.exists()]
-    assert folder.exists()
-    os.utime(paths["fresh"], (time.time() - 100,) * 2)
-    with python(LOCK.format(str(tmp_path / "run")), temporary) as locking:
-        assert locking.wait() == 0
-    assert not folder.exists()
-    later = [kind for kind, path in paths.items() if path.exists()]
-    for path in (used, *paths.values()):
+    for path in paths.values():
         path.unlink(missing_ok=True)
-    assert there == ["fresh", "older"]
-    assert later == ["older"]
+    assert (first, there) == ([*seconds], ["used", "fresh", "older"])
+    assert not folder.exists()
 
 
 def test_a_command_on_a_run_removes_the_semaphores_of_a_killed_pool(tmp_path):

@@ -21,6 +21,8 @@ PREFIX = "worldmodels-"
 ARGUMENTS = "arguments"
 """The file in which a game's launcher notes them."""
 SHARED = Path("/dev/shm")
+MARK = "left"
+"""The file that marks the folder of a game whose memory is not known."""
 SETTLED = 10.0
 """Seconds after which a process that has made shared memory uses it."""
 
@@ -67,9 +69,9 @@ def remove_left_behind() -> None:
 def _remove_shared_memory(folder: Path, owner: int) -> bool:
     """Removes the semaphores of a dead process's pool, and the memory of the game in a folder.
 
-    The launcher of a game notes its arguments in the folder. Where it was killed before, the memory
-    is what is newer than the folder, has existed for some seconds, and is used by no process.
-    Returns whether all is removed; False: there is newer memory, which a later command removes.
+    The launcher of a game notes its arguments in the folder. Where it was killed before, the folder
+    is marked, and a command some seconds later removes what is newer than the folder, older than
+    the mark, and used by no process. Returns whether the folder may go.
     """
     for semaphore in _mine(f"sem.loky-{owner}-*"):
         _unlink(semaphore)
@@ -81,18 +83,25 @@ def _remove_shared_memory(folder: Path, owner: int) -> bool:
         for name in ("SM", "MQCtr", "MQDoom") if engine.isalnum() else ():
             _unlink(SHARED / f"ViZDoom{name}{engine}")
         return True
+    mark = folder / MARK
     with contextlib.suppress(OSError):
-        begun, last = folder.lstat().st_mtime, time.time() - SETTLED
-        # trap: a game that starts maps its memory after it has made it: so list it before `maps`
-        times = {memory: memory.lstat().st_mtime for memory in _mine("ViZDoom*")}
-        newer = [memory for memory in times if times[memory] >= begun]
-        used = "".join(_read(maps) for maps in Path("/proc").glob("[0-9]*/maps")) if newer else ""
-        unused = [memory for memory in newer if str(memory) not in used]
-        for memory in unused:
-            if times[memory] <= last:
+        if not mark.exists():
+            made = folder.lstat().st_mtime
+            mark.touch()
+            os.utime(folder, (made, made))  # the mark is not a change of the game's
+        begun, marked = folder.lstat().st_mtime, mark.lstat().st_mtime
+        if time.time() < marked + SETTLED:
+            return False
+        for memory in _mine("ViZDoom*"):
+            if begun <= memory.lstat().st_mtime <= marked and not _is_used(memory):
                 _unlink(memory)
-        return all(times[memory] <= last for memory in unused)
+        return True
     return False
+
+
+def _is_used(memory: Path) -> bool:
+    """Whether a process that is visible uses shared memory."""
+    return any(str(memory) in _read(maps) for maps in Path("/proc").glob("[0-9]*/maps"))
 
 
 def _mine(pattern: str) -> list[Path]:
