@@ -16,7 +16,7 @@ from worldmodels.envs.sb3 import Lanes  # noqa: E402
 from worldmodels.models.heads.build import mdnrnn_for  # noqa: E402
 
 DREAM = "worldmodels/Dream-v0"
-LEARNS = {
+PPO_OPTIONS = {
     "n_steps": 64,
     "batch_size": 1024,
     "n_epochs": 4,
@@ -99,9 +99,9 @@ def test_ppo_survives_longer_than_chance_in_the_shipped_dream():
     from stable_baselines3 import PPO
 
     env = VecMonitor(Lanes(DREAM, 64, bundle="take_cover"))
-    model = PPO("MlpPolicy", env, **LEARNS)
+    model = PPO("MlpPolicy", env, **PPO_OPTIONS)
     model.learn(64 * 64 * 12)
-    untrained = PPO("MlpPolicy", env, **LEARNS)
+    untrained = PPO("MlpPolicy", env, **PPO_OPTIONS)
     learned, random = (tics_survived(one) for one in (model, untrained))
     assert learned > 2 * random
 
