@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -13,10 +12,9 @@ import pytest
 
 import worldmodels
 from worldmodels.artifacts import Bundle, link, load_controller, load_mdnrnn
-from worldmodels.config import Config
-from worldmodels.files import append_line, file_hash, load_json
+from worldmodels.files import file_hash, load_json
 from worldmodels.models.controller import controller_for
-from worldmodels.pipeline import KEPT, minutes_left
+from worldmodels.pipeline import KEPT
 from worldmodels.report.report import told_by
 from worldmodels.run import Run
 from worldmodels.stages.carry import carried_over
@@ -137,22 +135,6 @@ def check_names_and_minutes(out, run):
     assert str(run.controller / "controller.safetensors") in out
     assert "minutes: collect" in out
     assert f"next: worldmodels play {run.folder}" in out
-
-
-def test_the_minutes_left_follow_from_those_spent(tmp_run):
-    config = Config(
-        rounds=3,
-        later={1: {"train_vae": {"steps": 300_000}}, 2: {"train_vae": {"start": "keep"}}},
-    )
-    first = tmp_run.round(0)
-    for stage in ("collect", "train_vae", "encode", "train_mdnrnn", "evolve"):
-        end = {"event": "end", "stage": stage, "seconds": 600.0, "cores": 1}
-        append_line(first.metrics, json.dumps(end))
-    # a later round takes 10 minutes a stage; V has .3 of its first steps, then none
-    assert minutes_left([first], config) == pytest.approx(2 * 40 + 3)
-    assert minutes_left([first, tmp_run.round(1), tmp_run.round(2)], config) is None
-    real = replace(config, later={1: {"evolve": {"real_generations": 1}}})
-    assert minutes_left([first], real) is None
 
 
 def test_two_rounds(script, tmp_run, tiny, hashes):

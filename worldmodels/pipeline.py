@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from worldmodels.artifacts import has_film, link_all, load_controller, unlink_all
 from worldmodels.config import Config
+from worldmodels.envs.preflight import preflight
 from worldmodels.errors import InputError
+from worldmodels.estimate import LEAST, expected_minutes, minutes_left
 from worldmodels.figure import new_figure
 from worldmodels.files import save_text
 from worldmodels.report.report import report, told_by
@@ -34,6 +36,8 @@ def pipeline(run: Run, config: Config) -> None:
     """
     with run.lock():
         rounds = [run] if config.rounds == 1 else [run.round(i) for i in range(config.rounds)]
+        if not rounds[0].world_file.exists():
+            _expected(config)
         for index, this in enumerate(rounds):
             one_round(this, config.of_round(index))
             validation = load_controller(this).validation_return
@@ -77,37 +81,6 @@ def one_round(run: Run, config: Config) -> None:
         config.seed,
         start,
     )
-
-
-def minutes_left(done: Sequence[Run], config: Config) -> float | None:
-    """Minutes of the remaining rounds, if each stage keeps its pace.
-
-    None: no round is left, or one of them evolves in the real environment, whose pace is not known.
-    """
-    rounds = [config.of_round(index) for index in range(config.rounds)]
-    if len(done) == len(rounds) or any(one.evolve.real_generations for one in rounds):
-        return None
-    spent, work = Metrics.spent(done), [_work(one, index) for index, one in enumerate(rounds)]
-    seconds = 0.0
-    for stage in work[0]:
-        behind, ahead = work[: len(done)], work[len(done) :]
-        pace = spent.get(stage, 0.0) / sum(one[stage] for one in behind)
-        seconds += pace * sum(one[stage] for one in ahead)
-    return seconds / 60
-
-
-def _work(config: Config, index: int) -> dict[str, int]:
-    """What the time of each stage of a round is proportional to."""
-    vae, mdnrnn, evolve = config.train_vae, config.train_mdnrnn, config.evolve
-    steps = min(config.dream.horizon, evolve.dream_max_steps or config.dream.horizon)
-    candidates = evolve.generations * evolve.evolutions * config.cma.population_size
-    return {
-        "collect": config.collect.episodes * config.collect.max_steps,
-        "train_vae": 0 if index and vae.start == "keep" else vae.steps * vae.batch_size,
-        "encode": config.collect.episodes * config.collect.max_steps,
-        "train_mdnrnn": mdnrnn.steps * mdnrnn.batch_size * mdnrnn.sequence_length,
-        "evolve": candidates * evolve.rollouts_per_candidate * steps,
-    }
 
 
 def _copy(best: Run, run: Run) -> None:
@@ -154,7 +127,19 @@ def _report(run: Run) -> None:
         report(run)
 
 
+def _expected(config: Config) -> None:
+    """Says how long the run will take, unless that is a matter of seconds."""
+    if config.env.live and config.train_vae.steps + config.train_mdnrnn.steps >= LEAST:
+        world = preflight(config.env, config.workers).world
+        minutes = expected_minutes(config, world)
+        say(f"expected minutes on this machine, at most: {_sum_of(minutes)}")
+
+
 def _minutes(runs: list[Run]) -> None:
     spent = Metrics.spent(runs)
-    parts = ", ".join(f"{stage} {seconds / 60:.1f}" for stage, seconds in spent.items())
-    say(f"minutes: {parts}; all {sum(spent.values()) / 60:.1f}")
+    say(f"minutes: {_sum_of({stage: seconds / 60 for stage, seconds in spent.items()})}")
+
+
+def _sum_of(minutes: dict[str, float]) -> str:
+    parts = ", ".join(f"{stage} {number:.1f}" for stage, number in minutes.items())
+    return f"{parts}; all {sum(minutes.values()):.1f}"

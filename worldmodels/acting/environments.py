@@ -40,9 +40,10 @@ from worldmodels.world import World
 
 MOST_KEPT = 3
 """Most vector environments that a process keeps: jobs of one stage differ in their lanes."""
-LANES, OFFICIAL_LANES = 16, 4
+LANES, FAST_LANES, OFFICIAL_LANES = 16, 32, 4
 """Most real environments of a job: many make good batches for V and M, few leave no worker idle at
-the end. They are constants, because a job's bits depend on its lanes."""
+the end, and take less memory. FAST_LANES: of an env.training_id. They are constants, because a
+job's bits depend on its lanes."""
 DREAM_LANES = 512
 """Most lanes of a dream's job; fewer make smaller, slower matrix products."""
 
@@ -203,7 +204,8 @@ class Reality:
         Lanes are sorted by seed: a worker builds each track once.
         """
         lanes = candidates * rollouts
-        most = OFFICIAL_LANES if self.official else LANES
+        fast = FAST_LANES if self.world.config.training_id else LANES
+        most = OFFICIAL_LANES if self.official else fast
         size = math.ceil(lanes / (2 * math.ceil(lanes / (2 * most))))
         seeds, numbers = np.divmod(np.arange(lanes), candidates)
         return [(numbers[i : i + size], seeds[i : i + size]) for i in range(0, lanes, size)]
