@@ -107,6 +107,21 @@ def poor_pictures(smoke_copy, lines, cured):
     return learning_v(smoke_copy, lines, **({} if cured else {"steps": 1}))
 
 
+def small_things(smoke_copy, lines, cured):
+    """A dot of 2x2 pixels walks over a large picture that differs between episodes."""
+
+    def dots(frames):
+        background = frames[:1].repeat(len(frames), 0)
+        for step, picture in enumerate(background):
+            picture[20 + step : 22 + step, 30:32] = 255 - picture[20 + step : 22 + step, 30:32]
+        return background
+
+    v = {"steps": 300, "learning_rate": 0.003, "motion_weight": 100.0 if cured else 0.0}
+    run = smoke_copy("episodes", vae={"first_weights": "he"}, train_vae=v)
+    change_arrays(run.episodes, frames=dots)
+    return lines("train_vae", run)
+
+
 def sigma_collapse(smoke_copy, lines, cured):
     """A training that was stopped just before its end, with this V."""
     run = smoke_copy("episodes", "vae")
@@ -218,6 +233,7 @@ BROKEN = {
     "constant pictures": (constant_pictures, True),
     "posterior collapse": (posterior_collapse, True),
     "poor pictures": (poor_pictures, True),
+    "small moving objects are missing": (small_things, True),
     "sigma collapse": (sigma_collapse, True),
     "NaN or infinite": (not_finite, True),
     "M is no better": (copying_m, True),

@@ -15,15 +15,25 @@ import torch
 
 from worldmodels.command_line import CONFIGS, read
 from worldmodels.config import Config
-from worldmodels.data.dataset import BATCHES_PER_CHUNK, EpisodeSource, FrameBatch, FrameBatches
+from worldmodels.data.dataset import (
+    BATCHES_PER_CHUNK,
+    EpisodeSource,
+    FrameBatch,
+    FrameBatches,
+    some_frames,
+)
 from worldmodels.data.episode import episode_files
-from worldmodels.diagnostics.reconstruction import reconstruction_error, some_frames
 from worldmodels.diagnostics.table import table_of
 from worldmodels.models.vae import VAE
 from worldmodels.run import Run, progress, say
 from worldmodels.seeding import seed_for, torch_generator
 from worldmodels.stages.fit import adam, annealed
-from worldmodels.stages.train_vae import CHUNK_EPISODES, TrainVAEConfig, frames_loss
+from worldmodels.stages.train_vae import (
+    CHUNK_EPISODES,
+    TrainVAEConfig,
+    frames_loss,
+    reconstruction_error,
+)
 
 CONFIG = read(Config, CONFIGS / "take_cover_paper.yaml")
 DOOM = CONFIG.vae

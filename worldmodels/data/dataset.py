@@ -170,6 +170,16 @@ def median_image(frames: UInt8[np.ndarray, "T S S 3"]) -> UInt8[np.ndarray, "S S
     return np.partition(some, len(some) // 2, axis=0)[len(some) // 2]
 
 
+def some_frames(files: Sequence[Path], each: int) -> FrameBatch:
+    """A few frames of each episode, evenly spaced, and the episodes' median images."""
+    frames, medians = [], []
+    for path in files:
+        episode = Episode.load(path).frames
+        frames.append(episode[:: -(-len(episode) // each)])
+        medians.append(median_image(episode)[None].repeat(len(frames[-1]), 0))
+    return FrameBatch(*(torch.from_numpy(np.concatenate(parts)) for parts in (frames, medians)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SequenceBatches(Batches[list[LatentEpisode], SequenceBatch]):
     """Batches of latent windows; all windows are equally likely."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from worldmodels.artifacts import load_vae, load_world, save_vae
-from worldmodels.data.dataset import EpisodeSource, FrameBatch, FrameBatches
-from worldmodels.data.episode import Episode, episode_files
+from worldmodels.data.dataset import EpisodeSource, FrameBatch, FrameBatches, some_frames
+from worldmodels.data.episode import episode_files
 from worldmodels.device import get_device
 from worldmodels.models.pictures import reconstructions_by_error, traversals
 from worldmodels.models.vae import VAE, VAEConfig, images_of, kl_divergence, moving, vae_loss
@@ -33,6 +34,14 @@ LATENT_KL = 8.0
 """Sanity: at most so many nats per latent."""
 RECONSTRUCTION_ERROR = 100.0
 """Sanity: at most this sum of squares per image of 64x64 pixels."""
+MOVING_ERROR = 0.5
+"""Sanity: at most this share of the error of a V that shows each episode's median picture."""
+ACTIVE = 0.1
+"""Nats of KL above which a latent counts as active."""
+NEWEST, EACH = 4, 128
+"""Episodes, and frames of each, that are checked and pictured."""
+CHECKED = 256
+"""Frames that are checked at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +102,7 @@ class _Pictures:
 
     def __init__(self, vae: VAE, source: EpisodeSource, metrics: Metrics) -> None:
         self.vae, self.metrics = vae, metrics
-        self.frames = _newest_frames(source)[::PICTURED]
+        self.frames = _newest_frames(source).frames[::PICTURED]
 
     def __call__(self, step: int) -> None:
         vae = copy.deepcopy(self.vae).cpu().eval()
@@ -103,9 +112,8 @@ class _Pictures:
         self.metrics.picture("latents", step, picture)
 
 
-def _newest_frames(source: EpisodeSource) -> UInt8[Tensor, "N S S 3"]:
-    frames = torch.cat([torch.from_numpy(Episode.load(p).frames) for p in source.new[-4:]])
-    return frames[:: max(1, len(frames) // 512)]
+def _newest_frames(source: EpisodeSource) -> FrameBatch:
+    return some_frames(source.new[-NEWEST:], EACH)
 
 
 @dataclass(frozen=True)
@@ -148,17 +156,58 @@ def frames_loss(
 
 
 @torch.inference_mode()
+def reconstruction_error(vae: VAE, batch: FrameBatch) -> dict[str, Any]:
+    """V's error on frames, with z = mu: mean squares of numbers in [0, 1].
+
+    Args:
+        vae: V.
+        batch: frames, with `medians`.
+
+    Returns:
+        `active`, the latents with a mean KL above 0.1 nats; `kl` of all latents, in nats; the
+        `error` everywhere; `moving_share`, the pixels that differ from their episode's median image
+        (see `models.vae.moving`), the error there (NaN if there are none), and there that of the
+        median image, which is what a V that ignores them reaches.
+    """
+    assert batch.medians is not None
+    kl, sums = torch.zeros(vae.config.latent_size), torch.zeros(4, dtype=torch.float64)
+    parts = batch.frames.split(CHECKED), batch.medians.split(CHECKED)
+    for frames, medians in zip(*parts, strict=True):
+        images = images_of(frames)
+        mu, logvar = vae.encode(frames)
+        kl += kl_divergence(mu, logvar).sum(dim=0)
+        there = moving(frames, medians)[:, None]
+        error = (vae.decode(mu) - images).square()
+        of_median = (images_of(medians) - images).square()
+        numbers = error.sum(), (error * there).sum(), (of_median * there).sum(), there.sum()
+        sums += torch.stack(numbers).double()
+    count, (error_sum, there_sum, median_sum, pixels) = len(batch.frames), sums.tolist()
+    kl, there_count = kl / count, 3 * pixels if pixels else math.nan
+    return {
+        "frames": count,
+        "latents": len(kl),
+        "active": int((kl > ACTIVE).sum()),
+        "kl": float(kl.sum()),
+        "error": error_sum / batch.frames.numel(),
+        "moving_share": 3 * pixels / batch.frames.numel(),
+        "moving_error": there_sum / there_count,
+        "median_error": median_sum / there_count,
+    }
+
+
 def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Metrics) -> None:
     """Sanity bands on some of the newest frames."""
-    frames = _newest_frames(source)
-    mu, logvar = vae.encode(frames)
-    squares = (vae.decode(mu) - images_of(frames)).square().sum(dim=(1, 2, 3)).mean()
+    batch = _newest_frames(source)
+    frames, found = batch.frames, reconstruction_error(vae, batch)
+    squares = found["error"] * frames[0].numel()
     checkpoint = metrics.run.vae / "checkpoint.safetensors"
-    require_finite(squares, "train_vae", config.steps, checkpoint)
-    kl = kl_divergence(mu, logvar).mean(dim=0)
-    active = int((kl > 0.1).sum())
+    require_finite(torch.tensor(squares), "train_vae", config.steps, checkpoint)
     metrics.log(
-        config.steps, check_reconstruction=float(squares), kl=float(kl.sum()), active=active
+        config.steps,
+        check_reconstruction=squares,
+        kl=found["kl"],
+        active=found["active"],
+        moving_error=found["moving_error"],
     )
     changing = (frames.amax(0) != frames.amin(0)).any(-1).float().mean()
     metrics.check(
@@ -171,21 +220,30 @@ def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Met
     )
     metrics.check(
         "active latents",
-        float(active),
+        float(found["active"]),
         float(ACTIVE_LATENTS),
         float(vae.config.latent_size),
         "V ignores its latents (posterior collapse): raise train_vae.free_nats, or train longer",
     )
     metrics.check(
         "reconstruction error",
-        float(squares),
+        squares,
         0.0,
         RECONSTRUCTION_ERROR * (vae.size / 64) ** 2,
         "V's pictures are poor: raise train_vae.steps or train_vae.learning_rate",
     )
+    if found["moving_share"]:
+        metrics.check(
+            "error in moving pixels, as a share of the median picture's",
+            found["moving_error"] / found["median_error"],
+            0.0,
+            MOVING_ERROR,
+            "V does not show what moves: raise train_vae.motion_weight or train_vae.steps, or set "
+            "vae.first_weights to he",
+        )
     metrics.check(
         "KL of a latent",
-        float(kl.mean()),
+        found["kl"] / found["latents"],
         0.0,
         LATENT_KL,
         "V's noise is nearly gone (sigma collapse), so that M must predict details: lower "
