@@ -23,7 +23,7 @@ from worldmodels.envs.trust import check_trusted
 from worldmodels.errors import InputError, install
 from worldmodels.world import RECORDED, RENDER, EnvConfig
 
-EXTRAS = {"vizdoom": "doom", "Box2D": "box2d"}
+EXTRAS = {"vizdoom": "doom", "Box2D": "box2d", "ale_py": "atari"}
 """What installs a missing module."""
 QUICKER = {"CarRacing-v3": "worldmodels.envs.fast_car_racing.official:CarRacing"}
 """Classes in place of registered ones: equal to the bit, but able to skip their drawing."""

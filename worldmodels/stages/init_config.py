@@ -75,7 +75,7 @@ def filled(template: str, found: Preflight) -> str:
     ]
     head = "\n".join(f"# {line}" for line in shown)
     section = yaml.safe_dump({"env": _stated(env)}, sort_keys=False, default_flow_style=None)
-    rest = template[template.index("collect:\n") :]
+    rest = template[template.index("rounds:") :]
     rest = re.sub(r"max_steps: \d+", f"max_steps: {steps}", rest, count=1)
     rest = re.sub(r"horizon: \d+", f"horizon: {min(steps, MOST_DREAMT)}", rest, count=1)
     return f"{head}\n{section}{rest}"
