@@ -27,7 +27,7 @@ FLOORS = [
     {"stages"},
     {"config"},
     {"diagnostics", "gallery", "play", "web"},
-    {"report"},
+    {"report", "estimate"},
     {"pipeline"},
     {"cli"},
     {"__main__"},
