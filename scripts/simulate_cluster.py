@@ -77,7 +77,7 @@ def _evolution(bundle: Bundle, name: str | Path) -> tuple[Evaluation, np.ndarray
 
 
 def _jobs_of(name: str, jobs: int) -> dict[str, Any]:
-    """Plays jobs of such a generation, and of a first collect."""
+    """Plays some of the `jobs` of such a generation, and some of a first collect."""
     bundle = Bundle.load(name)
     evaluation, candidates = _evolution(bundle, name)
     config = read(Config, CONFIGS / f"{WORLDS[name]}.yaml").collect
@@ -95,7 +95,8 @@ def _jobs_of(name: str, jobs: int) -> dict[str, Any]:
     weights = (bundle_folder(name) / "weights.safetensors").stat().st_size * 2  # float16 on disk
     sizes = {"bytes": sum(len(one.contents) for one in recordings), "weights": weights}
     # the first job of a process makes the environments
-    return {"evolve": evolve[1:], "collect": collect[1:], "first": evolve[0], **sizes}
+    kept = {"jobs": len(split), "evolve": evolve[1:], "collect": collect[1:], "first": evolve[0]}
+    return {**kept, **sizes}
 
 
 def _processor_seconds() -> float:
@@ -195,7 +196,7 @@ def simulate(times: Path, gigabits: float = 10.0) -> None:
     """
     for name, one in load_json(times)["worlds"].items():
         for evolutions in (1, SIDE_BY_SIDE):
-            jobs, rest = evolutions * POPULATION * ROLLOUTS // 16, evolutions * one["generation"]
+            jobs, rest = evolutions * one["jobs"], evolutions * one["generation"]
             print(f"{name}: generations of {evolutions} evolutions side by side, {jobs} jobs")
             print(*_rows(one["evolve"], jobs, one["evolve_head"], evolutions, rest), sep="\n")
         jobs, network = EPISODES // LANES, one["bytes"] * 8 / gigabits / 1e9

@@ -209,7 +209,14 @@ def test_a_larger_cluster_is_simulated(nodes, tiny_bundle, tmp_path, capsys):
     known = head_seconds(Evaluation(place=reality, workers=SERIAL), candidates, 1_200_000, 300)
     assert 0 < sum(known["evolve_head"].values()) < 0.05
     assert known["collect_head"]["store"] > 0
-    times = {"evolve": [5.0, 6.0], "collect": [1.0], "bytes": 1_200_000, "weights": 10**7, **known}
+    times = {
+        "jobs": 64,
+        "evolve": [5.0, 6.0],
+        "collect": [1.0],
+        "bytes": 1_200_000,
+        "weights": 10**7,
+        **known,
+    }
     save_json(tmp_path / "times.json", {"worlds": {"tiny": times}})
     simulate(tmp_path / "times.json")
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]

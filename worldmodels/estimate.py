@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from worldmodels.acting.environments import OFFICIAL_LANES, Dreams, real_envs
+from worldmodels.acting.environments import Dreams, real_envs
 from worldmodels.acting.evaluate import Evaluation
 from worldmodels.config import Config
 from worldmodels.data.dataset import FrameBatch, collate
@@ -18,27 +18,32 @@ from worldmodels.data.starts import Starts
 from worldmodels.device import get_device
 from worldmodels.envs.features import FeatureEnv
 from worldmodels.envs.senses import senses_of
+from worldmodels.envs.take_cover_labels import views_of
 from worldmodels.models.action import Actions
-from worldmodels.models.controller import controller_for
+from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.models.heads.build import mdnrnn_for
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
 from worldmodels.run import Metrics, Run
 from worldmodels.seeding import numpy_generator, torch_generator
+from worldmodels.stages.encode import BATCH as ENCODED
+from worldmodels.stages.evolve import FINALISTS
 from worldmodels.stages.train_mdnrnn import mdnrnn_loss
 from worldmodels.stages.train_vae import frames_loss
+from worldmodels.workers import run_jobs
 from worldmodels.world import World
 
-LANES = 8
-"""Real environments of a measurement, as those of a job that collects."""
+LANES = 4
+"""Real environments of a measurement."""
 SECONDS = 0.5
 """Time for which each pace is measured, after a first call that is not."""
 DREAM_LANES, DREAM_STEPS = 1024, 16
 """Size of the measured dreams, at most."""
-ENCODED = 256
-"""Frames of the measured encoding."""
 LEAST = 500
-"""Training steps of V and M below which a run is too short for an estimate."""
+"""Steps of training V and M in the first round, together, below which there is no estimate: the run
+is too short."""
+POLICIES = 3
+"""That `evaluate` plays: the agent and two open-loop policies."""
 
 
 def minutes_left(done: Sequence[Run], config: Config) -> float | None:
@@ -49,7 +54,7 @@ def minutes_left(done: Sequence[Run], config: Config) -> float | None:
     rounds = [config.of_round(index) for index in range(config.rounds)]
     if len(done) == len(rounds) or any(one.evolve.real_generations for one in rounds):
         return None
-    spent, work = Metrics.spent(done), [_work(one, index) for index, one in enumerate(rounds)]
+    spent, work = Metrics.spent(done), [_work(rounds, index) for index in range(len(rounds))]
     seconds = 0.0
     for stage in work[0]:
         behind, ahead = work[: len(done)], work[len(done) :]
@@ -59,39 +64,67 @@ def minutes_left(done: Sequence[Run], config: Config) -> float | None:
 
 
 def expected_minutes(config: Config, world: World) -> dict[str, float]:
-    """Minutes of each stage of a run that has not begun, without those of films and reports.
+    """Minutes of each stage of a run that has not begun, without films and the report.
 
-    Every stage works for some seconds, with random numbers. Episodes and dreams count with their
-    greatest length; real episodes with the longest that is collected.
+    Each stage's work is measured for half a second, with random numbers. Dreams count with their
+    greatest length, real episodes with the greatest one that is collected.
 
     Args:
         config: of all rounds.
         world: of the environment that is played.
+
+    Raises:
+        InputError: the environment fails.
     """
     rounds = [config.of_round(index) for index in range(config.rounds)]
     paces = _paces(config, world)
+    longest = max(one.collect.max_steps for one in rounds)
     minutes = dict.fromkeys(("collect", "train_vae", "encode", "train_mdnrnn", "evolve"), 0.0)
     for index, one in enumerate(rounds):
-        for stage, amount in _work(one, index).items():
-            minutes[stage] += amount * paces[stage] / 60
-    longest = max(one.collect.max_steps for one in rounds)
-    real = paces["collect"] * longest / 60  # minutes of an episode
-    minutes["evolve"] += real * sum(_real_episodes(one) for one in rounds)
+        for stage, amount in _work(rounds, index).items():
+            minutes[stage] += amount * paces.of[stage] / 60
+        minutes["collect"] += one.collect.episodes * paces.real.reset / 60
+        minutes["evolve"] += _real_episodes(one, index) * paces.real.episode(longest)
     if config.rounds > 1:
-        minutes["select"] = real * 3 * config.select.episodes
-    official = paces["official"] * longest / 60
-    minutes["evaluate"] = official * config.evaluate.episodes
+        minutes["select"] = FINALISTS * config.select.episodes * paces.real.episode(longest)
+    minutes["evaluate"] = POLICIES * config.evaluate.episodes * paces.official.episode(longest)
     return minutes
 
 
-def _work(config: Config, index: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class Acting:
+    """Seconds for the reset of a real environment, and for a step with V and M, on all workers."""
+
+    reset: float
+    step: float
+
+    def episode(self, steps: int) -> float:
+        """Minutes of an episode."""
+        return (self.reset + self.step * steps) / 60
+
+
+@dataclass(frozen=True)
+class Paces:
+    """What work takes."""
+
+    of: dict[str, float]
+    """Seconds for each unit of `_work`, by stage."""
+    real: Acting
+    official: Acting
+
+
+def _work(rounds: Sequence[Config], index: int) -> dict[str, int]:
     """What the time of each stage of a round is proportional to."""
+    config = rounds[index]
     vae, mdnrnn, evolve = config.train_vae, config.train_mdnrnn, config.evolve
+    kept = index > 0 and vae.start == "keep"
+    steps = [one.collect.episodes * one.collect.max_steps for one in rounds[: index + 1]]
     candidates = evolve.generations * evolve.evolutions * config.cma.population_size
     return {
-        "collect": config.collect.episodes * config.collect.max_steps,
-        "train_vae": 0 if index and vae.start == "keep" else vae.steps * vae.batch_size,
-        "encode": config.collect.episodes * config.collect.max_steps,
+        "collect": steps[-1],
+        "train_vae": 0 if kept else vae.steps * vae.batch_size,
+        # a V that has changed sees all episodes again
+        "encode": len(views_of(config.env)) * (steps[-1] if kept else sum(steps)),
         "train_mdnrnn": mdnrnn.steps * mdnrnn.batch_size * mdnrnn.sequence_length,
         "evolve": candidates * evolve.rollouts_per_candidate * _dream_steps(config),
     }
@@ -101,63 +134,71 @@ def _dream_steps(config: Config) -> int:
     return min(config.dream.horizon, config.evolve.dream_max_steps or config.dream.horizon)
 
 
-def _real_episodes(config: Config) -> int:
+def _real_episodes(config: Config, index: int) -> int:
     """Real episodes of a round's evolution: its generations, validations and last choice."""
     evolve = config.evolve
-    validated = -(-evolve.total // evolve.validate_every) * evolve.validation_episodes
-    chosen = evolve.evolutions * (validated + 3 * evolve.final_episodes)
-    candidates = evolve.real_generations * config.cma.population_size
-    return chosen + candidates * evolve.rollouts_per_candidate
+    validations = -(-evolve.total // evolve.validate_every) * evolve.evolutions
+    validations += (index > 0 and evolve.start == "previous") or evolve.start_from is not None
+    candidates = evolve.real_generations * evolve.evolutions * config.cma.population_size
+    played = candidates * evolve.rollouts_per_candidate
+    return played + validations * evolve.validation_episodes + FINALISTS * evolve.final_episodes
 
 
-def _paces(config: Config, world: World) -> dict[str, float]:
-    """Seconds for each unit of `_work`, and for a step in the official environment."""
+def _paces(config: Config, world: World) -> Paces:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vae = VAE(config.vae, world.config.size)
         mdnrnn = mdnrnn_for(config.mdnrnn, world, config.vae.latent_size)
-    acting = _acting(config, world, vae, mdnrnn, official=False)
-    return {
-        "collect": acting,
-        "official": _acting(config, world, vae, mdnrnn, official=True)
-        if world.config.training_id
-        else acting,
+    of = {
         "train_vae": _training_vae(config, vae),
-        "encode": _encoding(vae),
+        "encode": _encoding(vae.eval()),
         "train_mdnrnn": _training_mdnrnn(config, mdnrnn),
-        "evolve": _dreaming(config, world, vae.eval(), mdnrnn.eval()),
+        "evolve": _dreaming(config, world, vae, mdnrnn.eval()),
     }
+    # in workers, which outlive no environment that ends its process; this one does
+    which = [False, True] if world.config.training_id else [False]
+    jobs = [(world, vae, mdnrnn, config.controller, official) for official in which]
+    real = [
+        Acting(reset / config.workers.count, step / config.workers.count)
+        for reset, step in run_jobs(_acting, jobs, config.workers, apart=True)
+    ]
+    return Paces({**of, "collect": real[0].step}, real[0], real[-1])
 
 
 def _pace(work: Callable[[], int]) -> float:
     """Seconds for each unit that `work` says to have done; its first call is not measured."""
     work()
-    amount, begun = 0, time.perf_counter()
+    amount, begun = 0, _now()
     while not amount or time.perf_counter() - begun < SECONDS:
         amount += work()
-    return (time.perf_counter() - begun) / amount
+    return (_now() - begun) / amount
 
 
-def _acting(config: Config, world: World, vae: VAE, mdnrnn: MDNRNN, *, official: bool) -> float:
-    """Of a step of the real environment, with V, M and resets, on all workers."""
-    lanes = OFFICIAL_LANES if official else LANES
-    actions, settings = Actions.from_dict(world.action), config.controller
-    senses = senses_of(settings, vae.eval(), mdnrnn.eval())
-    generator, seeds = numpy_generator(0, "pace"), iter(range(10**9))
-    with real_envs(world, lanes, official=official) as envs:
-        env = FeatureEnv(envs, *senses, actions, settings.inputs)
-        over = np.ones(lanes, bool)
+def _now() -> float:
+    """The time at which the device has done what it was given."""
+    if get_device().type != "cpu":
+        torch.accelerator.synchronize()
+    return time.perf_counter()
 
-        def work() -> int:
-            nonlocal over
-            if over.any():
-                env.reset(seed=[next(seeds) for _ in over], options={"reset_mask": over})
-            raw = torch.from_numpy(generator.normal(size=(lanes, actions.size))).float()
+
+def _acting(
+    world: World, vae: VAE, mdnrnn: MDNRNN, settings: ControllerConfig, official: bool
+) -> tuple[float, float]:
+    """Seconds of one worker for a reset, and for a step with V and M of one environment."""
+    actions, generator = Actions.from_dict(world.action), numpy_generator(0, "pace")
+    with real_envs(world, LANES, official=official) as envs:
+        env = FeatureEnv(envs, *senses_of(settings, vae, mdnrnn), actions, settings.inputs)
+        env.reset(seed=list(range(LANES)))  # the first one may compile
+        begun = time.perf_counter()
+        env.reset(seed=list(range(LANES, 2 * LANES)))
+        reset, over, steps = time.perf_counter() - begun, np.zeros(LANES, bool), 0
+        begun = time.perf_counter()
+        while not over.all() and (not steps or time.perf_counter() - begun < SECONDS):
+            raw = torch.from_numpy(generator.normal(size=(LANES, actions.size))).float()
+            steps += int((~over).sum())
             _, _, terminated, truncated, _ = env.step(actions.bound(raw).numpy())
             over = terminated | truncated
-            return lanes
-
-        return _pace(work) / config.workers.count
+        return reset / LANES, (time.perf_counter() - begun) / steps
 
 
 def _training_vae(config: Config, vae: VAE) -> float:
@@ -180,14 +221,16 @@ def _training_vae(config: Config, vae: VAE) -> float:
 
 def _encoding(vae: VAE) -> float:
     """Of a frame."""
-    frames = torch.zeros(ENCODED, vae.size, vae.size, 3, dtype=torch.uint8)
+    frames = torch.zeros(ENCODED, vae.size, vae.size, 3, dtype=torch.uint8, device=get_device())
+    vae.to(get_device())
 
     def work() -> int:
         vae.encode(frames)
         return ENCODED
 
-    with torch.inference_mode():
-        return _pace(work)
+    pace = _pace(work)
+    vae.cpu()
+    return pace
 
 
 def _training_mdnrnn(config: Config, mdnrnn: MDNRNN) -> float:

@@ -132,7 +132,7 @@ def _expected(config: Config) -> None:
     if config.env.live and config.train_vae.steps + config.train_mdnrnn.steps >= LEAST:
         world = preflight(config.env, config.workers).world
         minutes = expected_minutes(config, world)
-        say(f"expected minutes on this machine, at most: {_sum_of(minutes)}")
+        say(f"expected minutes, without films and the report: {_sum_of(minutes)}")
 
 
 def _minutes(runs: list[Run]) -> None:

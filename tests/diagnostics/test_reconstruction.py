@@ -5,15 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.data.dataset import FrameBatch
+from worldmodels.data.dataset import FrameBatch, some_frames
 from worldmodels.data.episode import Episode
-from worldmodels.diagnostics.reconstruction import (
-    SCALE,
-    reconstruction_error,
-    save_reconstructions,
-    some_frames,
-)
+from worldmodels.diagnostics.reconstruction import SCALE, save_reconstructions
 from worldmodels.models.vae import VAE, VAEConfig
+from worldmodels.stages.train_vae import reconstruction_error
 
 WHITE = 255
 
@@ -57,7 +53,7 @@ def test_batches_make_no_difference(grey, monkeypatch):
         torch.randint(256, (7, 64, 64, 3), generator=generator).byte() for _ in range(2)
     )
     whole = reconstruction_error(grey, FrameBatch(frames, medians))
-    monkeypatch.setattr("worldmodels.diagnostics.reconstruction.BATCH", 3)
+    monkeypatch.setattr("worldmodels.stages.train_vae.CHECKED", 3)
     parts = reconstruction_error(grey, FrameBatch(frames, medians))
     assert parts == pytest.approx(whole)
 

@@ -347,6 +347,18 @@ def test_another_scenario_of_vizdoom():
     assert "(env.kwargs.episode_timeout)" in found.rows["end"]
 
 
+def test_an_atari_game():
+    pytest.importorskip("ale_py")
+    found = preflight(EnvConfig(id="ale_py:ALE/Boxing-v5"))
+    assert found.rows["picture"].startswith("the observation, uint8 (210, 160, 3)")
+    assert found.rows["actions"].startswith("Discrete(18)")
+
+
+def test_a_missing_package_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    refused(EnvConfig(id="ale_py:ALE/Boxing-v5"), r"ale_py.*pip install -e '\.\[atari\]'")
+
+
 def test_mujoco_is_drawn():
     pytest.importorskip("mujoco")
     found = preflight(EnvConfig(id="InvertedPendulum-v5"))

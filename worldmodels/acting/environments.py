@@ -41,9 +41,9 @@ from worldmodels.world import World
 MOST_KEPT = 3
 """Most vector environments that a process keeps: jobs of one stage differ in their lanes."""
 LANES, FAST_LANES, OFFICIAL_LANES = 16, 32, 4
-"""Most real environments of a job: many make good batches for V and M, few leave no worker idle at
-the end, and take less memory. FAST_LANES: of an env.training_id. They are constants, because a
-job's bits depend on its lanes."""
+"""Most real environments of a job. Many make good batches for V and M; few leave no worker idle at
+the end, and need less memory. FAST_LANES is for an env.training_id, OFFICIAL_LANES for the official
+environment. They are constants, because a job's bits depend on its lanes."""
 DREAM_LANES = 512
 """Most lanes of a dream's job; fewer make smaller, slower matrix products."""
 

@@ -171,7 +171,7 @@ def median_image(frames: UInt8[np.ndarray, "T S S 3"]) -> UInt8[np.ndarray, "S S
 
 
 def some_frames(files: Sequence[Path], each: int) -> FrameBatch:
-    """A few frames of each episode, evenly spaced, and the episodes' median images."""
+    """At most `each` frames of each episode, evenly spaced, and the episodes' median images."""
     frames, medians = [], []
     for path in files:
         episode = Episode.load(path).frames
