@@ -1,5 +1,6 @@
 """The run folder: its names, metrics and progress."""
 
+import contextlib
 import errno
 import fcntl
 import io
@@ -66,6 +67,19 @@ def test_pictures_are_in_tensorboard(tmp_run):
         (event,) = found.Images(name)
         assert event.step == step
         assert np.array_equal(Image.open(io.BytesIO(event.encoded_image_string)), picture)
+
+
+def test_tensorboard_is_written_from_another_folder(tmp_path, monkeypatch):
+    """As while a game starts in a folder of its own; the run is named from the first folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with Metrics(Run("run"), "stage") as metrics:
+        metrics.log(0, number=1.0)
+        with contextlib.chdir("elsewhere"):
+            metrics.writer.add_scalar("stage/number", 2.0, 1)
+            metrics.writer.flush()
+    events = EventAccumulator("run/tensorboard").Reload()
+    assert [event.value for event in events.Scalars("stage/number")] == [1.0, 2.0]
 
 
 def test_the_command_is_kept(tmp_run, monkeypatch):

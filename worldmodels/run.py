@@ -383,4 +383,5 @@ def _summary_writer(folder: Path) -> "SummaryWriter":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torch.utils.tensorboard import SummaryWriter
-    return SummaryWriter(str(folder))
+    # its thread writes while a game starts in a folder of its own
+    return SummaryWriter(str(folder.resolve()))
