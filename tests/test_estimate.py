@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import user_world
+from loky import get_reusable_executor
 
 from worldmodels import estimate
 from worldmodels.command_line import parse
@@ -61,15 +62,15 @@ def test_expected_minutes_are_pace_times_work(monkeypatch):
 
 def test_a_run_begins_with_an_estimate(script, tmp_run, tiny, monkeypatch, capsys):
     """Only a new one, and not one that takes seconds."""
-    said = "expected minutes, without films and the report: collect 0."
+    said = "expected minutes, if dreams and episodes have their greatest length: collect 0."
     flags = ["--config", "smoke", "--run", tmp_run.folder, *tiny]
-    monkeypatch.setattr(estimate, "SECONDS", 0.01)
-    monkeypatch.setattr("worldmodels.pipeline.LEAST", 1)
-    script("pipeline", *flags)
-    assert said in capsys.readouterr().out
-    script("pipeline", *flags)
-    assert said not in capsys.readouterr().out
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(estimate, "SECONDS", 0.01)
+        patch.setattr("worldmodels.pipeline.LEAST", 1)
+        script("pipeline", *flags)
+        assert said in capsys.readouterr().out
+        script("pipeline", *flags)
+        assert said not in capsys.readouterr().out
     script("pipeline", "--config", "smoke", "--run", tmp_run.folder / "other", *tiny)
     assert said not in capsys.readouterr().out
 
@@ -86,9 +87,19 @@ def test_the_official_environment_is_measured_apart(monkeypatch):
     assert 0 < 2 * paces.real.step < paces.official.step
 
 
-def test_an_environment_that_ends_its_process_is_measured(monkeypatch):
+def test_episodes_are_as_long_as_the_environment_lets_them():
+    """collect.max_steps is longer; they are truncated after seven steps."""
+    env, workers = EnvConfig(id="CartPole-v1", max_episode_steps=7), WorkersConfig(processes=1)
+    config, _ = parse(Config, "", ["--config", "smoke"], home="runs/none")
+    real = estimate._paces(config, preflight(env, workers).world).real
+    assert real.truncated == 7
+    assert real.episode(1000) == real.episode(7) < real.episode(1000) + 1
+
+
+def test_an_environment_that_ends_its_process_is_measured(monkeypatch, capfd):
     """As an episode that is lost, not as the end of the command."""
     monkeypatch.setenv("WORLDMODELS_TRUST_ENV", user_world.__file__)
+    get_reusable_executor(1).shutdown(wait=True, kill_workers=True)  # the next workers trust it
     monkeypatch.setattr(estimate, "SECONDS", 1.0)
     workers = WorkersConfig(processes=2)
     kwargs = {"mistake": "dies", "at": 40, "every": 4, "length": 50}
@@ -96,4 +107,5 @@ def test_an_environment_that_ends_its_process_is_measured(monkeypatch):
     config, _ = parse(Config, "", ["--config", "smoke"], home="runs/none")
     world = preflight(env, workers).world
     minutes = expected_minutes(replace(config, env=env, workers=workers), world)
+    assert "an episode is lost" in capfd.readouterr().out
     assert all(np.isfinite(number) for number in minutes.values())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from worldmodels.acting.environments import Dreams, real_envs
+from worldmodels.acting.environments import DREAM_LANES, OFFICIAL_LANES, Dreams, real_envs
 from worldmodels.acting.evaluate import Evaluation
 from worldmodels.config import Config
 from worldmodels.data.dataset import FrameBatch, collate
@@ -26,19 +26,19 @@ from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
 from worldmodels.run import Metrics, Run
 from worldmodels.seeding import numpy_generator, torch_generator
+from worldmodels.stages.collect import LANES
 from worldmodels.stages.encode import BATCH as ENCODED
 from worldmodels.stages.evolve import FINALISTS
+from worldmodels.stages.select_round import FINALISTS as BEST_ROUNDS
 from worldmodels.stages.train_mdnrnn import mdnrnn_loss
 from worldmodels.stages.train_vae import frames_loss
 from worldmodels.workers import run_jobs
 from worldmodels.world import World
 
-LANES = 4
-"""Real environments of a measurement."""
 SECONDS = 0.5
 """Time for which each pace is measured, after a first call that is not."""
-DREAM_LANES, DREAM_STEPS = 1024, 16
-"""Size of the measured dreams, at most."""
+DREAM_STEPS = 64
+"""Of the measured dreams, at most: the block for which noise is sampled."""
 LEAST = 500
 """Steps of training V and M in the first round, together, below which there is no estimate: the run
 is too short."""
@@ -64,10 +64,12 @@ def minutes_left(done: Sequence[Run], config: Config) -> float | None:
 
 
 def expected_minutes(config: Config, world: World) -> dict[str, float]:
-    """Minutes of each stage of a run that has not begun, without films and the report.
+    """Minutes of each stage of a run that has not begun.
 
     Each stage's work is measured for half a second, with random numbers. Dreams count with their
-    greatest length, real episodes with the greatest one that is collected.
+    greatest length, real episodes with the greatest one that is collected, or with the length at
+    which the environment truncates. The search for the best constant action, films and the report
+    come on top.
 
     Args:
         config: of all rounds.
@@ -78,29 +80,35 @@ def expected_minutes(config: Config, world: World) -> dict[str, float]:
     """
     rounds = [config.of_round(index) for index in range(config.rounds)]
     paces = _paces(config, world)
+    real, official = paces.real, paces.official
     longest = max(one.collect.max_steps for one in rounds)
     minutes = dict.fromkeys(("collect", "train_vae", "encode", "train_mdnrnn", "evolve"), 0.0)
     for index, one in enumerate(rounds):
-        for stage, amount in _work(rounds, index).items():
+        for stage, amount in _work(rounds, index, real.truncated).items():
             minutes[stage] += amount * paces.of[stage] / 60
-        minutes["collect"] += one.collect.episodes * paces.real.reset / 60
-        minutes["evolve"] += _real_episodes(one, index) * paces.real.episode(longest)
+        minutes["collect"] += one.collect.episodes * real.reset / 60
+        minutes["evolve"] += _real_episodes(one, index) * real.episode(longest)
     if config.rounds > 1:
-        minutes["select"] = FINALISTS * config.select.episodes * paces.real.episode(longest)
-    minutes["evaluate"] = POLICIES * config.evaluate.episodes * paces.official.episode(longest)
+        finalists = min(BEST_ROUNDS, config.rounds)
+        minutes["select"] = finalists * config.select.episodes * real.episode(longest)
+    minutes["evaluate"] = POLICIES * config.evaluate.episodes * official.episode(longest)
     return minutes
 
 
 @dataclass(frozen=True)
 class Acting:
-    """Seconds for the reset of a real environment, and for a step with V and M, on all workers."""
+    """A real environment, seen by V and M on all workers."""
 
     reset: float
+    """Seconds."""
     step: float
+    """Seconds."""
+    truncated: int | None = None
+    """Steps after which all its episodes were truncated, if they were."""
 
     def episode(self, steps: int) -> float:
         """Minutes of an episode."""
-        return (self.reset + self.step * steps) / 60
+        return (self.reset + self.step * min(steps, self.truncated or steps)) / 60
 
 
 @dataclass(frozen=True)
@@ -113,12 +121,15 @@ class Paces:
     official: Acting
 
 
-def _work(rounds: Sequence[Config], index: int) -> dict[str, int]:
-    """What the time of each stage of a round is proportional to."""
+def _work(rounds: Sequence[Config], index: int, longest: int | None = None) -> dict[str, int]:
+    """What the time of each stage of a round is proportional to; episodes end after `longest`."""
     config = rounds[index]
     vae, mdnrnn, evolve = config.train_vae, config.train_mdnrnn, config.evolve
     kept = index > 0 and vae.start == "keep"
-    steps = [one.collect.episodes * one.collect.max_steps for one in rounds[: index + 1]]
+    steps = [
+        one.collect.episodes * min(one.collect.max_steps, longest or one.collect.max_steps)
+        for one in rounds[: index + 1]
+    ]
     candidates = evolve.generations * evolve.evolutions * config.cma.population_size
     return {
         "collect": steps[-1],
@@ -157,11 +168,9 @@ def _paces(config: Config, world: World) -> Paces:
     }
     # in workers, which outlive no environment that ends its process; this one does
     which = [False, True] if world.config.training_id else [False]
-    jobs = [(world, vae, mdnrnn, config.controller, official) for official in which]
-    real = [
-        Acting(reset / config.workers.count, step / config.workers.count)
-        for reset, step in run_jobs(_acting, jobs, config.workers, apart=True)
-    ]
+    jobs = [(world, vae, mdnrnn, config.controller, official, SECONDS) for official in which]
+    count, measured = config.workers.count, run_jobs(_acting, jobs, config.workers, apart=True)
+    real = [replace(one, reset=one.reset / count, step=one.step / count) for one in measured]
     return Paces({**of, "collect": real[0].step}, real[0], real[-1])
 
 
@@ -182,23 +191,31 @@ def _now() -> float:
 
 
 def _acting(
-    world: World, vae: VAE, mdnrnn: MDNRNN, settings: ControllerConfig, official: bool
-) -> tuple[float, float]:
-    """Seconds of one worker for a reset, and for a step with V and M of one environment."""
+    world: World,
+    vae: VAE,
+    mdnrnn: MDNRNN,
+    settings: ControllerConfig,
+    official: bool,
+    seconds: float,
+) -> Acting:
+    """One environment among those of a worker; acts at random for some seconds."""
     actions, generator = Actions.from_dict(world.action), numpy_generator(0, "pace")
-    with real_envs(world, LANES, official=official) as envs:
+    lanes = OFFICIAL_LANES if official else LANES
+    with real_envs(world, lanes, official=official) as envs:
         env = FeatureEnv(envs, *senses_of(settings, vae, mdnrnn), actions, settings.inputs)
-        env.reset(seed=list(range(LANES)))  # the first one may compile
+        env.reset(seed=list(range(lanes)))  # the first one may compile
         begun = time.perf_counter()
-        env.reset(seed=list(range(LANES, 2 * LANES)))
-        reset, over, steps = time.perf_counter() - begun, np.zeros(LANES, bool), 0
+        env.reset(seed=list(range(lanes, 2 * lanes)))
+        reset = time.perf_counter() - begun
+        over, truncated, steps = np.zeros(lanes, bool), np.zeros(lanes, bool), np.zeros(lanes, int)
         begun = time.perf_counter()
-        while not over.all() and (not steps or time.perf_counter() - begun < SECONDS):
-            raw = torch.from_numpy(generator.normal(size=(LANES, actions.size))).float()
-            steps += int((~over).sum())
+        while not over.all() and (not steps.any() or time.perf_counter() - begun < seconds):
+            raw = torch.from_numpy(generator.normal(size=(lanes, actions.size))).float()
+            steps += ~over
             _, _, terminated, truncated, _ = env.step(actions.bound(raw).numpy())
             over = terminated | truncated
-        return reset / LANES, (time.perf_counter() - begun) / steps
+        step = (time.perf_counter() - begun) / steps.sum()
+        return Acting(reset / lanes, step, int(steps.max()) if truncated.all() else None)
 
 
 def _training_vae(config: Config, vae: VAE) -> float:
@@ -255,8 +272,10 @@ def _training_mdnrnn(config: Config, mdnrnn: MDNRNN) -> float:
 
 def _dreaming(config: Config, world: World, vae: VAE, mdnrnn: MDNRNN) -> float:
     """Of a dreamt step of a lane; no lane ends."""
-    rollouts = min(config.evolve.rollouts_per_candidate, DREAM_LANES)
-    candidates = min(config.cma.population_size, max(1, DREAM_LANES // rollouts))
+    rollouts = config.evolve.rollouts_per_candidate
+    candidates = min(
+        config.cma.population_size, max(2, DREAM_LANES * config.workers.count // rollouts)
+    )
     steps, window = min(DREAM_STEPS, _dream_steps(config)), config.dream.warmup
     mu = torch.zeros(1, window, mdnrnn.latent_size)
     starts = Starts(mu, torch.zeros(1, window, mdnrnn.action_size), torch.zeros(1))

@@ -131,8 +131,8 @@ def _expected(config: Config) -> None:
     """Says how long the run will take, unless that is a matter of seconds."""
     if config.env.live and config.train_vae.steps + config.train_mdnrnn.steps >= LEAST:
         world = preflight(config.env, config.workers).world
-        minutes = expected_minutes(config, world)
-        say(f"expected minutes, without films and the report: {_sum_of(minutes)}")
+        minutes = _sum_of(expected_minutes(config, world))
+        say(f"expected minutes, if dreams and episodes have their greatest length: {minutes}")
 
 
 def _minutes(runs: list[Run]) -> None:

@@ -236,7 +236,7 @@ def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Met
     )
     if found["moving_share"] > LEAST_MOVING:
         metrics.check(
-            "error in moving pixels, as a share of the median picture's",
+            "V's error in moving pixels, divided by that of the episode's median picture,",
             found["moving_error"] / found["median_error"],
             0.0,
             MOVING_ERROR,
