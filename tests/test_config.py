@@ -119,7 +119,7 @@ def test_mistakes_in_the_file(tmp_path, text, message):
         (["--seed", "x"], r"^seed: "),
         (["--seed"], r"--seed"),
         (["--config"], r"--config is empty"),
-        (["--config", "none.yaml"], r"none.yaml cannot be read.*one of car_racing.*quick"),
+        (["--config", "none.yaml"], r"none.yaml cannot be read.*one of boxing.*quick"),
         (["--run="], r"^--run is empty: name a folder"),
         (["--run"], r"^--run is empty: name a folder"),
         (["extra"], r"extra"),

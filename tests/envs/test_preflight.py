@@ -356,7 +356,7 @@ def test_an_atari_game():
 
 def test_a_missing_package_names_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ale_py", None)
-    refused(EnvConfig(id="ale_py:ALE/Boxing-v5"), r"ale_py.*pip install -e '\.\[atari\]'")
+    refused(EnvConfig(id="ale_py:ALE/Pong-v5"), r"ale_py.*pip install -e '\.\[atari\]'")
 
 
 def test_mujoco_is_drawn():
