@@ -13,11 +13,10 @@ from worldmodels.data.dataset import some_frames
 from worldmodels.diagnostics.inspection import Inspection, Rows
 from worldmodels.files import replacing
 from worldmodels.models.vae import VAE, frames_of
-from worldmodels.stages.train_vae import reconstruction_error
+from worldmodels.stages.train_vae import CHECKED, reconstruction_error
 
 FRAMES = 4000
 """Recorded frames that are measured."""
-BATCH = 256
 SHOWN, ACROSS, SCALE, GAP = 32, 8, 3, 2
 """The picture: number of frames, frames in a row, enlargement, pixels between the pairs."""
 
@@ -35,7 +34,7 @@ def reconstruction(inspection: Inspection) -> Rows:
 @torch.inference_mode()
 def reconstructed(vae: VAE, frames: UInt8[np.ndarray, "N S S 3"]) -> UInt8[np.ndarray, "N S S 3"]:
     """Frames encoded and decoded by V, with z = mu."""
-    parts = torch.from_numpy(frames).split(BATCH)
+    parts = torch.from_numpy(frames).split(CHECKED)
     pictures = [frames_of(vae.decode(vae.encode(part)[0])) for part in parts]
     return torch.cat(pictures).numpy()
 

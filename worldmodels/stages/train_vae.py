@@ -236,7 +236,7 @@ def _check(vae: VAE, source: EpisodeSource, config: TrainVAEConfig, metrics: Met
     )
     if found["moving_share"] > LEAST_MOVING:
         metrics.check(
-            "V's error in moving pixels, divided by that of the episode's median picture,",
+            "V's error in moving pixels relative to the episode's median picture",
             found["moving_error"] / found["median_error"],
             0.0,
             MOVING_ERROR,
