@@ -203,19 +203,27 @@ def _acting(
     lanes = OFFICIAL_LANES if official else LANES
     with real_envs(world, lanes, official=official) as envs:
         env = FeatureEnv(envs, *senses_of(settings, vae, mdnrnn), actions, settings.inputs)
-        env.reset(seed=list(range(lanes)))  # the first one may compile
-        begun = time.perf_counter()
-        env.reset(seed=list(range(lanes, 2 * lanes)))
-        reset = time.perf_counter() - begun
-        over, truncated, steps = np.zeros(lanes, bool), np.zeros(lanes, bool), np.zeros(lanes, int)
-        begun = time.perf_counter()
-        while not over.all() and (not steps.any() or time.perf_counter() - begun < seconds):
-            raw = torch.from_numpy(generator.normal(size=(lanes, actions.size))).float()
-            steps += ~over
-            _, _, terminated, truncated, _ = env.step(actions.bound(raw).numpy())
-            over = terminated | truncated
-        step = (time.perf_counter() - begun) / steps.sum()
-        return Acting(reset / lanes, step, int(steps.max()) if truncated.all() else None)
+        _play(env, 0, actions, generator, seconds)  # the first episodes may compile
+        return _play(env, lanes, actions, generator, seconds)
+
+
+def _play(
+    env: FeatureEnv, seed: int, actions: Actions, generator: np.random.Generator, seconds: float
+) -> Acting:
+    """Episodes of consecutive seeds, side by side, for some seconds."""
+    lanes = env.num_envs
+    begun = time.perf_counter()
+    env.reset(seed=list(range(seed, seed + lanes)))
+    reset = time.perf_counter() - begun
+    over, truncated, steps = np.zeros(lanes, bool), np.zeros(lanes, bool), np.zeros(lanes, int)
+    begun = time.perf_counter()
+    while not over.all() and (not steps.any() or time.perf_counter() - begun < seconds):
+        raw = torch.from_numpy(generator.normal(size=(lanes, actions.size))).float()
+        steps += ~over
+        _, _, terminated, truncated, _ = env.step(actions.bound(raw).numpy())
+        over = terminated | truncated
+    step = (time.perf_counter() - begun) / steps.sum()
+    return Acting(reset / lanes, step, int(steps.max()) if truncated.all() else None)
 
 
 def _training_vae(config: Config, vae: VAE) -> float:

@@ -13,12 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 from jaxtyping import Float64
 
-from worldmodels.ranges import PositiveFloat, Range
+from worldmodels.ranges import PositiveFloat, PositiveInt, Range
 from worldmodels.seeding import numpy_generator
-
-FULL_AT_MOST = 100
-"""Most parameters for which the full covariance is learned: tens of generations suffice. At the
-paper's 867 it needs thousands to adapt; there the diagonal is learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +25,9 @@ class CMAConfig:
     """Candidates a generation; the paper: 64."""
     sigma0: PositiveFloat = 0.1
     """First standard deviation of the parameters; the paper: 0.1."""
+    full_at_most: PositiveInt = 100
+    """Most parameters for which the full covariance is learned, else its diagonal. At the paper's
+    867 the full one needs thousands of generations to adapt."""
 
 
 class CMAES:
@@ -51,7 +50,7 @@ class CMAES:
         generator = numpy_generator(seed, "cma")
         options: dict[str, Any] = {
             "popsize": config.population_size,
-            "CMA_diagonal": len(start) > FULL_AT_MOST,
+            "CMA_diagonal": len(start) > config.full_at_most,
             # pycma's own source of normal numbers reseeds NumPy's global generator
             "randn": lambda *shape: generator.standard_normal(shape),
             "seed": math.nan,
