@@ -124,7 +124,8 @@ def test_every_field_explains_itself(kind):
         *[("train_mdnrnn.batch_size", 0), ("train_mdnrnn.sequence_length", 0)],
         *[("train_mdnrnn.gradient_clip", 0.0), ("train_mdnrnn.final_learning_rate", -1.0)],
         *[("controller.hidden_size", -1), ("dream.temperature", 0.0), ("dream.horizon", 0)],
-        *[("cma.population_size", 3), ("cma.sigma0", -0.1)],
+        *[("cma.population_size", 3), ("cma.sigma0", -0.1), ("cma.full_at_most", 0)],
+        *[("mdnrnn.risk_horizons", (0,)), ("mdnrnn.return_horizons", (3, 0))],
         *[("evolve.generations", -1), ("evolve.rollouts_per_candidate", 0)],
         *[("evolve.validate_every", 0), ("evaluate.episodes", 1)],
         *[("watch.seconds", 0.0)],
@@ -185,3 +186,32 @@ def test_mistakes_in_later(later, message):
     with pytest.raises(InputError, match=message) as caught:
         validated(Config, {"later": later})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        *[
+            (
+                {"mdnrnn": {name: [8, 3]}, "train_mdnrnn": {"sequence_length": 8}},
+                r"^train_mdnrnn.sequence_length is 8: make it longer than the longest of .*, 8$",
+            )
+            for name in ("risk_horizons", "return_horizons")
+        ],
+        (
+            {
+                "mdnrnn": {"return_horizons": [3]},
+                "later": {1: {"train_mdnrnn": {"sequence_length": 2}}},
+            },
+            r"^later.1.train_mdnrnn.sequence_length is 2: make it longer",
+        ),
+        ({"controller": {"inputs": "r"}}, r"^controller.inputs is r: r needs mdnrnn.risk_horizons"),
+        (
+            {"mdnrnn": {"return_horizons": [3]}, "env": {"reward": "constant"}},
+            r"^env.reward is constant, but mdnrnn.return_horizons needs real rewards",
+        ),
+    ],
+)
+def test_what_horizons_need(values, message):
+    with pytest.raises(InputError, match=message):
+        validated(Config, values)

@@ -21,6 +21,7 @@ from worldmodels.envs.dream import DreamConfig, DreamEnv
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for
+from worldmodels.models.heads.returns import ReturnHead
 from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
@@ -151,15 +152,17 @@ def test_a_gpus_arithmetic_is_that_of_the_cpu_to_rounding():
     [
         ([CountHead(), TerminationHead()], BOX, {"goal": 5.0, "ends": "sampled"}),
         ([RewardHead(), RISK], CHOICE, {"weight": "risk", "ends": "none"}),
+        ([RewardHead(), ReturnHead(choices=2, horizons=(3,))], CHOICE, {}),
     ],
 )
 def test_a_population_dreams_on_one_device(heads, actions, how):
     mdnrnn = MDNRNN(MDNRNNConfig(hidden_size=8), 4, 2, heads).requires_grad_(False)
     starts = Starts(torch.zeros(3, 2, 4), torch.zeros(3, 2, 2), torch.zeros(3))
     world = World(EnvConfig(terminates=True), actions.to_dict(), 30.0, {}, RawPicture((64, 64, 3)))
-    options = {"inputs": "zch", "autoreset_mode": AutoresetMode.DISABLED}
+    inputs = "zchr" if actions is CHOICE else "zch"
+    options = {"inputs": inputs, "autoreset_mode": AutoresetMode.DISABLED}
     env = DreamEnv(mdnrnn, starts, world, DreamConfig(**how), 5, **options)
-    controller = controller_for(ControllerConfig(inputs="zch"), mdnrnn)
+    controller = controller_for(ControllerConfig(inputs=inputs), mdnrnn)
     batch = DreamBatch(env, controller, 2, 4, META)
     with OneDevice():
         batch.begin(np.zeros((2, controller.num_parameters)), range(5))

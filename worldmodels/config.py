@@ -74,6 +74,22 @@ class Config:
                 f"env.id is {RECORDED}: nothing new can be played; set rounds to 1 and "
                 "evolve.real_generations to 0"
             )
+        longest, length = self.mdnrnn.longest_horizon, self.train_mdnrnn.sequence_length
+        if length <= longest:
+            raise InputError(
+                f"train_mdnrnn.sequence_length is {length}: make it longer than the longest of "
+                f"mdnrnn.risk_horizons and mdnrnn.return_horizons, {longest}"
+            )
+        if "r" in self.controller.inputs and not longest:
+            raise InputError(
+                f"controller.inputs is {self.controller.inputs}: r needs mdnrnn.risk_horizons or "
+                "mdnrnn.return_horizons"
+            )
+        if self.mdnrnn.return_horizons and self.env.reward != "real":
+            raise InputError(
+                f"env.reward is {self.env.reward}, but mdnrnn.return_horizons needs real rewards: "
+                "set mdnrnn.return_horizons to []"
+            )
         if self.dream.weight not in ("none", *self.mdnrnn.weighers):
             raise InputError(
                 f"dream.weight is {self.dream.weight}: it must be none, termination (needs "

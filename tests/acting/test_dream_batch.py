@@ -14,6 +14,7 @@ from worldmodels.data.starts import Starts
 from worldmodels.envs.dream import DreamConfig
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for
+from worldmodels.models.heads.returns import ReturnHead
 from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
@@ -27,11 +28,13 @@ BOX, CHOICE = Actions("box", (-1.0, 0.0), (1.0, 2.0), (1,)), Actions("discrete",
 COUNT = EnvConfig(reward="count", count_attribute="n", reward_per_frame=-0.125)
 ALIVE = EnvConfig(reward="constant", reward_per_frame=1.0)
 RISK = RiskHead(choices=2, horizons=(3,), hidden=(4,))
+RETURNS = ReturnHead(choices=2, horizons=(2, 4), hidden=(4,))
 SETTINGS = [
     (COUNT, BOX, [CountHead(reward_per_count=3.0)], {"goal": 60.0}, {"restart_input": True}),
     (ALIVE, BOX, [TerminationHead()], {"ends": "sampled", "temperature": 1.2}, {}),
     (ALIVE, CHOICE, [TerminationHead()], {"ends": "threshold"}, {"mixture": "joint"}),
     (ALIVE, CHOICE, [RISK, RewardHead()], {"weight": "risk", "ends": "none"}, {}),
+    (ALIVE, CHOICE, [TerminationHead(), RETURNS], {"ends": "sampled"}, {}),
 ]
 
 
@@ -41,13 +44,15 @@ def dreams(world, actions, heads, how, config, scale=1.0, horizon=70):
     mdnrnn = MDNRNN(MDNRNNConfig(hidden_size=8, **config), 3, 2, heads).requires_grad_(False)
     for parameter in mdnrnn.parameters():
         parameter.mul_(scale)
+    if RETURNS in heads:  # make its features as large as z and h
+        mdnrnn.returns_layers[-1].weight.mul_(20.0)
     if mdnrnn.find(TerminationHead) is not None:
         mdnrnn.head.weight[-1].mul_(20.0)
         mdnrnn.head.bias[-1] = -4.0
     generator = torch.Generator().manual_seed(3)
     mu, acted = (torch.randn(5, 4, n, generator=generator) for n in (3, 2))
     starts = Starts(mu, acted, torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0]))
-    inputs = "zchr" if RISK in heads else "zh"
+    inputs = "zchr" if RISK in heads or RETURNS in heads else "zh"
     controller = controller_for(ControllerConfig(inputs=inputs), mdnrnn)
     world = World(world, actions.to_dict(), 30.0, {}, RawPicture((64, 64, 3)))
     how = DreamConfig(horizon=horizon, **how)

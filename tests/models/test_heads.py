@@ -12,13 +12,14 @@ from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for, features
 from worldmodels.models.heads.build import WorldMDNRNNConfig, heads_of, mdnrnn_for
-from worldmodels.models.heads.reward import CountHead, RewardHead, bin_values
-from worldmodels.models.heads.risk import RiskHead, dropout_mask
+from worldmodels.models.heads.choices import dropout_mask
+from worldmodels.models.heads.returns import ReturnHead
+from worldmodels.models.heads.reward import CountHead, RewardHead, bin_values, two_hot_nll
+from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Head, MDNRNNConfig
 from worldmodels.models.sequence import SequenceBatch, masked_mean
-from worldmodels.run import Run
-from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss, train_mdnrnn
+from worldmodels.stages.train_mdnrnn import TrainMDNRNNConfig, mdnrnn_loss
 from worldmodels.world import EnvConfig, RawPicture, World
 
 pytestmark = pytest.mark.usefixtures("float32")
@@ -52,6 +53,19 @@ def test_heads_follow_config_and_world():
     doom = World(EnvConfig(reward="constant"), CHOICES, 35.0, {}, PICTURE)
     *_, risk = heads_of(risky, doom)
     assert risk == RiskHead(choices=3, horizons=(2, 5))
+    earning = World(EnvConfig(), CHOICES, 35.0, {}, PICTURE)
+    *_, returns = heads_of(replace(both, return_horizons=(4, 9)), earning)
+    assert returns == ReturnHead(choices=3, horizons=(4, 9))
+
+
+def test_returns_need_choices_and_rewards():
+    config = WorldMDNRNNConfig(return_horizons=(3,))
+    for env, action in (
+        (EnvConfig(reward="constant"), CHOICES),
+        (EnvConfig(), Actions("box", (-1.0,), (1.0,)).to_dict()),
+    ):
+        with pytest.raises(InputError, match=r"mdnrnn\.return_horizons needs .*: set it to \[\]"):
+            heads_of(config, World(env, action, 30.0, {}, PICTURE))
 
 
 def test_risks_need_choices_and_an_end():
@@ -70,12 +84,6 @@ def test_a_correlated_dream_is_refused():
     world = World(EnvConfig(id="CartPole-v1"), CHOICES, 30.0, {}, PICTURE)
     with pytest.raises(InputError, match=r"mdnrnn\.mixture is correlated"):
         mdnrnn_for(WorldMDNRNNConfig(mixture="correlated"), world, 3)
-
-
-def test_windows_must_be_longer_than_a_risks_horizon(tmp_path):
-    model = WorldMDNRNNConfig(risk_horizons=(3, 8))
-    with pytest.raises(InputError, match=r"sequence_length is 8: .* longest of mdnrnn.*, 8"):
-        train_mdnrnn(Run(tmp_path), model, TrainMDNRNNConfig(sequence_length=8), 0)
 
 
 def test_expected_rewards():
@@ -210,7 +218,7 @@ def test_risks_learn_of_the_choice_that_was_made(action_size):
     for place, known in enumerate(expected.values()):
         losses = []
         for row, t, target in known:
-            logits = head.log_odds(mdnrnn, z[row, t], h[row, t - 1]).view(2, 3)
+            logits = head.predicted(mdnrnn, z[row, t], h[row, t - 1]).view(2, 3)
             logit = logits[place, choices[row, t]]
             losses.append(softplus(logit) - target * logit)
         total += torch.stack(losses).mean()
@@ -235,7 +243,7 @@ def test_events_count_where_what_follows_is_known(label, steps, expected):
     loss = head.loss(mdnrnn.predict(h), z, batch, torch.Generator())
     total = 0.0
     for place, targets in enumerate(expected.values()):
-        risks = head.log_odds(mdnrnn, z[0, 1:-1], h[0, :-1]).view(-1, 2, 3)
+        risks = head.predicted(mdnrnn, z[0, 1:-1], h[0, :-1]).view(-1, 2, 3)
         logits = risks[: len(targets), place, 0]
         total += (softplus(logits) - torch.tensor(targets) * logits).mean()
     torch.testing.assert_close(loss, total)
@@ -244,21 +252,21 @@ def test_events_count_where_what_follows_is_known(label, steps, expected):
 def test_risk_layers_leave_out_only_in_training():
     mdnrnn, head = risky(horizons=(1,), hidden=(5,), dropout=0.5)
     z, h = torch.randn(4000, 2), torch.randn(4000, 6)
-    whole = head.log_odds(mdnrnn, z, h)
+    whole = head.predicted(mdnrnn, z, h)
     first, second = mdnrnn.layers_of(head)
     by_hand = second(torch.relu(first(torch.cat([z, h], -1))))
     torch.testing.assert_close(whole, by_hand)
     torch.testing.assert_close(mdnrnn.features(z, h), by_hand)
     one, again, other = (
-        head.log_odds(mdnrnn, z, h, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+        head.predicted(mdnrnn, z, h, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
     )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     mdnrnn, head = risky(horizons=(1,), dropout=0.5)
     generator = torch.Generator().manual_seed(0)
-    sampled = [head.log_odds(mdnrnn, z[:50], h[:50], generator) for _ in range(2000)]
+    sampled = [head.predicted(mdnrnn, z[:50], h[:50], generator) for _ in range(2000)]
     mean = torch.stack(sampled).mean(0)
-    torch.testing.assert_close(mean, head.log_odds(mdnrnn, z[:50], h[:50]), atol=0.15, rtol=0.0)
+    torch.testing.assert_close(mean, head.predicted(mdnrnn, z[:50], h[:50]), atol=0.15, rtol=0.0)
 
 
 @pytest.mark.parametrize(("dropout", "kept"), [(0.0, 1.0), (0.3, 179 / 256), (0.9999, 1 / 256)])
@@ -276,8 +284,69 @@ def test_no_damage_is_the_shortest_horizons_chance_a_step():
     mdnrnn, head = risky(horizons=(5, 2))
     z, h = torch.randn(3, 2), torch.randn(3, 6)
     found = head.survives(mdnrnn, z, h, torch.eye(3)[[2, 0, 1]], z[:, :0])
-    p = torch.sigmoid(head.log_odds(mdnrnn, z, h).view(3, 2, 3)[:, 1])[torch.arange(3), [2, 0, 1]]
+    p = torch.sigmoid(head.predicted(mdnrnn, z, h).view(3, 2, 3)[:, 1])[torch.arange(3), [2, 0, 1]]
     torch.testing.assert_close(found, (1 - p.double()) ** 0.5, atol=1e-6, rtol=1e-5)
+
+
+def returning(horizons, **options):
+    """M with the returns of three choices, Z = 2, H = 6."""
+    torch.manual_seed(0)
+    head = ReturnHead(choices=3, horizons=horizons, **{"hidden": (), "dropout": 0.0, **options})
+    return MDNRNN(TINY, 2, 3, [head]), head
+
+
+def test_returns_learn_what_follows_the_choice_that_was_made():
+    mdnrnn, head = returning((1, 3))
+    z, h = torch.randn(2, 6, 2), torch.randn(2, 5, 6)
+    choices = torch.tensor([[0, 1, 2, 1, 0], [2, 2, 1, 0, 0]])
+    ends = torch.zeros(2, 5)
+    ends[1, 2] = 1.0
+    batch = batch_of(
+        actions=torch.eye(3)[choices],
+        valid=torch.tensor([[True] * 5, [True] * 3 + [False] * 2]),
+        terminated=ends,
+        rewards=torch.tensor([[9.0, 1.0, 2.0, -4.0, 8.0], [9.0, 5.0, -100.0, math.nan, math.nan]]),
+    )
+    # row 0 goes on beyond its window: after step 2 nobody knows what three steps return
+    expected = {
+        1: [(0, 1, 1.0), (0, 2, 2.0), (0, 3, -4.0), (0, 4, 8.0), (1, 1, 5.0), (1, 2, -100.0)],
+        3: [(0, 1, -1.0), (0, 2, 6.0), (1, 1, -95.0), (1, 2, -100.0)],
+    }
+    total = 0.0
+    for place, known in enumerate(expected.values()):
+        losses = []
+        for row, t, target in known:
+            outputs = head.predicted(mdnrnn, z[row, t], h[row, t - 1]).view(2, 3, -1)
+            losses.append(two_hot_nll(outputs[place, choices[row, t]], torch.tensor(target)))
+        total += torch.stack(losses).mean()
+    loss = head.loss(mdnrnn.predict(h), z, batch, torch.Generator())
+    torch.testing.assert_close(loss, total)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_the_controller_sees_how_much_more_each_choice_returns(scale):
+    """Choice 0 earns 2 more than the others where z[0] > 0, else 1 less; 1 earns 1 a step later."""
+    mdnrnn, head = returning((1, 2), hidden=(32,))
+    optimizer = torch.optim.Adam(mdnrnn.parameters(), 0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(400):
+        z = torch.randn(256, 4, 2, generator=generator)
+        choices = torch.randint(3, (256, 3), generator=generator)
+        better = torch.where(z[:, :-1, 0] > 0, 2.0, -1.0)
+        rewards = scale * (1.0 + better * (choices == 0))
+        rewards[:, 1:] += scale * (choices[:, :-1] == 1)
+        batch = batch_of(256, 3, 2, actions=torch.eye(3)[choices], rewards=rewards)
+        loss = head.loss(mdnrnn.predict(torch.zeros(256, 3, 6)), z, batch, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    z = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    returns = mdnrnn.features(z, torch.zeros(2, 6)).view(2, 2, 3)  # z, horizon, choice
+    expected = [[[4, -2, -2], [3, 0, -3]], [[-2, 1, 1], [-3, 3, 0]]]
+    assert returns.sum(-1).abs().max() < 1e-4 * scale
+    torch.testing.assert_close(returns / scale, torch.tensor(expected) / 3, atol=0.15, rtol=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from worldmodels.models.heads.returns import ReturnHead
 from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
@@ -71,6 +72,7 @@ def tolerance(request):
         (replace(SMALL, mixture="joint"), [TerminationHead()]),
         (SMALL, [TerminationHead(), RiskHead(choices=2, horizons=(1, 4), hidden=())]),
         (SMALL, [RiskHead(choices=2, horizons=(2,), hidden=(6,), dropout=0.3)]),
+        (SMALL, [ReturnHead(choices=2, horizons=(2, 3), hidden=(6,))]),
     ],
 )
 def test_the_loss_and_its_gradients_are_the_plain_ones(config, heads, tolerance):
@@ -180,6 +182,7 @@ def test_targets_that_a_mask_hides_may_be_nan(tolerance):
         RewardHead(),
         TerminationHead(),
         RiskHead(choices=2, horizons=(2,), hidden=()),
+        ReturnHead(choices=2, horizons=(2,), hidden=()),
     ]
     mdnrnn, batch = MDNRNN(SMALL, 4, 2, heads), batch_of(0)
     hidden = ~batch.valid

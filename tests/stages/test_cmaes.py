@@ -32,6 +32,16 @@ def test_finds_the_optimum(size):
     assert es.sigma < 0.1
 
 
+def test_larger_problems_learn_the_diagonal_alone():
+    def asked(size, **options):
+        config = CMAConfig(population_size=12, sigma0=1.0, **options)
+        return evolve(CMAES(config, np.zeros(size), seed=0), 20).ask()
+
+    full, diagonal = asked(4), asked(4, full_at_most=3)
+    assert np.array_equal(asked(4, full_at_most=4), full)
+    assert not np.array_equal(full, diagonal)
+
+
 def test_asks_for_a_population_about_the_mean():
     config = CMAConfig(population_size=400, sigma0=0.3)
     candidates = CMAES(config, TARGET, seed=1).ask()

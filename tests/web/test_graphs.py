@@ -56,6 +56,12 @@ BUNDLES = {
         mixture="joint",
         restart_input=True,
     ),
+    "returns": lambda: made(
+        {"reward": "real"},
+        Actions("discrete", counts=(3,)),
+        {"inputs": "r", "bias": False},
+        return_horizons=(2, 5),
+    ),
 }
 
 

@@ -31,8 +31,8 @@ class ControllerConfig:
     """C's inputs and size. Defaults: the paper's CarRacing, 867 parameters."""
 
     inputs: Inputs = "zh"
-    """C's inputs: z; z and h (the paper's CarRacing); z, c and h (its Doom); or `r`, M's predicted
-    risks (mdnrnn.risk_horizons)."""
+    """C's inputs: z; z and h (the paper's CarRacing); z, c and h (its Doom); or `r`, the risks and
+    returns that M predicts (mdnrnn.risk_horizons, mdnrnn.return_horizons)."""
     hidden_size: NonNegativeInt = 0
     """Hidden tanh units; 0 is linear, as in the paper (40 in its ablation without h)."""
     bias: bool = True
@@ -146,8 +146,8 @@ def controller_for(config: ControllerConfig, mdnrnn: MDNRNN) -> Controller:
     """
     if "r" in config.inputs and not mdnrnn.num_features:
         raise InputError(
-            f"controller.inputs is {config.inputs}, but M predicts no risks: set "
-            "mdnrnn.risk_horizons and train M again"
+            f"controller.inputs is {config.inputs}, but M predicts no risks and no returns: set "
+            "mdnrnn.risk_horizons or mdnrnn.return_horizons and train M again"
         )
     sizes = mdnrnn.latent_size, mdnrnn.config.hidden_size
     return Controller(config, *sizes, mdnrnn.action_size, mdnrnn.num_features)

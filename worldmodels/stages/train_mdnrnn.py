@@ -16,7 +16,6 @@ from worldmodels.artifacts import check_latents, load_mdnrnn, load_vae, load_wor
 from worldmodels.data.dataset import EpisodeSource, SequenceBatches, latent_source
 from worldmodels.data.episode import LatentEpisode
 from worldmodels.device import get_device
-from worldmodels.errors import InputError
 from worldmodels.files import load_arrays
 from worldmodels.models.heads.build import WorldMDNRNNConfig, mdnrnn_for
 from worldmodels.models.mdnrnn import MDNRNN
@@ -57,15 +56,8 @@ def train_mdnrnn(run: Run, model: WorldMDNRNNConfig, config: TrainMDNRNNConfig, 
     """Trains M, or continues an interrupted training; writes mdnrnn/mdnrnn.safetensors.
 
     Raises:
-        InputError: latents are missing or of another V, windows are not longer than the longest
-            horizon of the risks, or the loss is not finite.
+        InputError: latents are missing or of another V, or the loss is not finite.
     """
-    longest = max(model.risk_horizons, default=0)
-    if config.sequence_length <= longest:
-        raise InputError(
-            f"train_mdnrnn.sequence_length is {config.sequence_length}: make it longer than the "
-            f"longest of mdnrnn.risk_horizons, {longest}"
-        )
     world, made_from = load_world(run), check_latents(run)
     result = run.mdnrnn / "mdnrnn.safetensors"
     if result.exists():

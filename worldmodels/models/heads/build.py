@@ -10,6 +10,7 @@ from typing import Literal
 
 from worldmodels.errors import InputError
 from worldmodels.models.action import Actions
+from worldmodels.models.heads.returns import ReturnHead
 from worldmodels.models.heads.reward import CountHead, RewardHead
 from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
@@ -32,6 +33,14 @@ class WorldMDNRNNConfig(MDNRNNConfig):
     risk_horizons: tuple[PositiveInt, ...] = ()
     """Numbers of steps: predict the risk of damage, or of the end, within each of them after each
     discrete action. These risks are the controller's input `r`; the paper: none."""
+    return_horizons: tuple[PositiveInt, ...] = ()
+    """Numbers of steps: predict the sum of the rewards of so many steps after each discrete action.
+    These returns are the controller's input `r` too; the paper: none."""
+
+    @property
+    def longest_horizon(self) -> int:
+        """The longest of the heads' horizons, 0 without."""
+        return max((*self.risk_horizons, *self.return_horizons), default=0)
 
     @property
     def weighers(self) -> list[str]:
@@ -44,7 +53,8 @@ def heads_of(config: WorldMDNRNNConfig, world: World) -> tuple[Head, ...]:
     """The heads that the config asks for, if the environment has something to predict.
 
     Raises:
-        InputError: risks are asked for, but the environment does not terminate or has no choices.
+        InputError: risks are asked for, but the environment does not terminate or has no choices;
+            or returns, but it has no choices or no rewards of its own.
     """
     env, heads = world.config, list[Head]()
     if config.reward_head == "world" and env.reward != "constant":
@@ -53,14 +63,23 @@ def heads_of(config: WorldMDNRNNConfig, world: World) -> tuple[Head, ...]:
         heads.append(count if env.reward == "count" else RewardHead())
     if config.termination_head == "world" and env.terminates:
         heads.append(TerminationHead(positive_weight=config.positive_weight))
+    if not (config.risk_horizons or config.return_horizons):
+        return tuple(heads)
+    choices = Actions.from_dict(world.action).choices
     if config.risk_horizons:
-        choices = Actions.from_dict(world.action).choices
         if not (choices and env.terminates):
             raise InputError(
                 "mdnrnn.risk_horizons needs an environment that terminates and whose actions are "
                 "choices (Discrete): set it to []"
             )
         heads.append(RiskHead(choices=choices, horizons=config.risk_horizons))
+    if config.return_horizons:
+        if not (choices and env.reward == "real"):
+            raise InputError(
+                "mdnrnn.return_horizons needs an environment whose actions are choices (Discrete), "
+                "and env.reward: real: set it to []"
+            )
+        heads.append(ReturnHead(choices=choices, horizons=config.return_horizons))
     return tuple(heads)
 
 

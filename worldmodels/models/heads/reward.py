@@ -23,7 +23,10 @@ GAIN = 8.0
 bin to another in a few hundred steps. Measured with 16 units, 400 steps, a reward of 0 or 1 that
 depends on place and action: explained variance .98 to 1, with a gain of 1 .12 to .77."""
 BINS_EACH_SIDE = 30
-"""Bins above 0, and below. The largest is 1e8; larger rewards count as this."""
+"""Bins above 0, and below."""
+BINS = 2 * BINS_EACH_SIDE + 1
+LARGEST = SMALLEST * math.expm1(BINS_EACH_SIDE)
+"""The value of the last bin, 1e8; larger rewards count as this."""
 
 
 class Payer(Head):
@@ -98,7 +101,7 @@ class RewardHead(Payer):
     """
 
     name: str = "reward"
-    size: int = 2 * BINS_EACH_SIDE + 1
+    size: int = BINS
 
     @property
     def begins_at_zero(self) -> bool:
@@ -111,16 +114,10 @@ class RewardHead(Payer):
         self, outputs: Float[Tensor, "*batch size"], target: Float[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch"]:
         """The cross-entropy of the two-hot target."""
-        right, weight = two_hot(target)
-        known = log_probabilities(outputs)
-        left, right = (known.gather(-1, i[..., None])[..., 0] for i in (right - 1, right))
-        return -(1 - weight) * left - weight * right
+        return two_hot_nll(outputs, target)
 
     def expected(self, outputs: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch"]:
-        p, n = log_probabilities(outputs).exp(), BINS_EACH_SIDE
-        # differences first: equal chances of v and -v then cancel exactly
-        gain = p[..., n + 1 :] - p[..., :n].flip(-1)
-        return (gain * bin_values(outputs.device)[n + 1 :].float()).sum(-1)
+        return expected(outputs)
 
     def pays(self, outputs: Float[Tensor, "n size"]) -> Float64[Tensor, " n"]:
         return self.expected(outputs).double()
@@ -135,6 +132,24 @@ def bin_values(device: torch.device | None = None) -> Float64[Tensor, " bins"]:
 def log_probabilities(outputs: Float[Tensor, "*batch bins"]) -> Float[Tensor, "*batch bins"]:
     """ln p of each bin."""
     return (GAIN * outputs - _places(outputs.device).abs().to(outputs.dtype)).log_softmax(-1)
+
+
+def two_hot_nll(
+    outputs: Float[Tensor, "*batch bins"], target: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    """The cross-entropy of the two-hot target."""
+    right, weight = two_hot(target)
+    known = log_probabilities(outputs)
+    left, right = (known.gather(-1, i[..., None])[..., 0] for i in (right - 1, right))
+    return -(1 - weight) * left - weight * right
+
+
+def expected(outputs: Float[Tensor, "*batch bins"]) -> Float[Tensor, "*batch"]:
+    """The mean of the bins' values."""
+    p, n = log_probabilities(outputs).exp(), BINS_EACH_SIDE
+    # differences first: equal chances of v and -v then cancel exactly
+    gain = p[..., n + 1 :] - p[..., :n].flip(-1)
+    return (gain * bin_values(outputs.device)[n + 1 :].float()).sum(-1)
 
 
 def two_hot(
