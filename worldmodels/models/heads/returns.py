@@ -1,6 +1,6 @@
 """The head that predicts what the next steps earn after each choice of the next action.
 
-Differs: the paper's M has no such head. It is an input of C.
+Differs: the paper's M has no such head. Its predictions are an input of C.
 """
 
 from __future__ import annotations
