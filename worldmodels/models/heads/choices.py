@@ -18,7 +18,7 @@ from torch.nn import functional
 from worldmodels.kernels.rows import present
 from worldmodels.models.action import choices_of
 from worldmodels.models.mdnrnn import MDNRNN, Head, Prediction
-from worldmodels.models.sequence import SequenceBatch
+from worldmodels.models.sequence import SequenceBatch, masked_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +77,41 @@ class ChoiceHead(Head):
             seen = functional.linear(seen, weight.to(h.dtype), bias)
         return seen.float()
 
-    def of_chosen(
+    def loss(
         self,
         prediction: Prediction,
         z: Float[Tensor, "B T_frames Z"],
         batch: SequenceBatch,
         generator: torch.Generator,
-    ) -> tuple[Float[Tensor, "steps horizons each"], Bool[Tensor, "B later"]]:
-        """The outputs for the actions of all steps from the second on, and which of these exist.
+    ) -> Float[Tensor, ""]:
+        """`nll`, summed over the horizons, each a mean over the steps whose target is known.
 
-        Of a step only what follows the chosen action is known.
+        Of a step only what follows the chosen action is known. The first step of a window is left
+        out, as no h has seen what was before it.
         """
         there = batch.valid[:, 1:]
         chosen = choices_of(batch.actions[:, 1:], self.choices)[there].argmax(-1)
         seen = present(z[:, 1:-1], there), present(prediction.h[:, :-1], there)
         outputs = self.predicted(prediction.mdnrnn, *seen, generator)
         outputs = outputs.unflatten(-1, (-1, self.choices, self.outputs_each))
-        return torch.take_along_dim(outputs, chosen[:, None, None, None], -2)[..., 0, :], there
+        outputs = torch.take_along_dim(outputs, chosen[:, None, None, None], -2)[..., 0, :]
+        losses = []
+        for place, horizon in enumerate(self.horizons):
+            target, known = (part[there] for part in self.target(batch, horizon))
+            losses.append(masked_mean(self.nll(outputs[:, place], target), known))
+        return torch.stack(losses).sum()
+
+    def target(
+        self, batch: SequenceBatch, horizon: int
+    ) -> tuple[Float[Tensor, "B later"], Bool[Tensor, "B later"]]:
+        """What the outputs for a horizon predict, from the second step on; if it is known."""
+        raise NotImplementedError
+
+    def nll(
+        self, outputs: Float[Tensor, "steps each"], target: Float[Tensor, " steps"]
+    ) -> Float[Tensor, " steps"]:
+        """Negative log-likelihood."""
+        raise NotImplementedError
 
 
 def following(

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldmodels.models.heads.choices import ChoiceHead, following
 from worldmodels.models.heads.reward import BINS, LARGEST, expected, two_hot_nll
-from worldmodels.models.mdnrnn import MDNRNN, Prediction
-from worldmodels.models.sequence import SequenceBatch, masked_mean
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.sequence import SequenceBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +42,15 @@ class ReturnHead(ChoiceHead):
         returns = expected(outputs.unflatten(-1, (-1, self.choices, BINS)))
         return (returns - returns.mean(-1, keepdim=True)).flatten(-2)
 
-    def loss(
-        self,
-        prediction: Prediction,
-        z: Float[Tensor, "B T_frames Z"],
-        batch: SequenceBatch,
-        generator: torch.Generator,
-    ) -> Float[Tensor, ""]:
-        """Cross-entropy of the returns, summed over the horizons, each a mean over known steps."""
-        outputs, there = self.of_chosen(prediction, z, batch, generator)
-        losses = []
-        for place, horizon in enumerate(self.horizons):
-            known, rewards = following(batch, horizon, batch.rewards)
-            loss = two_hot_nll(outputs[:, place], rewards.sum(-1)[there])
-            losses.append(masked_mean(loss, known[there]))
-        return torch.stack(losses).sum()
+    def target(
+        self, batch: SequenceBatch, horizon: int
+    ) -> tuple[Float[Tensor, "B later"], Bool[Tensor, "B later"]]:
+        """The sum of the rewards within the horizon; if it is known."""
+        known, rewards = following(batch, horizon, batch.rewards)
+        return rewards.sum(-1), known
+
+    def nll(
+        self, outputs: Float[Tensor, "steps bins"], target: Float[Tensor, " steps"]
+    ) -> Float[Tensor, " steps"]:
+        """The cross-entropy of the two-hot target."""
+        return two_hot_nll(outputs, target)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
 from worldmodels.models.action import choices_of
 from worldmodels.models.heads.choices import ChoiceHead, following
-from worldmodels.models.mdnrnn import MDNRNN, Prediction
-from worldmodels.models.sequence import SequenceBatch, masked_mean
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.sequence import SequenceBatch
 
 RISK_BOUND = 20.0
 """Log-odds are clamped to [-RISK_BOUND, RISK_BOUND]."""
@@ -40,25 +40,19 @@ class RiskHead(ChoiceHead):
         """The log-odds of all risks, choice by choice for each horizon."""
         return self.predicted(mdnrnn, z, h).clamp(-RISK_BOUND, RISK_BOUND)
 
-    def loss(
-        self,
-        prediction: Prediction,
-        z: Float[Tensor, "B T_frames Z"],
-        batch: SequenceBatch,
-        generator: torch.Generator,
-    ) -> Float[Tensor, ""]:
-        """Binary cross-entropy, summed over the horizons, each a mean over known steps."""
-        outputs, there = self.of_chosen(prediction, z, batch, generator)
-        risks = outputs[..., 0].clamp(-RISK_BOUND, RISK_BOUND)
-        losses = []
-        for place, horizon in enumerate(self.horizons):
-            known, over, marked = following(batch, horizon, batch.terminated, batch.marked)
-            soon = torch.maximum(over, marked).amax(-1)
-            loss = functional.binary_cross_entropy_with_logits(
-                risks[:, place], soon[there], reduction="none"
-            )
-            losses.append(masked_mean(loss, known[there]))
-        return torch.stack(losses).sum()
+    def target(
+        self, batch: SequenceBatch, horizon: int
+    ) -> tuple[Float[Tensor, "B later"], Bool[Tensor, "B later"]]:
+        """Whether damage or the end comes within the horizon; if it is known."""
+        known, over, marked = following(batch, horizon, batch.terminated, batch.marked)
+        return torch.maximum(over, marked).amax(-1), known
+
+    def nll(
+        self, outputs: Float[Tensor, "steps each"], target: Float[Tensor, " steps"]
+    ) -> Float[Tensor, " steps"]:
+        """Binary cross-entropy."""
+        risks = outputs[:, 0].clamp(-RISK_BOUND, RISK_BOUND)
+        return functional.binary_cross_entropy_with_logits(risks, target, reduction="none")
 
     def survives(
         self,
