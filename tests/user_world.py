@@ -143,12 +143,12 @@ class UserWorld(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.seed_given, self.place, self.age = seed, 0, 0
+        self.seed_given, self.place, self.age = seed, (options or {}).get("place", 0), 0
         if self.mistake == "raises in reset" and self.is_time():
             raise RuntimeError("no such level")
         if self.mistake == "old reset":
             return self.look(0)
-        return self.look(0), {}
+        return self.look(self.place), {}
 
     def is_time(self):
         return self.age >= self.at and (self.seed_given or 0) % self.every == 0
@@ -182,6 +182,11 @@ class UserWorld(gymnasium.Env):
 class NoSeed(UserWorld):
     def reset(self):
         return super().reset()
+
+
+class NoOptions(UserWorld):
+    def reset(self, *, seed=None):
+        return super().reset(seed=seed)
 
 
 class Plain:

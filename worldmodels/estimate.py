@@ -17,8 +17,8 @@ from worldmodels.data.episode import LatentEpisode
 from worldmodels.data.starts import Starts
 from worldmodels.device import get_device
 from worldmodels.envs.features import FeatureEnv
+from worldmodels.envs.mirror import views_of
 from worldmodels.envs.senses import senses_of
-from worldmodels.envs.take_cover_labels import views_of
 from worldmodels.models.action import Actions
 from worldmodels.models.controller import ControllerConfig, controller_for
 from worldmodels.models.heads.build import mdnrnn_for

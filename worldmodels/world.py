@@ -64,7 +64,9 @@ class EnvConfig:
     """What M's reward head learns: `real`, the environment's reward; `count`, the increase of an
     attribute; `constant`, nothing, since every frame pays the same."""
     count_attribute: str | None = None
-    """Attribute of the unwrapped environment whose increase is the count."""
+    """Attribute of the environment whose increase is the count. If `reward` is not `count`, a step
+    with a count is labelled as damage, which `mdnrnn.risk_horizons` predicts; Doom:
+    `damage_taken`."""
     count_limit: PositiveFloat = 1.0
     """Upper bound on M's predicted count for a frame."""
     reward_per_count: float = 1.0
@@ -73,9 +75,6 @@ class EnvConfig:
     """Reward for each frame in the dream, if `reward` is `count` or `constant`."""
     terminates: bool = True
     """Whether M predicts the end of an episode."""
-    damage_redness: PositiveFloat | None = None
-    """A step after which the picture's mean redness (0 to 255) has risen by more than this is
-    labelled as damage. Doom's picture turns red when the player is hit. null: no labels."""
     mirrored_actions: tuple[int, ...] = ()
     """For an environment that behaves the same when mirrored left to right: the actions in the
     mirror. [0, 2, 1] swaps the last two. M is trained on the mirror image of each episode too.
@@ -90,6 +89,11 @@ class EnvConfig:
     def reward_per_step(self) -> float:
         """The constant part of a dream step's reward."""
         return 0.0 if self.reward == "real" else self.reward_per_frame * self.action_repeat
+
+    @property
+    def counts_damage(self) -> bool:
+        """Whether the count is damage."""
+        return self.count_attribute is not None and self.reward != "count"
 
     def __post_init__(self) -> None:
         for name, part in (("crop", self.crop), ("inset", self.inset)):

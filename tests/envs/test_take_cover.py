@@ -9,7 +9,10 @@ import pytest
 
 pytest.importorskip("vizdoom")
 
+from vizdoom import GameVariable
+
 from worldmodels.envs.take_cover import TAKE_COVER, make_doom
+from worldmodels.errors import InputError
 
 
 def make_take_cover(**kwargs):
@@ -122,3 +125,51 @@ def test_a_held_action_is_the_same_game_with_fewer_pictures():
     assert held.unwrapped.frame_skip == 1
     for env in (drawn, held):
         env.close()
+
+
+def test_a_late_start_is_a_game_in_which_the_player_has_survived_so_far():
+    """The same seed begins at the same tic, with full health; the player can then die."""
+    env = make_take_cover()
+    game, begun, deaths = env.unwrapped.game, [], 0
+    for seed in (3, 4, 5, 3):
+        screen = env.reset(seed=seed, options={"late_start": 1600})[0]["screen"]
+        before = game.get_episode_time(), env.damage_taken
+        assert screen.any()
+        assert before[0] < 14 + 1600
+        begun.append((*before, screen))
+        *_, terminated, truncated, _ = env.hold(0, 1)
+        assert game.get_game_variable(GameVariable.HEALTH) > 0
+        while not (terminated or truncated):
+            *_, terminated, truncated, _ = env.hold(0, 4)
+        assert game.get_episode_time() <= 2100
+        assert env.damage_taken - before[1] >= (100 if terminated else 0)
+        deaths += terminated
+    assert deaths >= 3
+    assert any(damage >= 100 for _, damage, _ in begun)  # the player would have died
+    assert len({tic for tic, *_ in begun}) == 3
+    assert begun[0][:2] == begun[3][:2]
+    assert (begun[0][2] == begun[3][2]).all()
+    env.reset(seed=3)
+    assert game.get_episode_time() == 14
+    for wrong in (0, 2100, "late", 1.5):
+        with pytest.raises(InputError, match=r"late_start is .* between 1 and 2099"):
+            env.reset(seed=3, options={"late_start": wrong})
+    env.close()
+
+
+def test_damage_is_counted_as_the_health_falls():
+    env = make_take_cover()
+    game, healths, damages = env.unwrapped.game, [], []
+    for seed in range(5):
+        env.reset(seed=seed)
+        ended = False
+        while not ended:
+            healths.append(game.get_game_variable(GameVariable.HEALTH))
+            damages.append(env.damage_taken)
+            *_, terminated, truncated, _ = env.hold(1, 4)
+            ended = terminated or truncated
+        assert terminated
+        assert env.damage_taken >= 100
+    assert [100 - damage for damage in damages] == healths
+    assert min(healths) < 100
+    env.close()

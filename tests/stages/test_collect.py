@@ -8,11 +8,14 @@ import cv2
 import pytest
 import user_world
 from loky import get_reusable_executor
+from user_world import scene
 
 from worldmodels.calls import VARIABLE
 from worldmodels.data.episode import Episode
 from worldmodels.data.manifest import MANIFEST, load_manifest
+from worldmodels.envs.picture import frame_of
 from worldmodels.files import file_hash
+from worldmodels.world import EnvConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,14 +28,14 @@ def collect(script, tmp_run, capfd, monkeypatch):
     """
     monkeypatch.delenv(VARIABLE, raising=False)
 
-    def run(picture="plain", *, processes=1, timeout=60.0, **kwargs):
+    def run(picture="plain", *, processes=1, timeout=60.0, world="UserWorld", more=(), **kwargs):
         shown = ", ".join(f"{k}: {v}" for k, v in {"picture": picture, **kwargs}.items())
-        flags = ["--env.id", f"{user_world.__file__}:UserWorld", "--env.kwargs", f"{{{shown}}}"]
+        flags = ["--env.id", f"{user_world.__file__}:{world}", "--env.kwargs", f"{{{shown}}}"]
         flags += [f"--workers.processes={processes}", f"--env.step_timeout={timeout}"]
         sizes = ["--collect.episodes=6", "--collect.max_steps=60"]
         where = ["--config", ROOT / "configs/smoke.yaml", "--run", tmp_run.folder]
         with contextlib.suppress(SystemExit):
-            script("collect", *where, *flags, *sizes)
+            script("collect", *where, *flags, *sizes, *more)
         return capfd.readouterr()
 
     yield run
@@ -133,3 +136,28 @@ def test_the_manifest_names_what_was_collected(collect, tmp_run):
     files[0].unlink()
     collect()
     assert manifest.read_bytes() == before
+
+
+def test_some_jobs_begin_with_options(collect, tmp_run):
+    """Each job of eight episodes begins with all options or with none."""
+    flags = "--collect.episodes=64", "--collect.reset_options={place: 30}"
+    collect(more=(*flags, "--collect.reset_options_share=0.5"), length=2)
+    frames = [Episode.load(path).frames[0] for path in sorted(tmp_run.episodes.glob("*.npz"))]
+    plain, placed = (frame_of(scene(place), EnvConfig()) for place in (0, 30))
+    begun = [(frame == placed).all() for frame in frames]
+    assert all(one or (frame == plain).all() for one, frame in zip(begun, frames, strict=True))
+    assert [all(begun[i : i + 8]) for i in range(0, 64, 8)] == begun[::8]
+    assert 0 < sum(begun[::8]) < 8
+
+
+def test_options_that_the_environment_does_not_take_are_told_of(collect, tmp_run):
+    said = collect(world="NoOptions", more=["--collect.reset_options={place: 30}"])
+    assert "reset() takes no options: write `def reset(self, *, seed=None, options" in said.err
+    assert said.err.count("\n") == 1
+    assert not list(tmp_run.episodes.glob("*"))
+
+
+def test_options_are_not_combined_with_going_back(collect, tmp_run):
+    flags = "--collect.reset_options={place: 30}", "--collect.explore.go_back=0.5"
+    assert "collect.reset_options cannot be used with" in collect(more=flags).err
+    assert not tmp_run.folder.exists()

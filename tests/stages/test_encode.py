@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from worldmodels.data.episode import Episode, LatentEpisode
-from worldmodels.envs.take_cover_labels import MIRRORED
+from worldmodels.envs.mirror import MIRRORED
 from worldmodels.errors import InputError
 from worldmodels.models.vae import VAE, VAEConfig, images_of
 from worldmodels.precision import set_precision
@@ -65,16 +65,21 @@ def test_no_files_are_no_work(tmp_path):
 
 def test_damage_and_mirror_images(tmp_path, float32):
     frames = np.random.default_rng(1).integers(0, 60, (5, 64, 64, 3)).astype(np.uint8)
-    frames[3, ..., 0] += 100
     steps, flags = np.zeros(4, np.float32), np.zeros(4, bool)
+    damage = np.float32([0, 0, 21, 0])
     actions = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
-    Episode(frames, actions, steps, steps, flags, flags).save(tmp_path / "00_000000.npz")
+    Episode(frames, actions, steps, damage, flags, flags).save(tmp_path / "00_000000.npz")
     vae = VAE(VAEConfig(latent_size=3, width=4))
     files, folder = [tmp_path / "00_000000.npz"], tmp_path / "latents"
-    world = EnvConfig(damage_redness=8.0, mirrored_actions=(0, 2, 1))
+    hurts = {"reward": "constant", "count_attribute": "damage_taken"}
+    world = EnvConfig(**hurts, mirrored_actions=(0, 2, 1))
     encode_episodes(vae, files, folder, world, MIRRORED)
     latents = LatentEpisode.load(folder / "00_000000.npz")
     flipped = torch.from_numpy(frames[:, :, ::-1].copy())
     np.testing.assert_allclose(latents.mu, plain(vae, flipped)[0], atol=1e-3)
     assert latents.actions.argmax(1).tolist() == [0, 2, 1, 2]
     assert latents.marked.tolist() == [False, False, True, False]
+    for other in (EnvConfig(), EnvConfig(reward="count", count_attribute="tiles")):
+        (folder / "00_000000.npz").unlink()
+        encode_episodes(vae, files, folder, other)
+        assert not LatentEpisode.load(folder / "00_000000.npz").marked.any()

@@ -108,6 +108,7 @@ def record(
     policy: Policy,
     seeds: Sequence[int],
     max_steps: int,
+    options: dict[str, Any] | None = None,
 ) -> list[Episode | str]:
     """One episode per lane, with its frames; where the environment broke, the reason.
 
@@ -118,8 +119,9 @@ def record(
         policy: acts on all lanes at once.
         seeds: one per lane.
         max_steps: longer episodes are cut, and marked truncated.
+        options: for the environments' `reset`.
     """
-    frames, _ = env.reset(seed=list(seeds))  # type: ignore[arg-type]
+    frames, _ = env.reset(seed=list(seeds), options=options)  # type: ignore[arg-type]
     taken = list(steps(env, policy, frames, max_steps=max_steps))
     return [_episode(frames[lane], taken, lane) for lane in range(env.num_envs)]
 

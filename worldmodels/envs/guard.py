@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import traceback
 from collections.abc import Callable
 from numbers import Real
@@ -41,12 +42,13 @@ class Guard:
         self.frame = 0
         self._broken = False
 
-    def reset(self, seed: int | None) -> Any:
-        """Begins an episode; the first observation."""
+    def reset(self, seed: int | None, options: dict[str, Any] | None = None) -> Any:
+        """Begins an episode; the first observation. Options are passed on if there are any."""
         if self._broken:
             self.env, self._broken = make_env(self.config, official=self.official), False
         self.seed, self.frame = seed, 0
-        returned = self._call(lambda: self.env.reset(seed=seed))
+        more = {"options": options} if options else {}
+        returned = self._call(lambda: self.env.reset(seed=seed, **more))
         if not (isinstance(returned, tuple) and len(returned) == 2):
             self.fail(f"reset() returns {_kind(returned)}, but (observation, info) is needed")
         return returned[0]
@@ -138,8 +140,8 @@ def _kind(value: Any) -> str:
 def _wording(error: Exception) -> str:
     """What went wrong on one line, with the fix of the most frequent mistakes."""
     text = str(error)
-    if isinstance(error, TypeError) and "unexpected keyword argument 'seed'" in text:
-        return "reset() takes no seed: write `def reset(self, *, seed=None, options=None)`"
+    if isinstance(error, TypeError) and (missing := re.search(r"argument '(seed|options)'$", text)):
+        return f"reset() takes no {missing[1]}: write `def reset(self, *, seed=None, options=None)`"
     if isinstance(error, ValueError) and "values to unpack (expected 5, got" in text:
         count = text.rpartition(" ")[2].rstrip(")")
         return f"step() returns {count} values, but 5 are needed: {STEP_VALUES}"

@@ -14,6 +14,9 @@ from jaxtyping import Bool, Float32
 
 from worldmodels.errors import InputError
 
+RESET_MASK = "reset_mask"
+"""Option of `reset` that selects lanes."""
+
 
 def check_lanes(num_envs: Any) -> None:
     """Checks a number of lanes.
@@ -50,9 +53,9 @@ def reset_mask(options: dict[str, Any] | None, num_envs: int) -> Bool[np.ndarray
     """Lanes to reset: those of `options["reset_mask"]`, else all."""
     if options is not None and not isinstance(options, dict):
         raise InputError(f"options is a {type(options).__name__}: it must be a dictionary")
-    if options is None or "reset_mask" not in options:
+    if options is None or RESET_MASK not in options:
         return np.ones(num_envs, bool)
-    return lane_mask(options["reset_mask"], num_envs, "reset_mask")
+    return lane_mask(options[RESET_MASK], num_envs, RESET_MASK)
 
 
 def lane_mask(mask: Any, num_envs: int, name: str) -> Bool[np.ndarray, " E"]:

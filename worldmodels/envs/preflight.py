@@ -112,7 +112,7 @@ def _preflight(config: EnvConfig) -> Preflight:
         rendered, space = is_rendered(guard.env, config), guard.env.observation_space
         key = None if rendered else picture_key(config, space)
         played = _play(guard, key, rendered=rendered)
-        if config.count_attribute and not hasattr(guard.env.unwrapped, config.count_attribute):
+        if config.count_attribute and not guard.env.has_wrapper_attr(config.count_attribute):
             raise InputError(f"env.count_attribute: {config.id} has no `{config.count_attribute}`")
         raw = record(config, played.pictures, _part(space, key), rendered=rendered, key=key)
         fps = float(guard.env.metadata.get("render_fps") or 30)

@@ -12,7 +12,14 @@ from gymnasium.vector.utils import batch_space
 
 from worldmodels.envs.abilities import HoldsActions, SkipsDrawing
 from worldmodels.envs.guard import BrokenEnvError, Guard
-from worldmodels.envs.lanes import check_lanes, lane_mask, lane_seeds, own_actions, reset_mask
+from worldmodels.envs.lanes import (
+    RESET_MASK,
+    check_lanes,
+    lane_mask,
+    lane_seeds,
+    own_actions,
+    reset_mask,
+)
 from worldmodels.envs.make import make_env
 from worldmodels.envs.picture import preprocess
 from worldmodels.envs.preflight import describe
@@ -83,13 +90,16 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begins an episode in all lanes, or in those of `options["reset_mask"]`.
 
+        Other options are passed on to the environments.
+
         Raises:
             InputError: the seeds or the mask do not fit the lanes.
         """
         seeds = lane_seeds(seed, self.num_envs)
         mask = reset_mask(options, self.num_envs)
+        others = {name: value for name, value in (options or {}).items() if name != RESET_MASK}
         for lane in np.flatnonzero(mask):
-            self._reset_lane(int(lane), seeds[lane])
+            self._reset_lane(int(lane), seeds[lane], others)
         return self.frames.copy(), {}
 
     def step(
@@ -126,14 +136,16 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
         for guard in self.guards:
             guard.close()
 
-    def _reset_lane(self, lane: int, seed: int | None) -> None:
+    def _reset_lane(
+        self, lane: int, seed: int | None, options: dict[str, Any] | None = None
+    ) -> None:
         guard = self.guards[lane]
         if isinstance(guard.env.unwrapped, SkipsDrawing):
             guard.env.unwrapped.drawing = self.drawing
         self.steps[lane], self.broken[lane] = 0, ""
         self.terminated[lane], self.truncated[lane] = False, False
         try:
-            self.observations[lane] = guard.reset(seed)
+            self.observations[lane] = guard.reset(seed, options)
             self.frames[lane] = self._frame(guard, self.observations[lane])
         except BrokenEnvError as error:
             self._break(lane, error)
@@ -178,7 +190,7 @@ class RealEnvs(VectorEnv[np.ndarray, np.ndarray, Any]):
     def _count(self, env: gymnasium.Env[Any, Any]) -> float:
         """The count of the episode so far."""
         name = self.world.config.count_attribute
-        return float(getattr(env.unwrapped, name)) if name else 0.0
+        return float(env.get_wrapper_attr(name)) if name else 0.0
 
     def _frame(
         self, guard: Guard, observation: Any, *, later: bool = False, over: bool = False

@@ -39,6 +39,13 @@ if os.getppid() == {parent}:
 """
 """Becomes the engine, which the kernel then kills when its parent dies."""
 
+LATE_START = "late_start"
+"""Option of `reset`: the tic before which the recorded part of an episode begins."""
+UNDYING = "buddha"
+"""ViZDoom's console command that switches a player who is hit but does not die on or off."""
+LONGEST_HOLD = 40
+"""Most tics for which an action is held before the recorded part begins."""
+
 _starting = threading.Lock()  # all threads share the working directory
 
 
@@ -60,11 +67,51 @@ class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts the game if it is not running: at first, or after it was killed."""
+        """Starts the game if it is not running: at first, or after it was killed.
+
+        With `options={"late_start": n}` the episode begins at a random tic below n, for training
+        data of what comes late. Until then random actions are held for 1 to 40 tics, and the player
+        cannot die; then its health is restored.
+
+        Raises:
+            InputError: `late_start` is not a whole number from 1 and below the game's time limit.
+        """
         if self.unwrapped.game.is_running():  # type: ignore[attr-defined]
-            return super().reset(seed=seed, options=options)
-        with _starting, contextlib.chdir(self.folder):
-            return super().reset(seed=seed, options=options)
+            began = super().reset(seed=seed, options=options)
+        else:
+            with _starting, contextlib.chdir(self.folder):
+                began = super().reset(seed=seed, options=options)
+        latest = (options or {}).get(LATE_START)
+        return began if latest is None else self._late(latest, began)
+
+    @property
+    def damage_taken(self) -> float:
+        """Points of damage in this episode, whether or not the player's health shows them."""
+        from vizdoom import GameVariable
+
+        return self._game.get_game_variable(GameVariable.DAMAGE_TAKEN)
+
+    @property
+    def _game(self) -> Any:
+        return self.unwrapped.game  # type: ignore[attr-defined]
+
+    def _late(self, latest: Any, began: tuple[Any, dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
+        limit = self._game.get_episode_timeout()
+        if not isinstance(latest, int) or not 0 < latest < limit:
+            raise InputError(
+                f"late_start is {latest!r}: it must be a number of tics between 1 and {limit - 1}"
+            )
+        generator = self.unwrapped.np_random
+        left = int(generator.integers(latest))
+        self._game.send_game_command(UNDYING)
+        while left > 0:
+            tics = min(left, int(generator.integers(1, LONGEST_HOLD + 1)))
+            action = generator.integers(self.action_space.n)  # type: ignore[attr-defined]
+            observation, _, _, _, info = self.hold(action, tics)
+            began, left = (observation, info), left - tics
+        self._game.send_game_command(UNDYING)
+        self._game.send_game_command("give health")
+        return began
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = super().step(action)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -61,10 +61,20 @@ class CollectConfig:
     """In later rounds, the share of episodes that evolved controllers play, with noise."""
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     """The policy of the other episodes."""
+    reset_options: dict[str, Any] = field(default_factory=dict)
+    """Options for the environment's `reset` in `reset_options_share` of the episodes. Doom:
+    `late_start: n` lets an episode begin at a random tic below n, with full health."""
+    reset_options_share: ClosedUnitInterval = 1.0
+    """Share of the episodes that begin with `reset_options`."""
 
     def __post_init__(self) -> None:
         if self.min_steps > self.max_steps:
             raise InputError(f"collect.min_steps {self.min_steps} is above max_steps")
+        if self.reset_options and self.explore.go_back:
+            raise InputError(
+                "collect.reset_options cannot be used with collect.explore.go_back, which begins "
+                "episodes again without them: remove one"
+            )
 
 
 @dataclass(frozen=True)
@@ -268,6 +278,14 @@ def record_episodes(
     Policies sample under (round, episode, attempt). `ways` are actions that episodes begin with.
     """
     generators = [numpy_generator(job.seed, "collect", *name) for name in names]
+    options = _reset_options(job)
     with frame_env(job.world, len(names)) as env:
         policy = collecting_policy(job.config.explore, job.evolved, env.envs, generators)
-        return record(env, GoBack(policy, ways), seeds, job.config.max_steps)
+        return record(env, GoBack(policy, ways), seeds, job.config.max_steps, options)
+
+
+def _reset_options(job: Job) -> dict[str, Any] | None:
+    """What all episodes of a job begin with."""
+    generator = numpy_generator(job.seed, "reset options", job.round_number, job.episodes[0])
+    begun_so = generator.random() < job.config.reset_options_share
+    return job.config.reset_options if begun_so else None

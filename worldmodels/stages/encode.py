@@ -14,7 +14,7 @@ import torch
 from worldmodels.artifacts import claim, link, load_vae, load_world
 from worldmodels.data.episode import Episode, LatentEpisode, episode_files
 from worldmodels.device import get_device
-from worldmodels.envs.take_cover_labels import ITSELF, marked_steps, seen_as, views_of
+from worldmodels.envs.mirror import ITSELF, seen_as, views_of
 from worldmodels.files import file_hash, load_json, save_json
 from worldmodels.models.vae import VAE
 from worldmodels.precision import name_of, product_dtype
@@ -135,5 +135,6 @@ def _encode(vae: VAE, episode: Episode, world: EnvConfig) -> LatentEpisode:
         torch.cat(part).cpu().numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )
     numbers = episode.actions, episode.rewards, episode.counts
-    flags = episode.terminated, episode.truncated, marked_steps(world, episode)
+    marked = (episode.counts > 0) & world.counts_damage
+    flags = episode.terminated, episode.truncated, marked
     return LatentEpisode(mu, logvar, *numbers, *flags)

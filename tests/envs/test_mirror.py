@@ -1,9 +1,9 @@
-"""What TakeCover's pictures say of a step, and an episode's mirror image."""
+"""An episode's mirror image."""
 
 import numpy as np
 
 from worldmodels.data.episode import Episode
-from worldmodels.envs.take_cover_labels import ITSELF, MIRRORED, marked_steps, seen_as, views_of
+from worldmodels.envs.mirror import ITSELF, MIRRORED, seen_as, views_of
 from worldmodels.world import EnvConfig
 
 
@@ -11,17 +11,6 @@ def episode(frames):
     steps = np.zeros(4, np.float32)
     actions = np.eye(3, dtype=np.float32)[[1, 0, 2, 1]]
     return Episode(frames, actions, steps, steps, steps > 0, steps > 0)
-
-
-def test_pictures_that_redden_show_damage():
-    frames = np.full((5, 64, 64, 3), 50, np.uint8)
-    frames[2] = (90, 50, 50)  # redder by 40
-    frames[3] = (96, 50, 50)  # by 6
-    frames[4] = (255, 255, 255)  # brighter, not redder
-    for rise, expected in ((8.0, [0, 1, 0, 0]), (5.0, [0, 1, 1, 0]), (None, [0, 0, 0, 0])):
-        world = EnvConfig(damage_redness=rise)
-        assert marked_steps(world, episode(frames)).tolist() == expected
-        assert marked_steps(world, episode(frames[:4])).tolist() == expected  # no last picture
 
 
 def test_a_mirror_swaps_sides_and_choices():
