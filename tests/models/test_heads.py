@@ -249,6 +249,19 @@ def test_events_count_where_what_follows_is_known(label, steps, expected):
     torch.testing.assert_close(loss, total)
 
 
+def test_rare_risks_do_not_train_the_memory_but_returns_do():
+    for head, learns in (
+        (RiskHead(choices=3, horizons=(1,)), False),
+        (ReturnHead(choices=3, horizons=(1,)), True),
+    ):
+        mdnrnn = MDNRNN(TINY, 2, 3, [head])
+        z, h = torch.randn(2, 6, 2), torch.randn(2, 5, 6, requires_grad=True)
+        batch = batch_of(2, 5, actions=torch.eye(3)[torch.zeros(2, 5, dtype=torch.long)])
+        head.loss(mdnrnn.predict(h), z, batch, torch.Generator()).backward()
+        assert (h.grad is not None) == learns
+        assert all(layer.weight.grad.any() for layer in mdnrnn.layers_of(head))
+
+
 def test_risk_layers_leave_out_only_in_training():
     mdnrnn, head = risky(horizons=(1,), hidden=(5,), dropout=0.5)
     z, h = torch.randn(4000, 2), torch.randn(4000, 6)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -36,6 +37,8 @@ class ChoiceHead(Head):
     """Units of the layers between; none: the outputs are linear in z and h."""
     dropout: float = 0.3
     """Share of each layer's inputs that is left out in training."""
+    trains_memory: ClassVar[bool] = True
+    """Whether the loss also trains the LSTM, not only the head's own layers."""
 
     @property
     def num_features(self) -> int:
@@ -91,7 +94,8 @@ class ChoiceHead(Head):
         """
         there = batch.valid[:, 1:]
         chosen = choices_of(batch.actions[:, 1:], self.choices)[there].argmax(-1)
-        seen = present(z[:, 1:-1], there), present(prediction.h[:, :-1], there)
+        h = prediction.h[:, :-1] if self.trains_memory else prediction.h[:, :-1].detach()
+        seen = present(z[:, 1:-1], there), present(h, there)
         outputs = self.predicted(prediction.mdnrnn, *seen, generator)
         outputs = outputs.unflatten(-1, (-1, self.choices, self.outputs_each))
         outputs = torch.take_along_dim(outputs, chosen[:, None, None, None], -2)[..., 0, :]

@@ -6,6 +6,7 @@ Differs: the paper's M has no such head. It can weight a dream's rewards and be 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -25,10 +26,12 @@ RISK_BOUND = 20.0
 class RiskHead(ChoiceHead):
     """Risks: for each horizon and choice, whether damage or the end comes within so many steps.
 
-    Damage is a marked step, see `LatentEpisode.marked`.
+    Damage is a marked step, see `LatentEpisode.marked`. It is so rare that the LSTM would memorise
+    the recorded hits: its prediction of other episodes is better if this head does not train it.
     """
 
     name: str = "risk"
+    trains_memory: ClassVar[bool] = False
 
     @property
     def feature_bound(self) -> float:
