@@ -211,6 +211,14 @@ class Brighter(gymnasium.ObservationWrapper):
         return np.minimum(observation, 127) * 2
 
 
+class Bruises(gymnasium.Wrapper):
+    """Each third step hurts."""
+
+    @property
+    def bruises(self):
+        return self.unwrapped.age // 3
+
+
 def broken_wrapper(env):
     raise KeyError("level")
 

@@ -105,6 +105,8 @@ class EnvConfig:
             )
         if self.reward == "count" and not self.live:
             raise InputError(f"env.reward is count, but env.id is {RECORDED}: set it to real")
+        if self.count_attribute and not self.live:
+            raise InputError(f"env.count_attribute is set, but env.id is {RECORDED}: remove it")
         if self.reward == "count" and not self.count_attribute:
             raise InputError("env.count_attribute is missing: reward `count` needs it")
 

@@ -1,6 +1,7 @@
 """The inspection of a tiny run: its numbers, its figures, and what goes wrong with it."""
 
 import json
+import shutil
 import sys
 from typing import get_args
 
@@ -166,6 +167,18 @@ def test_it_needs_none_of_the_runs_own_episodes(inspect, smoke_copy):
 def test_a_config_that_changes_later_rounds(inspect, smoke_copy):
     run = smoke_copy("vae", "latents", "mdnrnn", later={1: {"train_vae": {"steps": 3}}})
     assert inspect(run, "--inspect.parts=[pit]")["pit"][0]["steps"] > 0
+
+
+def test_held_out_episodes_begin_without_options(inspect, smoke_copy):
+    """Their moments are reached again by seed and actions."""
+    run, found = smoke_copy(*M), []
+    for options in ("{}", "{low: -0.2, high: -0.19}"):
+        inspect(run, "--inspect.parts=[pit]", f"--collect.reset_options={options}")
+        files = sorted((run.folder / "inspection").glob("*/episodes/*.npz"))
+        found.append([path.read_bytes() for path in files])
+        shutil.rmtree(run.folder / "inspection")
+    assert len(found[0]) == 24
+    assert found[1] == found[0]
 
 
 def test_held_out_episodes_are_recorded_once(inspect, run, monkeypatch):

@@ -287,6 +287,16 @@ def test_wrappers():
     assert np.abs(found[..., 0].astype(int) - brighter @ [0.2125, 0.7154, 0.0721]).max() <= 2
 
 
+def test_a_wrapper_may_count():
+    counted = config(wrappers=("user_world:Bruises",), count_attribute="bruises")
+    env = RealEnvs(describe(counted), 1, autoreset_mode=AutoresetMode.DISABLED)
+    env.reset(seed=[3])
+    counts = [env.step(np.array([1]))[4]["count"][0] for _ in range(7)]
+    assert counts == [0, 0, 1, 0, 0, 1, 0]
+    env.close()
+    refused(config(count_attribute="bruises"), "has no `bruises`: name an attribute of the env")
+
+
 @pytest.mark.parametrize(
     ("wrapper", "message"),
     [

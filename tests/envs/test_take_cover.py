@@ -141,7 +141,7 @@ def test_a_late_start_is_a_game_in_which_the_player_has_survived_so_far():
         assert game.get_game_variable(GameVariable.HEALTH) > 0
         while not (terminated or truncated):
             *_, terminated, truncated, _ = env.hold(0, 4)
-        assert game.get_episode_time() <= 2100
+        assert game.get_episode_time() <= 14 + 2100
         assert env.damage_taken - before[1] >= (100 if terminated else 0)
         deaths += terminated
     assert deaths >= 3
@@ -154,6 +154,23 @@ def test_a_late_start_is_a_game_in_which_the_player_has_survived_so_far():
     for wrong in (0, 2100, "late", 1.5):
         with pytest.raises(InputError, match=r"late_start is .* between 1 and 2099"):
             env.reset(seed=3, options={"late_start": wrong})
+    with pytest.raises(InputError, match="'late_strat' is unknown: there is late_start"):
+        env.reset(seed=3, options={"late_strat": 1600})
+    env.close()
+
+
+def test_a_late_start_leaves_the_time_limit():
+    env = make_take_cover(episode_timeout=300)
+    for seed in range(6):
+        env.reset(seed=seed, options={"late_start": 299})
+        terminated = truncated = False
+        while not (terminated or truncated):
+            *_, terminated, truncated, _ = env.step(0)
+        time = env.unwrapped.game.get_episode_time()
+        assert time == 14 + 300 if truncated else time < 14 + 300
+        if truncated:
+            break
+    assert truncated
     env.close()
 
 

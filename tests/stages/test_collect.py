@@ -145,6 +145,8 @@ def test_some_jobs_begin_with_options(collect, tmp_run):
     frames = [Episode.load(path).frames[0] for path in sorted(tmp_run.episodes.glob("*.npz"))]
     plain, placed = (frame_of(scene(place), EnvConfig()) for place in (0, 30))
     begun = [(frame == placed).all() for frame in frames]
+    seeds = [entry["seed"] for entry in load_manifest(tmp_run.episodes).values()]
+    assert [seed is None for seed in seeds] == begun  # a seed alone does not begin them again
     assert all(one or (frame == plain).all() for one, frame in zip(begun, frames, strict=True))
     assert [all(begun[i : i + 8]) for i in range(0, 64, 8)] == begun[::8]
     assert 0 < sum(begun[::8]) < 8
@@ -155,9 +157,3 @@ def test_options_that_the_environment_does_not_take_are_told_of(collect, tmp_run
     assert "reset() takes no options: write `def reset(self, *, seed=None, options" in said.err
     assert said.err.count("\n") == 1
     assert not list(tmp_run.episodes.glob("*"))
-
-
-def test_options_are_not_combined_with_going_back(collect, tmp_run):
-    flags = "--collect.reset_options={place: 30}", "--collect.explore.go_back=0.5"
-    assert "collect.reset_options cannot be used with" in collect(more=flags).err
-    assert not tmp_run.folder.exists()

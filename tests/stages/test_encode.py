@@ -79,7 +79,10 @@ def test_damage_and_mirror_images(tmp_path, float32):
     np.testing.assert_allclose(latents.mu, plain(vae, flipped)[0], atol=1e-3)
     assert latents.actions.argmax(1).tolist() == [0, 2, 1, 2]
     assert latents.marked.tolist() == [False, False, True, False]
+    assert not latents.counts.any()  # dreams that start where something is counted start elsewhere
     for other in (EnvConfig(), EnvConfig(reward="count", count_attribute="tiles")):
         (folder / "00_000000.npz").unlink()
         encode_episodes(vae, files, folder, other)
-        assert not LatentEpisode.load(folder / "00_000000.npz").marked.any()
+        latents = LatentEpisode.load(folder / "00_000000.npz")
+        assert not latents.marked.any()
+        assert latents.counts.tolist() == damage.tolist()

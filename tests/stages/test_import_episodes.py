@@ -384,6 +384,7 @@ def test_everything_after_collect_works_and_says_that_nothing_real_was_measured(
         ({"rounds": 2}, "env.id is recorded: nothing new can be played"),
         ({"evolve": {"real_generations": 3}}, "env.id is recorded: nothing new can be played"),
         ({"env": {"reward": "count"}}, "env.reward is count, but env.id is recorded"),
+        ({"env": {"count_attribute": "n"}}, "env.count_attribute is set, but env.id is recorded"),
     ],
 )
 def test_what_needs_a_live_world_is_refused(tmp_path, changes, message, capsys):

@@ -171,7 +171,9 @@ class Inspection:
         evolved = Evolved.of_run(self.run, "best") if controller else None
         fixed = seed_for(config.seed, "inspect", self.run.number, driver), 0
         parts = [tuple(range(i, min(i + LANES, count))) for i in range(0, count, LANES)]
-        jobs = [Job(self.world, config.collect, evolved, *fixed, p, own.episodes) for p in parts]
+        # moments of an episode are reached again by its seed and its actions
+        collect = replace(config.collect, reset_options={})
+        jobs = [Job(self.world, collect, evolved, *fixed, p, own.episodes) for p in parts]
         left = [(job, seeds) for job in jobs if not job.done]
         run_jobs(_record, left, config.workers, f"{driver} episodes", keep=save)
         files = [job.file(number) for job in jobs for number in job.episodes]

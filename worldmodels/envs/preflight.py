@@ -113,7 +113,10 @@ def _preflight(config: EnvConfig) -> Preflight:
         key = None if rendered else picture_key(config, space)
         played = _play(guard, key, rendered=rendered)
         if config.count_attribute and not guard.env.has_wrapper_attr(config.count_attribute):
-            raise InputError(f"env.count_attribute: {config.id} has no `{config.count_attribute}`")
+            raise InputError(
+                f"env.count_attribute: {config.id} has no `{config.count_attribute}`: name an "
+                "attribute of the environment or of a wrapper"
+            )
         raw = record(config, played.pictures, _part(space, key), rendered=rendered, key=key)
         fps = float(guard.env.metadata.get("render_fps") or 30)
         world = World(config, actions.to_dict(), fps, package_versions(), raw)

@@ -6,6 +6,8 @@ in one folder, the second prints "File exists" and hangs.
 An engine is a process of its own, and nothing in ViZDoom ends it when its parent is killed. On
 Linux a launcher asks the kernel to do so. The folder of a killed process, and the shared memory of
 its engine, are removed by the next process that starts a game or writes into a run.
+
+The wrapper also counts damage, and can begin TakeCover's episodes late.
 """
 
 import contextlib
@@ -40,11 +42,11 @@ if os.getppid() == {parent}:
 """Becomes the engine, which the kernel then kills when its parent dies."""
 
 LATE_START = "late_start"
-"""Option of `reset`: the tic before which the recorded part of an episode begins."""
+"""Option of `reset`."""
 UNDYING = "buddha"
-"""ViZDoom's console command that switches a player who is hit but does not die on or off."""
+"""Console command that switches a mode on or off in which hits do not kill the player."""
 LONGEST_HOLD = 40
-"""Most tics for which an action is held before the recorded part begins."""
+"""Most tics for which an action is held before a late start."""
 
 _starting = threading.Lock()  # all threads share the working directory
 
@@ -69,20 +71,22 @@ class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Starts the game if it is not running: at first, or after it was killed.
 
-        With `options={"late_start": n}` the episode begins at a random tic below n, for training
-        data of what comes late. Until then random actions are held for 1 to 40 tics, and the player
-        cannot die; then its health is restored.
+        With `options={"late_start": n}` an episode of TakeCover begins up to n - 1 tics later, for
+        training data of what comes late. Until then random actions are held for 1 to 40 tics, and
+        the player cannot die; then its health is restored.
 
         Raises:
-            InputError: `late_start` is not a whole number from 1 and below the game's time limit.
+            InputError: an option is unknown, or `late_start` is not a whole number from 1 and below
+                the game's time limit, or the game ends before.
         """
         if self.unwrapped.game.is_running():  # type: ignore[attr-defined]
             began = super().reset(seed=seed, options=options)
         else:
             with _starting, contextlib.chdir(self.folder):
                 began = super().reset(seed=seed, options=options)
-        latest = (options or {}).get(LATE_START)
-        return began if latest is None else self._late(latest, began)
+        if unknown := [name for name in options or {} if name != LATE_START]:
+            raise InputError(f"reset option {unknown[0]!r} is unknown: there is {LATE_START}")
+        return self._late(options[LATE_START], began) if options else began
 
     @property
     def damage_taken(self) -> float:
@@ -97,7 +101,7 @@ class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _late(self, latest: Any, began: tuple[Any, dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
         limit = self._game.get_episode_timeout()
-        if not isinstance(latest, int) or not 0 < latest < limit:
+        if type(latest) is not int or not 0 < latest < limit:
             raise InputError(
                 f"late_start is {latest!r}: it must be a number of tics between 1 and {limit - 1}"
             )
@@ -107,8 +111,10 @@ class OwnFolder(HoldsActions, gymnasium.Wrapper[Any, Any, Any, Any]):
         while left > 0:
             tics = min(left, int(generator.integers(1, LONGEST_HOLD + 1)))
             action = generator.integers(self.action_space.n)  # type: ignore[attr-defined]
-            observation, _, _, _, info = self.hold(action, tics)
+            observation, _, terminated, truncated, info = self.hold(action, tics)
             began, left = (observation, info), left - tics
+            if terminated or truncated:
+                raise InputError("the game ended before its late_start: use a smaller one")
         self._game.send_game_command(UNDYING)
         self._game.send_game_command("give health")
         return began

@@ -62,19 +62,14 @@ class CollectConfig:
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     """The policy of the other episodes."""
     reset_options: dict[str, Any] = field(default_factory=dict)
-    """Options for the environment's `reset` in `reset_options_share` of the episodes. Doom:
-    `late_start: n` lets an episode begin at a random tic below n, with full health."""
+    """Options for the environment's `reset`, used only to collect. TakeCover: `late_start: n` lets
+    episodes begin up to n - 1 tics later, with full health."""
     reset_options_share: ClosedUnitInterval = 1.0
-    """Share of the episodes that begin with `reset_options`."""
+    """Share of the jobs of eight episodes that use `reset_options`."""
 
     def __post_init__(self) -> None:
         if self.min_steps > self.max_steps:
             raise InputError(f"collect.min_steps {self.min_steps} is above max_steps")
-        if self.reset_options and self.explore.go_back:
-            raise InputError(
-                "collect.reset_options cannot be used with collect.explore.go_back, which begins "
-                "episodes again without them: remove one"
-            )
 
 
 @dataclass(frozen=True)
@@ -109,8 +104,9 @@ class Recording(NamedTuple):
     episode_return: float
 
     @classmethod
-    def of(cls, episode: Episode, file: Path, seed: int) -> Recording:
-        contents = episode.packed(**{SEED: np.array(seed)})
+    def of(cls, episode: Episode, file: Path, seed: int | None) -> Recording:
+        """`seed` is the environment's, if it alone says how the episode began."""
+        contents = episode.packed(**({} if seed is None else {SEED: np.array(seed)}))
         entry = entry_of(contents, len(episode), seed)
         return cls(file, contents, entry, float(episode.rewards.sum()))
 
@@ -242,7 +238,8 @@ def _play(job: Job) -> list[Recording]:
         broken = [one for one in played if isinstance(one, str)]
         for number, episode, seed in list(zip(left, played, seeds, strict=True)):
             if isinstance(episode, Episode) and len(episode) >= job.config.min_steps:
-                recordings.append(Recording.of(episode, job.file(number), seed))
+                alone = None if _reset_options(job) else seed
+                recordings.append(Recording.of(episode, job.file(number), alone))
                 left.remove(number)
         if not left:
             return recordings
@@ -284,8 +281,8 @@ def record_episodes(
         return record(env, GoBack(policy, ways), seeds, job.config.max_steps, options)
 
 
-def _reset_options(job: Job) -> dict[str, Any] | None:
-    """What all episodes of a job begin with."""
+def _reset_options(job: Job) -> dict[str, Any]:
+    """The options with which all episodes of a job begin."""
     generator = numpy_generator(job.seed, "reset options", job.round_number, job.episodes[0])
     begun_so = generator.random() < job.config.reset_options_share
-    return job.config.reset_options if begun_so else None
+    return job.config.reset_options if begun_so else {}

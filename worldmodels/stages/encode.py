@@ -134,7 +134,9 @@ def _encode(vae: VAE, episode: Episode, world: EnvConfig) -> LatentEpisode:
     mu, logvar = (
         torch.cat(part).cpu().numpy().astype(np.float16) for part in zip(*posteriors, strict=True)
     )
-    numbers = episode.actions, episode.rewards, episode.counts
-    marked = (episode.counts > 0) & world.counts_damage
+    counts, marked = episode.counts, np.zeros(len(episode), bool)
+    if world.counts_damage:
+        counts, marked = np.zeros_like(counts), counts > 0
+    numbers = episode.actions, episode.rewards, counts
     flags = episode.terminated, episode.truncated, marked
     return LatentEpisode(mu, logvar, *numbers, *flags)

@@ -26,8 +26,8 @@ RISK_BOUND = 20.0
 class RiskHead(ChoiceHead):
     """Risks: for each horizon and choice, whether damage or the end comes within so many steps.
 
-    Damage is a marked step, see `LatentEpisode.marked`. It is so rare that the LSTM would memorise
-    the recorded hits: its prediction of other episodes is better if this head does not train it.
+    Damage is a marked step, see `LatentEpisode.marked`. Damage is rare. In TakeCover an LSTM that
+    this head trains memorises the recorded hits, and predicts those of other episodes worse.
     """
 
     name: str = "risk"
