@@ -229,7 +229,7 @@ def _play(job: Job) -> list[Recording]:
 
     One that is too short, or in which the environment breaks, is replaced by another.
     """
-    left, whole, lost = list(job.episodes), 0, 0
+    left, whole, lost, with_options = list(job.episodes), 0, 0, bool(_reset_options(job))
     recordings: list[Recording] = []
     for attempt in range(ATTEMPTS):
         names = [(job.round_number, episode, attempt) for episode in left]
@@ -238,7 +238,7 @@ def _play(job: Job) -> list[Recording]:
         broken = [one for one in played if isinstance(one, str)]
         for number, episode, seed in list(zip(left, played, seeds, strict=True)):
             if isinstance(episode, Episode) and len(episode) >= job.config.min_steps:
-                alone = None if _reset_options(job) else seed
+                alone = None if with_options else seed
                 recordings.append(Recording.of(episode, job.file(number), alone))
                 left.remove(number)
         if not left:
