@@ -28,7 +28,7 @@ SMALL = {
     "inspect.ranking_dreams": 8,
     "inspect.neighbours": 4,
 }
-FIGURES = {f"{part}.png" for part in get_args(Part)} - {"fireballs.png", "reward.png"}
+FIGURES = {f"{part}.png" for part in get_args(Part)} - {"fireballs.png", "reward.png", "risk.png"}
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +85,7 @@ def test_a_whole_inspection(inspect, run, capsys):
     raw, corrected = report["termination"]
     assert corrected["probability"] == "corrected for weight 10"
     assert raw["predicted"] > corrected["predicted"]
+    assert report["risk"] == []  # this M has no such head
     assert np.mean(report["pit"][0]["histogram"]) == pytest.approx(1)
     check_survival(report["survival"])
     check_held_out(run, report)

@@ -1,6 +1,7 @@
 """M's predictions: the data's own generator is best in all measures, and errors show in them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,16 @@ from worldmodels.diagnostics.prediction import (
     marginals,
     nll_by_horizon,
     predicted_ends,
+    predicted_risks,
     sample_windows,
+    skill,
     transforms,
     uniformity,
     unweighted,
 )
 from worldmodels.errors import InputError
+from worldmodels.models.heads.risk import RiskHead
+from worldmodels.models.mdnrnn import MDNRNN, MDNRNNConfig
 from worldmodels.models.mixture import Mixture
 from worldmodels.seeding import torch_generator
 
@@ -135,6 +140,53 @@ def test_ends_are_predicted_from_the_step_that_ends(linear_mdnrnn, episodes):
         p, ended = predicted_ends(mdnrnn, episodes, generator)
         assert ended.sum() == 20
         assert low < p.min() < p.max() < high
+
+
+def test_risks_are_those_of_the_chosen_actions():
+    """Whatever it sees, this M gives the risk .25 to choice 0 and .75 to choice 1."""
+    head = RiskHead(choices=2, horizons=(1, 3), hidden=())
+    mdnrnn = MDNRNN(MDNRNNConfig(hidden_size=4, num_mixtures=1), 1, 2, [head])
+    (layer,) = mdnrnn.layers_of(head).children()
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.copy_(torch.tensor([-1.0, 1.0] * 2) * math.log(3))
+    choices = [0, 0, 1, 0, 1]
+    # damage in step 3 and the end in step 4
+    one = latents(np.zeros((6, 1)), np.zeros((6, 1)), np.eye(2, dtype=np.float32)[choices])
+    one = replace(one, marked=np.arange(5) == 3, terminated=np.arange(5) == 4)
+    found = predicted_risks(mdnrnn, head, [one], torch_generator(0, "test"))
+    assert found[1][0].tolist() == pytest.approx([0.25, 0.75, 0.25, 0.75])  # from step 1 on
+    assert found[1][1].tolist() == [False, False, True, True]
+    assert found[3][0].tolist() == pytest.approx([0.25, 0.75, 0.25, 0.75])
+    assert found[3][1].tolist() == [True, True, True, True]
+    going_on = replace(one, terminated=np.zeros(5, bool))
+    longer = latents(np.zeros((9, 1)), np.zeros((9, 1)), np.eye(2, dtype=np.float32)[[0] * 8])
+    found = predicted_risks(mdnrnn, head, [going_on, longer], torch_generator(0, "test"))
+    # what comes within three steps of the last two is not known
+    assert found[3][1].tolist() == [True, True, *[False] * 4, *[True] * 3]
+
+
+def test_skill():
+    p, came = np.array([0.1, 0.1, 0.5, 0.9]), np.array([False, True, False, True])
+    found = skill(p, came)
+    assert (found["steps"], found["predicted"], found["observed"]) == (4, 0.4, 0.5)
+    loss = -(2 * math.log(0.9) + math.log(0.1) + math.log(0.5)) / 4
+    assert found["cross_entropy"] == pytest.approx(loss / math.log(2))
+    assert found["auc"] == (0.5 + 0.0 + 1.0 + 1.0) / 4
+    assert skill(np.full(4, 0.5), came)["cross_entropy"] == pytest.approx(1.0)
+    for always in (np.ones(4, bool), np.zeros(4, bool), np.zeros(0, bool)):
+        one = skill(p[: len(always)], always)
+        assert np.isnan([one["cross_entropy"], one["auc"]]).all()
+
+
+def test_true_probabilities_have_the_most_skill(events):
+    p, came = events
+    best = skill(p.clip(1e-6, 1 - 1e-6), came)
+    assert best["predicted"] == pytest.approx(best["observed"], abs=0.005)
+    for other in (p**2, p**0.5):
+        one = skill(other.clip(1e-6, 1 - 1e-6), came)
+        assert one["auc"] == pytest.approx(best["auc"], abs=0.001)
+        assert one["cross_entropy"] > best["cross_entropy"] + 0.02
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 from worldmodels.diagnostics.figures import FIGURES, draw_figure
 from worldmodels.diagnostics.fireballs import fireballs
 from worldmodels.diagnostics.inspection import Inspected, Inspection, InspectSections, Rows
-from worldmodels.diagnostics.prediction import likelihood, pit, reward, termination
+from worldmodels.diagnostics.prediction import likelihood, pit, reward, risk, termination
 from worldmodels.diagnostics.ranking import neighbours, ranking
 from worldmodels.diagnostics.reconstruction import reconstruction
 from worldmodels.diagnostics.side_by_side import UNTIL_STALLED, survival
@@ -33,7 +33,7 @@ reported."""
 REWARD_TOLERANCES = {"all": 0.25, "ends": 0.5, "largest": 0.5}
 """Sanity bands: the predicted mean reward, less the real one, as a share of it."""
 
-ROW_NAMES = ("steps_ahead", "at", "probability", "policy", "pixels")
+ROW_NAMES = ("steps_ahead", "at", "probability", "recorded_by", "within", "policy", "pixels")
 """What tells the rows of a part apart."""
 
 PARTS: dict[str, tuple[Callable[[Inspection], Rows], str]] = {
@@ -42,6 +42,7 @@ PARTS: dict[str, tuple[Callable[[Inspection], Rows], str]] = {
     "likelihood": (likelihood, "Nats per dimension of the real z, predicted some steps ahead"),
     "reward": (reward, "Predicted and real rewards: all, where episodes end, the largest"),
     "termination": (termination, "Predicted probability and observed frequency of the end"),
+    "risk": (risk, "Predicted and observed risks of damage or the end within some steps"),
     "pit": (pit, "Where the next z lies in M's mixture: Kolmogorov-Smirnov distance from uniform"),
     "survival": (survival, "The same policies from the same moments in dream and reality"),
     "ranking": (ranking, "Rank correlation of controllers' mean returns in dream and reality"),

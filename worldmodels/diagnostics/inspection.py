@@ -29,6 +29,7 @@ Part = Literal[
     "likelihood",
     "reward",
     "termination",
+    "risk",
     "pit",
     "survival",
     "ranking",

@@ -1,4 +1,4 @@
-"""How well M predicts held-out episodes: likelihood by horizon, rewards, PIT, the end."""
+"""How well M predicts held-out episodes: likelihood by horizon, rewards, PIT, the end, risks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from worldmodels.data.dataset import collate
 from worldmodels.data.episode import LatentEpisode
 from worldmodels.diagnostics.inspection import Inspection, Rows
 from worldmodels.errors import InputError
+from worldmodels.models.action import choices_of
 from worldmodels.models.controller import LATENT_BOUND
 from worldmodels.models.heads.reward import Payer
+from worldmodels.models.heads.risk import RiskHead
 from worldmodels.models.heads.termination import TerminationHead
 from worldmodels.models.mdnrnn import MDNRNN, Prediction
 from worldmodels.models.mixture import HALF_LOG_2PI, Mixture
@@ -81,6 +83,20 @@ def termination(inspection: Inspection) -> Rows:
         {"probability": "raw", **calibration(p, ended)},
         {"probability": corrected, **calibration(unweighted(p, head.positive_weight), ended)},
     ]
+
+
+def risk(inspection: Inspection) -> Rows:
+    """M's risks of the chosen actions against what followed; M may have no such head."""
+    mdnrnn, rows = inspection.mdnrnn, Rows()
+    head = mdnrnn.find(RiskHead)
+    if head is None:
+        return rows
+    for one in inspection.held_out:
+        episodes = [LatentEpisode.load(path) for path in one.latents]
+        generator = torch_generator(inspection.seed, "predicted")
+        for horizon, found in predicted_risks(mdnrnn, head, episodes, generator).items():
+            rows.append({"recorded_by": one.driver, "within": horizon, **skill(*found)})
+    return rows
 
 
 def sample_windows(
@@ -189,12 +205,18 @@ def marginals(mixture: Mixture) -> Mixture:
 
 @torch.inference_mode()
 def _predictions(
-    mdnrnn: MDNRNN, episodes: Sequence[LatentEpisode], generator: torch.Generator
+    mdnrnn: MDNRNN,
+    episodes: Sequence[LatentEpisode],
+    generator: torch.Generator,
+    padding: int = 0,
 ) -> Iterator[tuple[Prediction, Tensor, SequenceBatch]]:
-    """M's one-step predictions on whole recorded episodes, and z (B, T + 1, Z)."""
+    """M's one-step predictions on whole recorded episodes, and z (B, T + 1, Z).
+
+    Every episode is followed by at least `padding` steps that do not exist.
+    """
     for first in range(0, len(episodes), BATCH):
         some = episodes[first : first + BATCH]
-        batch = collate([(e, 0, len(e)) for e in some], max(map(len, some)))
+        batch = collate([(e, 0, len(e)) for e in some], max(map(len, some)) + padding)
         z = batch.sample_z(generator)
         yield mdnrnn(z[:, :-1], batch.actions, batch.first)[0], z, batch
 
@@ -218,6 +240,33 @@ def predicted_ends(
         p.append(torch.sigmoid(logits[batch.valid]).numpy())
         ended.append(batch.terminated[batch.valid].bool().numpy())
     return np.concatenate(p), np.concatenate(ended)
+
+
+@torch.inference_mode()
+def predicted_risks(
+    mdnrnn: MDNRNN,
+    head: RiskHead,
+    episodes: Sequence[LatentEpisode],
+    generator: torch.Generator,
+) -> dict[int, tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]]:
+    """For each horizon, the risk after the action that was chosen, and what came.
+
+    Returns:
+        Probabilities, and whether damage or the end came within so many steps: of all steps but an
+        episode's first, where that is known.
+    """
+    p, came = ({horizon: list[np.ndarray]() for horizon in head.horizons} for _ in range(2))
+    found = _predictions(mdnrnn, episodes, generator, padding=max(head.horizons))
+    for prediction, z, batch in found:
+        log_odds = head.features(mdnrnn, z[:, 1:-1], prediction.h[:, :-1])
+        risks = torch.sigmoid(log_odds.double())
+        choices = choices_of(batch.actions[:, 1:], head.choices)
+        chosen = (risks.unflatten(-1, (-1, head.choices)) * choices[..., None, :]).sum(-1)
+        for place, horizon in enumerate(head.horizons):
+            target, known = head.target(batch, horizon)
+            p[horizon].append(chosen[..., place][known].numpy())
+            came[horizon].append(target[known].bool().numpy())
+    return {horizon: (np.concatenate(p[horizon]), np.concatenate(came[horizon])) for horizon in p}
 
 
 def predicted_rewards(
@@ -315,6 +364,29 @@ def calibration(p: Float[np.ndarray, " N"], ended: Bool[np.ndarray, " N"]) -> di
         "no_skill": share * (1 - share),
         "ece": sum(gaps) / len(p),
         "bins": bins,
+    }
+
+
+def skill(p: Float[np.ndarray, " N"], came: Bool[np.ndarray, " N"]) -> dict[str, Any]:
+    """How well predicted probabilities tell the steps apart.
+
+    Returns:
+        The means of the probabilities and of what came; `cross_entropy`, as a share of that of the
+        constant mean of what came: 0 is perfect, 1 without skill; and `auc`, the probability that
+        of two steps the one where it came has the higher prediction (ties count half). Both are NaN
+        where it came always or never.
+    """
+    share = float(came.mean()) if len(came) else np.nan
+    both = 0 < share < 1
+    constant = -share * math.log(share) - (1 - share) * math.log(1 - share) if both else np.nan
+    loss = -np.where(came, np.log(p), np.log1p(-p)).mean() if both else np.nan
+    higher = stats.mannwhitneyu(p[came], p[~came]).statistic if both else np.nan
+    return {
+        "steps": len(p),
+        "predicted": float(p.mean()) if len(p) else np.nan,
+        "observed": share,
+        "cross_entropy": float(loss / constant),
+        "auc": float(higher / max(came.sum() * (~came).sum(), 1)),
     }
 
 
