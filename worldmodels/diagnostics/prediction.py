@@ -376,17 +376,19 @@ def skill(p: Float[np.ndarray, " N"], came: Bool[np.ndarray, " N"]) -> dict[str,
         of two steps the one where it came has the higher prediction (ties count half). Both are NaN
         where it came always or never.
     """
-    share = float(came.mean()) if len(came) else np.nan
-    both = 0 < share < 1
-    constant = -share * math.log(share) - (1 - share) * math.log(1 - share) if both else np.nan
-    loss = -np.where(came, np.log(p), np.log1p(-p)).mean() if both else np.nan
-    higher = stats.mannwhitneyu(p[came], p[~came]).statistic if both else np.nan
+    predicted, observed = (float(x.mean()) if len(x) else np.nan for x in (p, came))
+    cross_entropy = auc = np.nan
+    if 0 < observed < 1:
+        constant = -observed * math.log(observed) - (1 - observed) * math.log(1 - observed)
+        cross_entropy = float(-np.where(came, np.log(p), np.log1p(-p)).mean() / constant)
+        higher, lower = p[came], p[~came]
+        auc = float(stats.mannwhitneyu(higher, lower).statistic / (len(higher) * len(lower)))
     return {
         "steps": len(p),
-        "predicted": float(p.mean()) if len(p) else np.nan,
-        "observed": share,
-        "cross_entropy": float(loss / constant),
-        "auc": float(higher / max(came.sum() * (~came).sum(), 1)),
+        "predicted": predicted,
+        "observed": observed,
+        "cross_entropy": cross_entropy,
+        "auc": auc,
     }
 
 
